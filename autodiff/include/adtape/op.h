@@ -1,0 +1,162 @@
+/* adtape/op.h: what an operation is. Ours and yours are the same kind of thing: a constant `ad_op`.
+ *
+ * An op's functions see one application of it as an `ad_call`. docs/adding-an-op.md walks through an example. */
+#ifndef ADTAPE_OP_H
+#define ADTAPE_OP_H
+
+#include <adtape/tape.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define AD_MAX_RESULTS 4
+
+/* What an op keeps for its backward pass: a set of the inputs and results whose *values* its VJP reads. The VJP is
+ * refused any other, so this is always true, and the dump shows it. */
+#define AD_SAVES_NOTHING   0u
+#define AD_SAVES_INPUT(i)  (1u << ((i) < 15 ? (i) : 15)) /* inputs from 15 on share a bit */
+#define AD_SAVES_INPUTS    0xFFFFu                       /* all of them */
+#define AD_SAVES_RESULT(k) (1u << (16 + (k)))
+
+typedef enum ad_derivative {
+    AD_DIFFERENTIABLE = 0,    /* has a VJP */
+    AD_STOPS_GRADIENT,        /* by design, like detach: nothing flows back */
+    AD_NOT_DIFFERENTIABLE     /* a float input that needs a gradient is refused when recording, unless every result
+                               * is an integer */
+} ad_derivative;
+
+/* One application of an op. */
+typedef struct ad_call {
+    const ad_op *op;
+    const void *attrs;                       /* op->attrs_size bytes */
+    int inputs;                              /* how many */
+    const ad_view *const *in;                /* [inputs] */
+    ad_view out[AD_MAX_RESULTS];             /* [op->results]: see ad_op.shape */
+    bool is_view[AD_MAX_RESULTS];            /* result k shares the memory of input 0 */
+    struct ad_call_private *priv;            /* the engine's */
+} ad_call;
+
+/* Reports an error of this application: the message is prefixed with op and place. Returns `status`. */
+AD_API ad_status ad_fail(ad_call *call, ad_status status, const char *format, ...) AD_PRINTF(3, 4);
+/* Input i by name and type, as "H is f64[4,3]", for messages; lives as long as the call. */
+AD_API const char *ad_describe(ad_call *call, int i);
+AD_API const char *ad_input_name(ad_call *call, int i);
+
+/* Scratch memory that lives until the function that asked returns; NULL (and an error) if there is none. */
+AD_API void *ad_scratch(ad_call *call, size_t bytes);
+
+/* The numeric backward pass of one application. `call->in` and `call->out` hold the saved values, the others have
+ * data NULL; shapes are always there. */
+typedef struct ad_adjoint {
+    ad_view seed[AD_MAX_RESULTS]; /* cotangents of the results, possibly strided; zeros where none arrived */
+    struct ad_adjoint_private *priv;
+} ad_adjoint;
+/* Does input i want a contribution? */
+AD_API bool ad_wants(const ad_adjoint *adjoint, int i);
+/* Where to put the contribution to input i: a row-major buffer of its shape, to be stored (*add false; it holds
+ * garbage) or added to (*add true). NULL if none is wanted or there is no memory: return then. Call it once per input. */
+AD_API const ad_view *ad_into(ad_adjoint *adjoint, int i, bool *add);
+/* The contribution to input i is this view of seed k itself: costs nothing when it is the first. A broadcasting op may
+ * pass the shape of its result; it is summed. */
+AD_API void ad_pass(ad_adjoint *adjoint, int i, int k, const ad_view *view);
+
+/* The VJP of one application, written in ops. */
+typedef struct ad_vjp ad_vjp;
+AD_API ad_tape *ad_vjp_tape(const ad_vjp *vjp);
+AD_API const void *ad_vjp_attrs(const ad_vjp *vjp);
+AD_API int ad_vjp_inputs(const ad_vjp *vjp);
+AD_API bool ad_vjp_wants(const ad_vjp *vjp, int i);
+AD_API ad_var ad_vjp_input(ad_vjp *vjp, int i);  /* must be declared in .saves */
+AD_API ad_var ad_vjp_result(ad_vjp *vjp, int k); /* must be declared in .saves */
+AD_API ad_var ad_vjp_seed(ad_vjp *vjp, int k);   /* the cotangent of result k; zeros if none arrived */
+AD_API ad_shape ad_vjp_input_shape(const ad_vjp *vjp, int i);
+AD_API ad_shape ad_vjp_result_shape(const ad_vjp *vjp, int k);
+AD_API ad_dtype ad_vjp_input_dtype(const ad_vjp *vjp, int i);
+/* Adds `contribution` to the gradient of input i. Its dtype and shape must be those of the input; for ops that
+ * broadcast, the shape of the result will do: it is summed back. */
+AD_API void ad_vjp_give(ad_vjp *vjp, int i, ad_var contribution);
+
+/* One random valid application, for the laws: filled by ad_op.sample. */
+#define AD_MAX_SAMPLE_INPUTS 8
+typedef struct ad_sample {
+    ad_rng rng;     /* seeded by the caller; draw from it */
+    ad_dtype dtype; /* AD_F32 or AD_F64: of the float inputs */
+    int inputs;
+    ad_tensor *input[AD_MAX_SAMPLE_INPUTS];
+    union {
+        double number[8];
+        int64_t integer[32];
+        ad_shape shape;
+        ad_axes axes;
+        char bytes[256];
+    } attrs; /* op->attrs_size bytes are used */
+    const ad_allocator *allocator;
+    ad_error error; /* set by the functions below */
+} ad_sample;
+/* Add one input. All return false, with the error set, if there is no memory or no room. */
+AD_API bool ad_sample_normal(ad_sample *sample, ad_shape shape);
+AD_API bool ad_sample_uniform(ad_sample *sample, ad_shape shape, double low, double high);
+/* Normal, but at least `gap` away from `point`: for ops with a kink there. */
+AD_API bool ad_sample_away(ad_sample *sample, ad_shape shape, double point, double gap);
+AD_API bool ad_sample_index(ad_sample *sample, ad_shape shape, int64_t bound); /* i64 in [0, bound) */
+AD_API bool ad_sample_simplex(ad_sample *sample, ad_shape shape); /* positive, sums to 1 along the last axis */
+
+/* A scalar f64 path, optional: for ops whose inputs and result are all 0-d f64, without views or buffers. */
+typedef struct ad_pair {
+    double a, b;
+} ad_pair;
+typedef struct ad_scalar_rule {
+    double (*value)(double a, double b, const double *attrs);                        /* b is 0 for unary ops */
+    ad_pair (*adjoint)(double g, double a, double b, double y, const double *attrs); /* contributions to a and b */
+} ad_scalar_rule;
+
+struct ad_op {
+    const char *name; /* a C identifier */
+    int inputs;       /* how many; -1: any number from 1 on */
+    int results;      /* 1 to AD_MAX_RESULTS; 0 is taken as 1 */
+    size_t attrs_size;
+    bool broadcasts; /* VJP contributions may have the result's shape: they are summed back to the input's */
+    ad_derivative derivative;
+    uint32_t saves;
+
+    /* Checks the inputs and sets dtype and shape of every call->out[k]. To make result k a view of input 0, copy
+     * *in[0], change shape and strides, and set is_view[k]. */
+    ad_status (*shape)(ad_call *call);
+    /* Computes call->out, which are row-major buffers (views excepted). NULL: every result is a view. */
+    ad_status (*forward)(ad_call *call);
+    /* The derivative, written in ops: defines it. NULL only if `derivative` says that there is none. */
+    void (*vjp)(ad_vjp *vjp);
+    /* The same computed directly, optional, for speed. A law keeps it equal to vjp. */
+    ad_status (*backward)(ad_call *call, ad_adjoint *adjoint);
+    const ad_scalar_rule *scalar;
+
+    /* For people: in these texts $0, $1, ... are the inputs, $y (or $y0, $y1) the results, $a the attributes; ~ in
+     * place of $ is the cotangent. */
+    const char *formula;                  /* "$y = $0 + $1" */
+    const char *adjoint[4];               /* per input, "~0 += ~y"; the last one stands for all further inputs */
+    const char *result_formula[AD_MAX_RESULTS - 1]; /* of results 1, 2, ... */
+    const char *convention;               /* at points without a derivative; NULL if there are none */
+    /* Writes the attributes for people into `text`, always terminated. NULL: none are shown. */
+    void (*show_attrs)(const void *attrs, char *text, size_t size);
+
+    /* Fills sample number k; returns false if there is no such sample. At least one is needed to register. */
+    bool (*sample)(ad_sample *sample, int k);
+};
+
+/* Applies an op to n inputs. Returns result 0; `results`, unless NULL, gets all of them. `attrs` is copied. */
+#define ad_apply(...) ad_apply_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_apply_at(const char *where, ad_tape *tape, const ad_op *op, int n, const ad_var *in,
+                          const void *attrs, ad_var *results);
+
+/* The registry holds ours from the start. A descriptor must stay where it is for the rest of the program. Refused: an
+ * incomplete one, one without samples, and a second one of the same name. Thread-safe. */
+AD_API ad_status ad_op_register(const ad_op *op, ad_error *error);
+AD_API const ad_op *ad_op_find(const char *name); /* NULL if there is none */
+AD_API int ad_op_count(void);
+AD_API const ad_op *ad_op_at(int i); /* in the order of registration; NULL out of range */
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,112 @@
+/* adtape/ops.h: the op list. One entry per op: what it computes, and its constructor.
+ *
+ * All broadcast as NumPy does unless said otherwise. Float dtypes are never mixed or promoted. Each sets the tape's
+ * error and returns an invalid variable if its inputs do not fit. */
+#ifndef ADTAPE_OPS_H
+#define ADTAPE_OPS_H
+
+#include <adtape/op.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- elementwise ---------------------------------------------------------------------------------------- */
+
+#define ad_add(...) ad_add_at(AD_HERE, __VA_ARGS__) /* a + b */
+AD_API ad_var ad_add_at(const char *where, ad_var a, ad_var b);
+#define ad_sub(...) ad_sub_at(AD_HERE, __VA_ARGS__) /* a - b */
+AD_API ad_var ad_sub_at(const char *where, ad_var a, ad_var b);
+#define ad_mul(...) ad_mul_at(AD_HERE, __VA_ARGS__) /* a b, elementwise */
+AD_API ad_var ad_mul_at(const char *where, ad_var a, ad_var b);
+#define ad_div(...) ad_div_at(AD_HERE, __VA_ARGS__) /* a / b */
+AD_API ad_var ad_div_at(const char *where, ad_var a, ad_var b);
+#define ad_greater(...) ad_greater_at(AD_HERE, __VA_ARGS__) /* a > b as 1 or 0 in i32; carries no gradient */
+AD_API ad_var ad_greater_at(const char *where, ad_var a, ad_var b);
+#define ad_where(...) ad_where_at(AD_HERE, __VA_ARGS__) /* condition ? a : b; any dtype, not 0 is true */
+AD_API ad_var ad_where_at(const char *where, ad_var condition, ad_var a, ad_var b);
+
+#define ad_neg(...) ad_neg_at(AD_HERE, __VA_ARGS__) /* -x */
+AD_API ad_var ad_neg_at(const char *where, ad_var x);
+#define ad_scale(...) ad_scale_at(AD_HERE, __VA_ARGS__) /* c x for a constant c */
+AD_API ad_var ad_scale_at(const char *where, ad_var x, double c);
+#define ad_exp(...) ad_exp_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_exp_at(const char *where, ad_var x);
+#define ad_log(...) ad_log_at(AD_HERE, __VA_ARGS__) /* natural logarithm */
+AD_API ad_var ad_log_at(const char *where, ad_var x);
+#define ad_tanh(...) ad_tanh_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_tanh_at(const char *where, ad_var x);
+#define ad_sigmoid(...) ad_sigmoid_at(AD_HERE, __VA_ARGS__) /* 1 / (1 + exp(-x)) */
+AD_API ad_var ad_sigmoid_at(const char *where, ad_var x);
+#define ad_relu(...) ad_relu_at(AD_HERE, __VA_ARGS__) /* max(x, 0); the derivative at 0 is 0 */
+AD_API ad_var ad_relu_at(const char *where, ad_var x);
+
+#define ad_detach(...) ad_detach_at(AD_HERE, __VA_ARGS__) /* x, through which no gradient flows */
+AD_API ad_var ad_detach_at(const char *where, ad_var x);
+
+/* ---- shape: views where the strides allow, copies otherwise ------------------------------------------------ */
+
+#define ad_reshape(...) ad_reshape_at(AD_HERE, __VA_ARGS__) /* one dimension may be -1: it is worked out */
+AD_API ad_var ad_reshape_at(const char *where, ad_var x, ad_shape shape);
+#define ad_permute(...) ad_permute_at(AD_HERE, __VA_ARGS__) /* axis i of the result is axis axes[i] of x */
+AD_API ad_var ad_permute_at(const char *where, ad_var x, ad_axes axes);
+#define ad_transpose(...) ad_transpose_at(AD_HERE, __VA_ARGS__) /* swaps the last two axes */
+AD_API ad_var ad_transpose_at(const char *where, ad_var x);
+#define ad_broadcast_to(...) ad_broadcast_to_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_broadcast_to_at(const char *where, ad_var x, ad_shape shape);
+
+/* ---- reductions ----------------------------------------------------------------------------------------- */
+
+#define AD_KEEPDIM true
+#define ad_sum(...)  ad_sum_at(AD_HERE, __VA_ARGS__) /* over the axes (AD_ALL_AXES: all); of nothing: 0 */
+AD_API ad_var ad_sum_at(const char *where, ad_var x, ad_axes axes, bool keepdim);
+#define ad_mean(...) ad_mean_at(AD_HERE, __VA_ARGS__) /* of nothing: NaN */
+AD_API ad_var ad_mean_at(const char *where, ad_var x, ad_axes axes, bool keepdim);
+/* Sums x down to a shape that broadcasts to x's: the transpose of ad_broadcast_to. */
+#define ad_sum_to(...) ad_sum_to_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_sum_to_at(const char *where, ad_var x, ad_shape shape);
+
+/* ---- linear algebra ------------------------------------------------------------------------------------- */
+
+/* np.matmul: [m,k] x [k,n]; 1-d operands are a row on the left and a column on the right, and that axis is dropped
+ * from the result; leading dimensions broadcast. */
+#define ad_matmul(...) ad_matmul_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_matmul_at(const char *where, ad_var a, ad_var b);
+
+/* ---- indexing ------------------------------------------------------------------------------------------- */
+
+/* y[.., j, ..] = x[.., index[.., j, ..], ..] along `axis` (torch.gather, np.take_along_axis). `index` is i32 or i64,
+ * of x's rank, and not larger than x off the axis. */
+#define ad_gather(...) ad_gather_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_gather_at(const char *where, ad_var x, int axis, ad_var index);
+/* x with source added at the places that ad_gather would read; duplicates add up in row-major order. */
+#define ad_scatter_add(...) ad_scatter_add_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_scatter_add_at(const char *where, ad_var x, int axis, ad_var index, ad_var source);
+/* x[..., C] and class indices [...] give y[...] = x[..., index[...]]. */
+#define ad_pick(...) ad_pick_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_pick_at(const char *where, ad_var x, ad_var index);
+
+/* ---- softmax and its loss --------------------------------------------------------------------------------- */
+
+#define ad_softmax(...) ad_softmax_at(AD_HERE, __VA_ARGS__) /* along `axis`; a row of all -inf gives zeros */
+AD_API ad_var ad_softmax_at(const char *where, ad_var x, int axis);
+#define ad_log_softmax(...) ad_log_softmax_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_log_softmax_at(const char *where, ad_var x, int axis);
+
+/* The cross-entropy of softmax(x) over the last axis, per example: x[..., C] with class indices [...] or
+ * probabilities [..., C] as the target gives [...]. Never broadcasts. Stable: computed through log-sum-exp. */
+#define ad_softmax_xent(...) ad_softmax_xent_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_softmax_xent_at(const char *where, ad_var x, ad_var target);
+
+/* Every op by name; the registry is filled from this list. */
+#define AD_OP_LIST(X)                                                                                            \
+    X(add) X(sub) X(mul) X(div) X(greater) X(where)                                                              \
+    X(neg) X(scale) X(exp) X(log) X(tanh) X(sigmoid) X(relu) X(detach)                                           \
+    X(reshape) X(permute) X(broadcast_to) X(sum) X(mean) X(sum_to) X(matmul)                                     \
+    X(gather) X(scatter_add) X(softmax) X(log_softmax) X(softmax_xent)                                           \
+    /* new-op: rows go above this line */
+
+#ifdef __cplusplus
+}
+#endif
+#endif

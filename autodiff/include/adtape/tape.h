@@ -1,0 +1,212 @@
+/* adtape/tape.h: the tape, its variables, parameters and the walk back.
+ *
+ *   tape       the list of operations in the order in which they ran (a Wengert list): index order is topological
+ *              order. One tape belongs to one thread at a time.
+ *   variable   a handle to one node of a tape, passed by value. Needs no freeing. A handle that outlived its node,
+ *              or that belongs to another tape, is detected and reported.
+ *   leaf       a node that no operation made: an input, a constant or a parameter.
+ *   gradient   of a node x after ad_backward(y): the derivative of y (times the seed) with respect to x.
+ *
+ * Errors are sticky: the first one stays on the tape, every later operation on that tape does nothing and returns an
+ * invalid variable, until ad_tape_reset. Check once, at the end, with ad_tape_status. */
+#ifndef ADTAPE_TAPE_H
+#define ADTAPE_TAPE_H
+
+#include <adtape/base.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct ad_tape ad_tape;
+typedef struct ad_param ad_param;
+
+typedef struct ad_var {
+    ad_tape *tape;
+    uint32_t index;
+    uint32_t generation; /* 0 is never valid, so a zeroed ad_var is invalid */
+} ad_var;
+
+/* The place in the caller's source, as "file.c:12". The functions below that end in _at take it first, and a macro
+ * without _at passes AD_HERE. It must live as long as the tape (a string literal does); NULL: not known. */
+#define AD_TEXT_(line) #line
+#define AD_TEXT(line)  AD_TEXT_(line)
+#define AD_HERE        __FILE__ ":" AD_TEXT(__LINE__)
+
+/* ---- tapes ---------------------------------------------------------------------------------------------- */
+
+typedef struct ad_tape_options {
+    const ad_allocator *allocator; /* NULL: the default; must outlive the tape and every tensor taken from it */
+    /* Called once when the tape enters its error state; may longjmp out only to a place that resets or frees it. */
+    void (*on_error)(void *user, const ad_error *error);
+    void *user;
+    uint64_t max_nodes; /* 0: as many as an index can name (2^32 - 2) */
+} ad_tape_options;
+
+/* A new, empty tape; NULL if out of memory. `options` NULL: all zero. */
+AD_API ad_tape *ad_tape_new(const ad_tape_options *options);
+AD_API void ad_tape_free(ad_tape *tape); /* NULL is allowed */
+
+/* Forgets every node and the error, and keeps the memory for the next recording. Handles become stale. */
+AD_API void ad_tape_reset(ad_tape *tape);
+
+/* AD_ERR_NULL and a message for a NULL tape, so that a failed ad_tape_new is reported like everything else. */
+AD_API ad_status ad_tape_status(const ad_tape *tape);
+AD_API const char *ad_tape_error(const ad_tape *tape); /* "" when all is well; lives until the next reset */
+
+AD_API int64_t ad_tape_size(const ad_tape *tape);         /* nodes */
+AD_API uint64_t ad_tape_memory(const ad_tape *tape);      /* bytes that the tape holds from its allocator */
+
+/* A mark remembers how far the tape is; rewinding forgets the nodes recorded since and makes their handles stale.
+ * Rewinding to a mark that was itself rewound or reset away is AD_ERR_HANDLE. */
+typedef struct ad_mark {
+    ad_tape *tape;
+    uint32_t count, generation, scope;
+    uint64_t names;
+} ad_mark;
+AD_API ad_mark ad_tape_mark(ad_tape *tape);
+AD_API ad_status ad_tape_rewind(ad_tape *tape, ad_mark mark);
+
+/* Checks every invariant of the tape's own structures; for tests. */
+AD_API ad_status ad_tape_verify(const ad_tape *tape, ad_error *error);
+
+/* ---- names and scopes ----------------------------------------------------------------------------------- */
+
+#define ad_name(...) ad_name_at(AD_HERE, __VA_ARGS__)
+/* Names a node, for messages and dumps, and returns it. The text is copied. */
+AD_API ad_var ad_name_at(const char *where, ad_var x, const char *name);
+
+/* Nodes recorded until the matching end belong to the scope; scopes nest: "block0/attention". */
+AD_API void ad_scope_begin(ad_tape *tape, const char *format, ...) AD_PRINTF(2, 3);
+AD_API void ad_scope_end(ad_tape *tape);
+
+/* ---- leaves --------------------------------------------------------------------------------------------- */
+
+/* An input that gets a gradient; `data` (row-major, of `dtype`) is copied. `name` may be NULL. */
+#define ad_leaf(...) ad_leaf_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_leaf_at(const char *where, ad_tape *tape, const char *name, ad_dtype dtype, ad_shape shape,
+                         const void *data);
+/* The same from a tensor, shared, not copied: do not write to it while the tape uses it. Integers get no gradient. */
+#define ad_leaf_tensor(...) ad_leaf_tensor_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_leaf_tensor_at(const char *where, ad_tape *tape, const char *name, ad_tensor *value);
+
+/* Leaves that get no gradient. */
+#define ad_constant(...) ad_constant_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_constant_at(const char *where, ad_tape *tape, const char *name, ad_dtype dtype, ad_shape shape,
+                             const void *data);
+#define ad_constant_tensor(...) ad_constant_tensor_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_constant_tensor_at(const char *where, ad_tape *tape, const char *name, ad_tensor *value);
+#define ad_number(...) ad_number_at(AD_HERE, __VA_ARGS__) /* a 0-d constant */
+AD_API ad_var ad_number_at(const char *where, ad_tape *tape, ad_dtype dtype, double value);
+#define ad_index(...) ad_index_at(AD_HERE, __VA_ARGS__) /* a 0-d i64 constant */
+AD_API ad_var ad_index_at(const char *where, ad_tape *tape, int64_t value);
+#define ad_scalar(...) ad_scalar_at(AD_HERE, __VA_ARGS__) /* a 0-d f64 leaf that gets a gradient */
+AD_API ad_var ad_scalar_at(const char *where, ad_tape *tape, const char *name, double value);
+
+/* A parameter lives outside any tape: a float tensor, its gradient, and a count of its changes. It is reference-
+ * counted; a tape on which it is used holds a reference until reset. */
+AD_API ad_status ad_param_new(ad_param **out, const ad_allocator *allocator, const char *name, ad_dtype dtype,
+                              ad_shape shape, const void *data, ad_error *error);
+AD_API ad_param *ad_param_ref(ad_param *param);
+AD_API void ad_param_unref(ad_param *param);
+AD_API const char *ad_param_name(const ad_param *param);
+AD_API const ad_view *ad_param_value(const ad_param *param);    /* row-major; read only */
+AD_API const ad_view *ad_param_gradient(const ad_param *param); /* row-major; zeros until a backward pass */
+/* The same memory for writing: counts as a change, so that a backward pass over an older use is refused. */
+AD_API const ad_view *ad_param_edit(ad_param *param);
+AD_API const ad_view *ad_param_edit_gradient(ad_param *param);
+/* False after a backward pass failed half-way: the gradient is then not to be used. */
+AD_API bool ad_param_gradient_is_complete(const ad_param *param);
+
+/* Puts a parameter on a tape. */
+#define ad_use(...) ad_use_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_use_at(const char *where, ad_tape *tape, ad_param *param);
+
+/* ---- reading -------------------------------------------------------------------------------------------- */
+
+/* A view of the node's value, valid until its node goes (reset, rewind, free). An invalid handle sets the tape's
+ * error and gives a view with data NULL, rank 0. */
+#define ad_value(...) ad_value_at(AD_HERE, __VA_ARGS__)
+AD_API ad_view ad_value_at(const char *where, ad_var x);
+/* The only element of a value, as double; NaN and an error if there is not exactly one. */
+#define ad_item(...) ad_item_at(AD_HERE, __VA_ARGS__)
+AD_API double ad_item_at(const char *where, ad_var x);
+/* The value as a tensor with a reference of the caller's, which may outlive the tape; NULL and an error otherwise. */
+#define ad_tensor_of(...) ad_tensor_of_at(AD_HERE, __VA_ARGS__)
+AD_API ad_tensor *ad_tensor_of_at(const char *where, ad_var x);
+
+/* ---- backward ------------------------------------------------------------------------------------------- */
+
+typedef struct ad_backward_options {
+    ad_var seed;       /* the cotangent of y, of y's shape and dtype; zeroed: y has one element and the seed is 1 */
+    const ad_var *wrt; /* the nodes whose gradients are wanted; NULL: all */
+    int wrt_count;
+    bool accumulate;  /* parameters: add to their gradients instead of overwriting them */
+    bool leaves_only; /* give back the gradient of an intermediate as soon as it has been passed on */
+} ad_backward_options;
+
+/* Walks from y to the leaves and leaves in each node that y depends on its gradient, which replaces that of an
+ * earlier backward pass; the gradients of parameters are overwritten (those on the tape that y does not depend on:
+ * with zeros) or, with .accumulate, added to, and then only if the whole pass succeeds. May be called again. */
+#define ad_backward(...) ad_backward_at(AD_HERE, __VA_ARGS__)
+AD_API ad_status ad_backward_at(const char *where, ad_var y);
+#define ad_backward_with(...) ad_backward_with_at(AD_HERE, __VA_ARGS__)
+AD_API ad_status ad_backward_with_at(const char *where, ad_var y, const ad_backward_options *options);
+
+/* The gradient that the last ad_backward left at x: valid until the next backward pass or until the node goes. Zeros
+ * if y does not depend on x (ad_gradient_reached tells). An error before any backward pass, for integers and
+ * constants, and where .leaves_only or .wrt left none: the view then has data NULL. */
+#define ad_gradient(...) ad_gradient_at(AD_HERE, __VA_ARGS__)
+AD_API ad_view ad_gradient_at(const char *where, ad_var x);
+#define ad_gradient_item(...) ad_gradient_item_at(AD_HERE, __VA_ARGS__)
+AD_API double ad_gradient_item_at(const char *where, ad_var x);
+AD_API bool ad_gradient_reached(ad_var x);
+
+/* Records the gradients of y with respect to x[0..n) on the tape, as variables that can be differentiated again.
+ * `seed` as in ad_backward_options; a y that does not depend on x[i] gives zeros. Returns the tape's status; on error
+ * the gradients are invalid variables. */
+#define ad_grad(...) ad_grad_at(AD_HERE, __VA_ARGS__)
+AD_API ad_status ad_grad_at(const char *where, ad_var y, ad_var seed, int n, const ad_var *x, ad_var *gradient);
+
+/* ---- looking at a tape ---------------------------------------------------------------------------------- */
+
+typedef struct ad_op ad_op;
+
+/* One node, as the dumps see it. Pointers live until the node goes; gradient views until the next backward pass. */
+typedef struct ad_node_info {
+    int64_t index;
+    const ad_op *op;
+    const void *attrs;
+    const char *name;  /* "" if it has none */
+    const char *scope; /* "block0/attention", "" at the top */
+    const char *where; /* NULL if not known */
+    int inputs;
+    const uint32_t *input; /* indices of nodes, all smaller than `index` */
+    int result;            /* which result of its operation this is; > 0: input[0] is result 0 */
+    ad_view value;
+    bool is_view;           /* shares the memory of input[0] */
+    bool needs_gradient;    /* some leaf that gets a gradient leads here */
+    bool has_gradient;      /* the last backward pass left a gradient here */
+    bool reached;           /* the last backward pass came by, though it may have given the gradient back */
+    bool is_seed;           /* the last backward pass began here */
+    ad_view gradient;       /* when has_gradient */
+    ad_param *param;        /* of a parameter leaf, else NULL; borrowed */
+} ad_node_info;
+AD_API ad_status ad_tape_node(const ad_tape *tape, int64_t index, ad_node_info *info);
+AD_API ad_var ad_tape_var(ad_tape *tape, int64_t index); /* a handle to a node, invalid if out of range */
+
+/* What one consumer added to the gradient of a node in the last backward pass. */
+typedef struct ad_contribution {
+    int64_t consumer; /* index of the node whose VJP gave it */
+    int input;        /* at which of its inputs */
+    ad_tensor *value; /* unref it; NULL where it can no longer be told (gradients given back, parameter changed) */
+} ad_contribution;
+/* Lists the contributions to a node in the order in which they were added: recomputed from the gradients of its
+ * consumers, so the last backward pass must have kept them. Writes at most `max`, returns how many there are, or -1
+ * on an error, which becomes the tape's. */
+AD_API int64_t ad_tape_contributions(ad_tape *tape, int64_t index, ad_contribution *out, int64_t max);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,112 @@
+/* How things are computed: loops over raw memory, compiled once per instruction set and chosen at run time.
+ *
+ * A kernel knows no tape and no op. It trusts its caller: dtypes and shapes agree as stated, indices are in range,
+ * results do not overlap inputs (unless stated). Inputs may have any strides, results too unless called row-major.
+ * `add` false: the result is written and its old content never read; true: added to. Every result element is computed
+ * in one fixed order, whatever the machine's vector width says about speed. f32 and f64 only, unless stated. */
+#ifndef AD_KERNELS_H
+#define AD_KERNELS_H
+
+#include "autodiff/base/base.h"
+#include "ops/kernels/elementwise_table.h"
+
+typedef enum ad_unary {
+#define X(name, value, x_bar) AD_UNARY_##name,
+    AD_UNARY_ROWS(X)
+#undef X
+        AD_UNARY_COUNT
+} ad_unary;
+
+typedef enum ad_binary {
+#define X(name, value, a_bar, b_bar) AD_BINARY_##name,
+    AD_BINARY_ROWS(X)
+#undef X
+        AD_BINARY_COUNT
+} ad_binary;
+
+/* C[m,n] (+)= A[m,k] B[k,n]; rs, cs: row and column strides in elements, any sign, 0 allowed for A and B. k = 0
+ * gives zeros. C's rows or columns have unit stride or not; it does not overlap A or B. */
+typedef struct ad_gemm {
+    ad_dtype dtype;
+    int64_t m, n, k;
+    const void *a;
+    int64_t rsa, csa;
+    const void *b;
+    int64_t rsb, csb;
+    void *c;
+    int64_t rsc, csc;
+    bool add;
+} ad_gemm;
+
+/* One fused step of Adam (Kingma and Ba 2015), with decoupled decay when `decoupled` (Loshchilov and Hutter 2019). */
+typedef struct ad_adam_step {
+    double rate, beta1, beta2, epsilon, decay;
+    double correction1, correction2; /* 1 - beta1^t, 1 - beta2^t */
+    bool decoupled;
+} ad_adam_step;
+
+/* v = momentum v + (g + decay w); w -= rate (nesterov ? g + decay w + momentum v : v). */
+typedef struct ad_sgd_step {
+    double rate, momentum, decay;
+    bool nesterov;
+} ad_sgd_step;
+
+typedef struct ad_kernels {
+    const char *isa; /* "baseline", "avx2", "avx512" */
+
+    /* Elementwise. Inputs and results have one shape (broadcast inputs have strides of 0). Inputs that the row does
+     * not use may have data NULL. */
+    void (*unary)(ad_unary op, const ad_view *x, const ad_view *y, const double *c);
+    void (*unary_back)(ad_unary op, const ad_view *g, const ad_view *x, const ad_view *y, const ad_view *x_bar,
+                       bool add, const double *c);
+    void (*binary)(ad_binary op, const ad_view *a, const ad_view *b, const ad_view *y);
+    /* `which` 0: the contribution to a, 1: to b. */
+    void (*binary_back)(ad_binary op, int which, const ad_view *g, const ad_view *a, const ad_view *b,
+                        const ad_view *y, const ad_view *bar, bool add);
+    void (*greater)(const ad_view *a, const ad_view *b, const ad_view *y); /* any dtype in, i32 out */
+    void (*select)(const ad_view *condition, const ad_view *a, const ad_view *b, const ad_view *y); /* any dtypes;
+                                                                             a, b and y of one */
+
+    void (*fill)(const ad_view *y, double value);                               /* any dtype */
+    void (*copy)(const ad_view *x, const ad_view *y, double scale, bool add);   /* y (+)= scale x */
+    /* y (+)= scale * the sum of x over the axes along which y's shape is 1 or (on the left) missing. Accumulates in
+     * double, in blocks (the error grows with the block's length, not with the number of elements). */
+    void (*sum_to)(const ad_view *x, const ad_view *y, double scale, bool add);
+    double (*sum_of_squares)(const ad_view *x);
+    bool (*all_finite)(const ad_view *x);
+
+    /* Bytes of scratch memory (aligned to 64) that gemm needs for this problem, perhaps 0. */
+    size_t (*gemm_scratch)(const ad_gemm *problem);
+    void (*gemm)(const ad_gemm *problem, void *scratch);
+
+    /* Along `axis` (0 <= axis < rank; a rank-0 x is one row of one). A row of all -inf gives zeros (softmax) or -inf
+     * (log_softmax), gradient zeros. g: cotangent of y. */
+    void (*softmax)(const ad_view *x, int axis, const ad_view *y);
+    void (*softmax_back)(const ad_view *g, const ad_view *y, int axis, const ad_view *x_bar, bool add);
+    void (*log_softmax)(const ad_view *x, int axis, const ad_view *y);
+    void (*log_softmax_back)(const ad_view *g, const ad_view *y, int axis, const ad_view *x_bar, bool add);
+
+    /* Cross-entropy of softmax(x) over the last axis, through log-sum-exp: x[..., C]; target: i32 or i64 [...] in
+     * [0, C), or of x's dtype [..., C]; loss[...]; p[..., C] = softmax(x). */
+    void (*softmax_xent)(const ad_view *x, const ad_view *target, const ad_view *loss, const ad_view *p);
+    /* x_bar (+)= g (p sum(target) - target); rows where g is 0 get exact zeros. g has the shape of loss. */
+    void (*softmax_xent_back)(const ad_view *g, const ad_view *p, const ad_view *target, const ad_view *x_bar,
+                              bool add);
+
+    /* y[.., j, ..] = x[.., index[.., j, ..], ..]: y and index have one shape; index is i32 or i64; x, y any dtype. */
+    void (*gather)(const ad_view *x, int axis, const ad_view *index, const ad_view *y);
+    /* y[.., index[.., j, ..], ..] += x[.., j, ..], in row-major order of index; x and index have one shape. */
+    void (*scatter_add)(const ad_view *x, int axis, const ad_view *index, const ad_view *y);
+    /* The row-major position of the first index outside [0, bound), or -1. */
+    int64_t (*find_bad_index)(const ad_view *index, int64_t bound);
+
+    /* n elements each, row-major. velocity NULL: no momentum. */
+    void (*sgd)(ad_dtype dtype, int64_t n, void *w, const void *g, void *velocity, const ad_sgd_step *step);
+    void (*adam)(ad_dtype dtype, int64_t n, void *w, const void *g, void *m, void *v, const ad_adam_step *step);
+} ad_kernels;
+
+/* The best table for this machine, chosen at the first call; thread-safe. The environment variable ADTAPE_ISA
+ * ("baseline", "avx2", "avx512") may choose a lower one. */
+const ad_kernels *ad_kernels_get(void);
+
+#endif
