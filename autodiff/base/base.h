@@ -5,25 +5,119 @@
 #include <adtape/base.h>
 
 #include <stdarg.h>
+#include <stdatomic.h>
+
+#define AD_LIKELY(x)   __builtin_expect(!!(x), 1)
+#define AD_UNLIKELY(x) __builtin_expect(!!(x), 0)
+
+static inline int ad_min_int(int a, int b) { return a < b ? a : b; }
+static inline int ad_max_int(int a, int b) { return a > b ? a : b; }
+
+/* Appends formatted text at `*length` of a buffer of `size` bytes, which stays terminated; what does not fit is
+ * replaced by "...". */
+void ad_text_add(char *buffer, size_t size, size_t *length, const char *format, ...) AD_PRINTF(4, 5);
+void ad_text_add_v(char *buffer, size_t size, size_t *length, const char *format, va_list args);
+void ad_text_shape(char *buffer, size_t size, size_t *length, const ad_shape *shape); /* "[4,3]" */
+
+ad_status ad_error_set_v(ad_error *error, ad_status status, const char *format, va_list args);
+
+static inline void *ad_allocate(const ad_allocator *allocator, size_t size, size_t alignment) {
+    return allocator->allocate(allocator->user, size, alignment);
+}
+static inline void ad_release(const ad_allocator *allocator, void *memory, size_t size) {
+    if (memory) allocator->release(allocator->user, memory, size);
+}
+
+/* ---- shapes ---------------------------------------------------------------------------------------------- */
+
+/* The axis counted from the front, or -1 if it is out of range. */
+static inline int ad_axis_index(int axis, int rank) {
+    return axis >= 0 ? (axis < rank ? axis : -1) : (axis >= -rank ? axis + rank : -1);
+}
+/* Row-major strides, in elements. */
+void ad_shape_strides(const ad_shape *shape, int64_t stride[AD_MAX_RANK]);
+/* A valid element of any dtype at `data`, as double. */
+double ad_element_get(const void *data, ad_dtype dtype);
+void ad_element_set(void *data, ad_dtype dtype, double value);
 
 /* ---- loops over strided memory --------------------------------------------------------------------------- */
 
-/* Steps through the index space of up to four arrays of one shape. Axes are merged where the strides allow, axes of
- * size 1 dropped, the innermost left to the caller as a loop of `n` with strides `inner`:
+/* Steps through the index space of up to four arrays of one shape in row-major order. Neighbouring axes are merged
+ * where all strides allow it, axes of size 1 dropped; the innermost is left to the caller as a loop of `n` elements
+ * with strides `inner`:
  *
- *     for (ad_walk w = ad_walk_start(shape, 2, views); w.more; ad_walk_next(&w))
- *         for (i = 0; i < w.n; i++) ... w.at[0] + i * w.inner[0] * size ... */
+ *     for (ad_walk w = ad_walk_start(2, views); w.more; ad_walk_next(&w))
+ *         for (int64_t i = 0; i < w.n; i++) ... ((float *)w.at[0])[i * w.inner[0]] ... */
 #define AD_WALK_MAX 4
 typedef struct ad_walk {
     bool more;
     int64_t n;
     char *at[AD_WALK_MAX];
     int64_t inner[AD_WALK_MAX]; /* in elements */
-    int arrays, rank;
+    int arrays, rank;           /* rank of what is outside the inner loop */
     int64_t dim[AD_MAX_RANK], index[AD_MAX_RANK];
     int64_t step[AD_WALK_MAX][AD_MAX_RANK]; /* in bytes */
 } ad_walk;
 ad_walk ad_walk_start(int arrays, const ad_view *const *views);
 void ad_walk_next(ad_walk *walk);
+
+/* ---- arena ----------------------------------------------------------------------------------------------- */
+
+/* Memory that is given back all at once, or down to a position. Never moves, keeps its chunks for the next use. */
+typedef struct ad_arena {
+    const ad_allocator *allocator;
+    struct ad_arena_chunk *first, *current;
+    size_t used;      /* of the current chunk */
+    uint64_t before;  /* sizes of the chunks before the current one, summed */
+    uint64_t bytes;   /* of all chunks */
+} ad_arena;
+void ad_arena_open(ad_arena *arena, const ad_allocator *allocator);
+void ad_arena_close(ad_arena *arena);
+void *ad_arena_take(ad_arena *arena, size_t size); /* aligned to 64; NULL if out of memory */
+char *ad_arena_text(ad_arena *arena, const char *text);
+static inline uint64_t ad_arena_position(const ad_arena *arena) { return arena->before + arena->used; }
+void ad_arena_rewind(ad_arena *arena, uint64_t position);
+
+/* ---- growing array of 32-bit numbers ---------------------------------------------------------------------- */
+
+typedef struct ad_list {
+    uint32_t *item;
+    size_t count, room;
+} ad_list;
+bool ad_list_reserve(ad_list *list, const ad_allocator *allocator, size_t more); /* room for `more` pushes */
+static inline void ad_list_push(ad_list *list, uint32_t item) { list->item[list->count++] = item; }
+void ad_list_free(ad_list *list, const ad_allocator *allocator);
+
+/* ---- tensors and their pool -------------------------------------------------------------------------------- */
+
+struct ad_tensor {
+    ad_view view;
+    atomic_uint refs;
+    int size_class;                /* of the pool; -1: straight from the allocator */
+    size_t block;                  /* bytes of header and data together */
+    const ad_allocator *allocator;
+    struct ad_pool *pool;          /* NULL: none */
+    ad_tensor *base;               /* an alias keeps the owner of its memory alive */
+    void (*release)(void *user);   /* of wrapped memory */
+    void *user;
+    bool owns_data;                /* the data follow this header */
+};
+
+/* Keeps released tensors by size for the next request. Not thread-safe: one per tape. Lives until it is closed and
+ * its last tensor is released. */
+typedef struct ad_pool ad_pool;
+ad_pool *ad_pool_new(const ad_allocator *allocator);
+void ad_pool_close(ad_pool *pool);
+uint64_t ad_pool_bytes(const ad_pool *pool);
+
+/* A row-major tensor whose elements hold garbage; the shape must be valid. NULL if out of memory. */
+ad_tensor *ad_pool_tensor(ad_pool *pool, ad_dtype dtype, const ad_shape *shape);
+/* Another view of `base`, not checked. NULL if out of memory. */
+ad_tensor *ad_pool_alias(ad_pool *pool, ad_tensor *base, const ad_view *view);
+
+/* Nobody else sees this memory, so it may be written in place. */
+static inline bool ad_tensor_is_unique(const ad_tensor *tensor) {
+    return tensor->owns_data && atomic_load_explicit(&tensor->refs, memory_order_acquire) == 1;
+}
 
 #endif

@@ -19,10 +19,10 @@
 #define AD_API __attribute__((visibility("default")))
 #endif
 #if defined(__GNUC__)
-#define AD_PRINTF(format, first) __attribute__((format(printf, format, first)))
-#define AD_MUST_CHECK            __attribute__((warn_unused_result))
+#define AD_PRINTF(text, first) __attribute__((__format__(__printf__, text, first)))
+#define AD_MUST_CHECK          __attribute__((warn_unused_result))
 #else
-#define AD_PRINTF(format, first)
+#define AD_PRINTF(text, first)
 #define AD_MUST_CHECK
 #endif
 
