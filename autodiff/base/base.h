@@ -73,7 +73,7 @@ typedef struct ad_arena {
 } ad_arena;
 void ad_arena_open(ad_arena *arena, const ad_allocator *allocator);
 void ad_arena_close(ad_arena *arena);
-void *ad_arena_take(ad_arena *arena, size_t size); /* aligned to 64; NULL if out of memory */
+void *ad_arena_take(ad_arena *arena, size_t size); /* aligned to 16; NULL if out of memory */
 char *ad_arena_text(ad_arena *arena, const char *text);
 static inline uint64_t ad_arena_position(const ad_arena *arena) { return arena->before + arena->used; }
 void ad_arena_rewind(ad_arena *arena, uint64_t position);

@@ -30,7 +30,7 @@ typedef struct ad_arena_chunk {
     _Alignas(64) char data[];
 } ad_arena_chunk;
 
-enum { arena_alignment = 64, arena_chunk_bytes = 32 * 1024 };
+enum { arena_alignment = 16, arena_chunk_bytes = 32 * 1024 };
 
 void ad_arena_open(ad_arena *arena, const ad_allocator *allocator) {
     *arena = (ad_arena){.allocator = allocator};
@@ -50,7 +50,7 @@ static bool arena_advance(ad_arena *arena, size_t size) {
     ad_arena_chunk **link = arena->current ? &arena->current->next : &arena->first;
     if (!*link || (*link)->size < size) {
         size_t bytes = size > arena_chunk_bytes ? size : arena_chunk_bytes;
-        ad_arena_chunk *chunk = ad_allocate(arena->allocator, sizeof *chunk + bytes, arena_alignment);
+        ad_arena_chunk *chunk = ad_allocate(arena->allocator, sizeof *chunk + bytes, _Alignof(ad_arena_chunk));
         if (!chunk) return false;
         chunk->next = *link;
         chunk->size = bytes;

@@ -15,13 +15,15 @@
     X(log,     AD_LOG(x),                     g / x)                                                             \
     X(tanh,    AD_TANH(x),                    g * ((T)1 - y * y))                                                \
     X(sigmoid, AD_SIGMOID(x),                 g * (y * AD_SIGMOID(-x)))                                          \
-    X(relu,    x <= (T)0 ? (T)0 : x,          y > (T)0 ? g : (y == y ? (T)0 : y))
+    X(relu,    x <= (T)0 ? (T)0 : x,          y > (T)0 ? g : (T)0)
 
 /*    name     value y                        contribution to a        contribution to b */
 #define AD_BINARY_ROWS(X)                                                                                        \
     X(add,     a + b,                         g,                       g)                                        \
     X(sub,     a - b,                         g,                       -g)                                       \
     X(mul,     a * b,                         g * b,                   g * a)                                    \
-    X(div,     a / b,                         g / b,                   -g * (a / b) / b)
+    X(div,     a / b,                         g / b,                   -g * (a / b) / b)                         \
+    X(masked_mul, a == (T)0 ? (T)0 : a * b,   g * b,                   a == (T)0 ? (T)0 : g * a)                 \
+    X(masked_div, a == (T)0 ? (T)0 : a / b,   g / b,                   a == (T)0 ? (T)0 : -g * (a / b) / b)
 
 #endif

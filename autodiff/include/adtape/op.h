@@ -49,17 +49,20 @@ AD_API void *ad_scratch(ad_call *call, size_t bytes);
 /* The numeric backward pass of one application. `call->in` and `call->out` hold the saved values, the others have
  * data NULL; shapes are always there. */
 typedef struct ad_adjoint {
-    ad_view seed[AD_MAX_RESULTS]; /* cotangents of the results, possibly strided; zeros where none arrived */
+    ad_view seed[AD_MAX_RESULTS]; /* cotangents of the results, possibly strided; data NULL where none arrived, which
+                                   * only an op with several results meets */
     struct ad_adjoint_private *priv;
 } ad_adjoint;
 /* Does input i want a contribution? */
 AD_API bool ad_wants(const ad_adjoint *adjoint, int i);
 /* Where to put the contribution to input i: a row-major buffer of its shape, to be stored (*add false; it holds
- * garbage) or added to (*add true). NULL if none is wanted or there is no memory: return then. Call it once per input. */
+ * garbage) or added to (*add true). NULL if none is wanted or there is no memory. Use it before the next call. */
 AD_API const ad_view *ad_into(ad_adjoint *adjoint, int i, bool *add);
 /* The contribution to input i is this view of seed k itself: costs nothing when it is the first. A broadcasting op may
  * pass the shape of its result; it is summed. */
 AD_API void ad_pass(ad_adjoint *adjoint, int i, int k, const ad_view *view);
+/* Adds a copy of `view` to the gradient of input i; shapes as for ad_pass. */
+AD_API void ad_give(ad_adjoint *adjoint, int i, const ad_view *view);
 
 /* The VJP of one application, written in ops. */
 typedef struct ad_vjp ad_vjp;
@@ -70,9 +73,11 @@ AD_API bool ad_vjp_wants(const ad_vjp *vjp, int i);
 AD_API ad_var ad_vjp_input(ad_vjp *vjp, int i);  /* must be declared in .saves */
 AD_API ad_var ad_vjp_result(ad_vjp *vjp, int k); /* must be declared in .saves */
 AD_API ad_var ad_vjp_seed(ad_vjp *vjp, int k);   /* the cotangent of result k; zeros if none arrived */
+AD_API bool ad_vjp_has_seed(const ad_vjp *vjp, int k);
 AD_API ad_shape ad_vjp_input_shape(const ad_vjp *vjp, int i);
 AD_API ad_shape ad_vjp_result_shape(const ad_vjp *vjp, int k);
 AD_API ad_dtype ad_vjp_input_dtype(const ad_vjp *vjp, int i);
+AD_API ad_var ad_vjp_number(ad_vjp *vjp, double value); /* a 0-d constant of result 0's dtype */
 /* Adds `contribution` to the gradient of input i. Its dtype and shape must be those of the input; for ops that
  * broadcast, the shape of the result will do: it is summed back. */
 AD_API void ad_vjp_give(ad_vjp *vjp, int i, ad_var contribution);
@@ -84,7 +89,7 @@ typedef struct ad_sample {
     ad_dtype dtype; /* AD_F32 or AD_F64: of the float inputs */
     int inputs;
     ad_tensor *input[AD_MAX_SAMPLE_INPUTS];
-    union {
+    union ad_sample_attrs {
         double number[8];
         int64_t integer[32];
         ad_shape shape;

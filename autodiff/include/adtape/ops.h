@@ -21,6 +21,12 @@ AD_API ad_var ad_sub_at(const char *where, ad_var a, ad_var b);
 AD_API ad_var ad_mul_at(const char *where, ad_var a, ad_var b);
 #define ad_div(...) ad_div_at(AD_HERE, __VA_ARGS__) /* a / b */
 AD_API ad_var ad_div_at(const char *where, ad_var a, ad_var b);
+/* a b and a / b, but 0 where a is 0, whatever b is: for VJPs, so that a cotangent of 0 stays 0 where the derivative is
+ * infinite. */
+#define ad_masked_mul(...) ad_masked_mul_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_masked_mul_at(const char *where, ad_var a, ad_var b);
+#define ad_masked_div(...) ad_masked_div_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_masked_div_at(const char *where, ad_var a, ad_var b);
 #define ad_greater(...) ad_greater_at(AD_HERE, __VA_ARGS__) /* a > b as 1 or 0 in i32; carries no gradient */
 AD_API ad_var ad_greater_at(const char *where, ad_var a, ad_var b);
 #define ad_where(...) ad_where_at(AD_HERE, __VA_ARGS__) /* condition ? a : b; any dtype, not 0 is true */
@@ -100,10 +106,10 @@ AD_API ad_var ad_softmax_xent_at(const char *where, ad_var x, ad_var target);
 
 /* Every op by name; the registry is filled from this list. */
 #define AD_OP_LIST(X)                                                                                            \
-    X(add) X(sub) X(mul) X(div) X(greater) X(where)                                                              \
+    X(add) X(sub) X(mul) X(div) X(masked_mul) X(masked_div) X(greater) X(where)                                  \
     X(neg) X(scale) X(exp) X(log) X(tanh) X(sigmoid) X(relu) X(detach)                                           \
     X(reshape) X(permute) X(broadcast_to) X(sum) X(mean) X(sum_to) X(matmul)                                     \
-    X(gather) X(scatter_add) X(softmax) X(log_softmax) X(softmax_xent)                                           \
+    X(gather) X(scatter_add) X(softmax) X(log_softmax) X(softmax_xent) X(softmax_xent_soft)                      \
     /* new-op: rows go above this line */
 
 #ifdef __cplusplus

@@ -61,8 +61,8 @@ AD_API uint64_t ad_tape_memory(const ad_tape *tape);      /* bytes that the tape
  * Rewinding to a mark that was itself rewound or reset away is AD_ERR_HANDLE. */
 typedef struct ad_mark {
     ad_tape *tape;
-    uint32_t count, generation, scope;
-    uint64_t names;
+    uint32_t count, generation, scope, scopes;
+    uint64_t names, extras;
 } ad_mark;
 AD_API ad_mark ad_tape_mark(ad_tape *tape);
 AD_API ad_status ad_tape_rewind(ad_tape *tape, ad_mark mark);
@@ -195,16 +195,11 @@ typedef struct ad_node_info {
 AD_API ad_status ad_tape_node(const ad_tape *tape, int64_t index, ad_node_info *info);
 AD_API ad_var ad_tape_var(ad_tape *tape, int64_t index); /* a handle to a node, invalid if out of range */
 
-/* What one consumer added to the gradient of a node in the last backward pass. */
-typedef struct ad_contribution {
-    int64_t consumer; /* index of the node whose VJP gave it */
-    int input;        /* at which of its inputs */
-    ad_tensor *value; /* unref it; NULL where it can no longer be told (gradients given back, parameter changed) */
-} ad_contribution;
-/* Lists the contributions to a node in the order in which they were added: recomputed from the gradients of its
- * consumers, so the last backward pass must have kept them. Writes at most `max`, returns how many there are, or -1
- * on an error, which becomes the tape's. */
-AD_API int64_t ad_tape_contributions(ad_tape *tape, int64_t index, ad_contribution *out, int64_t max);
+/* What the consumer's VJP added, in the last backward pass, to the gradient of the node at its input number `input`:
+ * recomputed from the consumer's gradient, which that pass must have kept. *out is the caller's to unref; NULL if
+ * nothing was added. Contributions to one node were added in descending order of consumer, then in the order in
+ * which the VJP gives them. An error becomes the tape's. */
+AD_API ad_status ad_tape_contribution(ad_tape *tape, int64_t consumer, int input, ad_tensor **out);
 
 #ifdef __cplusplus
 }

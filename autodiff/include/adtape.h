@@ -1,0 +1,10 @@
+/* adtape: reverse-mode automatic differentiation with a tape. This header is all of it. */
+#ifndef ADTAPE_H
+#define ADTAPE_H
+
+#include <adtape/base.h>
+#include <adtape/op.h>
+#include <adtape/ops.h>
+#include <adtape/tape.h>
+
+#endif

@@ -1,0 +1,518 @@
+/* The walk back: from y to the leaves, each operation adds its vector-Jacobian product to the gradients of its inputs.
+ * A first contribution is stored, if possible without a copy; later ones are added: that is how gradients merge where
+ * a value was used more than once. */
+#include "autodiff/tape/tape.h"
+#include "ops/kernels/kernels.h"
+
+#include <string.h>
+
+/* ---- where contributions go --------------------------------------------------------------------------------- */
+
+static ad_status no_memory(const ad_adjoint *adjoint) {
+    return ad_fail(adjoint->priv->call, AD_ERR_OOM, "out of memory for a gradient, in the backward pass");
+}
+
+/* The node gets its first gradient of this pass. */
+static bool claim(ad_tape *tape, uint32_t index, ad_node *node) {
+    if (!(node->flags & AD_NODE_INLINE)) {
+        if (!ad_list_reserve(&tape->graded, tape->allocator, 1)) return false;
+        ad_list_push(&tape->graded, index);
+        node->grad.tensor = NULL;
+    }
+    node->pass = tape->pass;
+    node->flags &= (uint16_t)~AD_NODE_PASS_STATE;
+    return true;
+}
+
+/* Makes the gradient of a node a row-major buffer that nobody else sees. *add: whether it holds something. */
+static bool open_gradient(ad_tape *tape, uint32_t index, ad_node *node, bool *add) {
+    *add = ad_node_has_gradient(tape, node);
+    if (node->flags & AD_NODE_INLINE) return *add || claim(tape, index, node);
+    if (!*add) {
+        if (!claim(tape, index, node)) return false;
+        const ad_view *value = &node->value.tensor->view;
+        node->grad.tensor = node->flags & AD_NODE_DIRECT
+                                ? ad_tensor_ref(node->extra->param->grad)
+                                : ad_pool_tensor(tape->pool, value->dtype, &value->shape);
+        return node->grad.tensor != NULL;
+    }
+    if ((node->flags & AD_NODE_DIRECT) || ad_tensor_is_unique(node->grad.tensor)) return true;
+    ad_tensor *shared = node->grad.tensor;
+    ad_tensor *own = ad_pool_tensor(tape->pool, shared->view.dtype, &shared->view.shape);
+    if (!own) return false;
+    ad_kernels_get()->copy(&shared->view, &own->view, 1.0, false);
+    ad_tensor_unref(shared);
+    node->grad.tensor = own;
+    return true;
+}
+
+bool ad_wants(const ad_adjoint *adjoint, int i) {
+    const struct ad_adjoint_private *priv = adjoint->priv;
+    if (i < 0 || i >= priv->call->inputs) return false;
+    if (priv->capture_input >= 0) return i == priv->capture_input;
+    return ad_node_at(priv->tape, priv->call->priv->inputs[i])->flags & priv->mask;
+}
+
+static const ad_view *into_captured(ad_adjoint *adjoint, int i, bool *add) {
+    struct ad_adjoint_private *priv = adjoint->priv;
+    const ad_view *input = priv->call->in[i];
+    *add = priv->captured != NULL;
+    if (!priv->captured) priv->captured = ad_pool_tensor(priv->tape->pool, input->dtype, &input->shape);
+    if (!priv->captured) {
+        no_memory(adjoint);
+        return NULL;
+    }
+    return &priv->captured->view;
+}
+
+const ad_view *ad_into(ad_adjoint *adjoint, int i, bool *add) {
+    struct ad_adjoint_private *priv = adjoint->priv;
+    if (priv->tape->error.status || !ad_wants(adjoint, i)) return NULL;
+    if (priv->capture_input >= 0) return into_captured(adjoint, i, add);
+    uint32_t index = priv->call->priv->inputs[i];
+    ad_node *node = ad_node_at(priv->tape, index);
+    if (!open_gradient(priv->tape, index, node, add)) {
+        no_memory(adjoint);
+        return NULL;
+    }
+    ad_view *scratch = i < AD_FEW_INPUTS ? &priv->into[i] : ad_scratch(priv->call, sizeof *scratch);
+    return scratch ? ad_node_gradient(node, scratch) : NULL;
+}
+
+static bool same_place(const ad_view *a, const ad_view *b) {
+    return a->data == b->data && memcmp(a->stride, b->stride, (size_t)a->shape.rank * sizeof *a->stride) == 0;
+}
+
+/* The view itself becomes the gradient: possible if it is the first contribution and its memory is counted. */
+static bool share(ad_adjoint *adjoint, int i, const ad_view *view, ad_tensor *owner) {
+    struct ad_adjoint_private *priv = adjoint->priv;
+    ad_tensor **store = &priv->captured;
+    if (priv->capture_input < 0) {
+        uint32_t index = priv->call->priv->inputs[i];
+        ad_node *node = ad_node_at(priv->tape, index);
+        if ((node->flags & (AD_NODE_INLINE | AD_NODE_DIRECT)) || ad_node_has_gradient(priv->tape, node)) return false;
+        if (!claim(priv->tape, index, node)) return false;
+        store = &node->grad.tensor;
+    } else if (priv->captured) {
+        return false;
+    }
+    *store = same_place(view, &owner->view) ? ad_tensor_ref(owner) : ad_pool_alias(priv->tape->pool, owner, view);
+    if (!*store) no_memory(adjoint);
+    return true;
+}
+
+void ad_contribute(ad_adjoint *adjoint, int i, const ad_view *view, ad_tensor *owner) {
+    struct ad_adjoint_private *priv = adjoint->priv;
+    if (priv->tape->error.status || !ad_wants(adjoint, i)) return;
+    const ad_view *input = priv->call->in[i];
+    char given[AD_TYPE_TEXT], expected[AD_TYPE_TEXT];
+    bool same_shape = ad_shape_equal(&view->shape, &input->shape);
+    ad_shape common;
+    bool sums = !same_shape && priv->call->op->broadcasts &&
+                ad_shape_broadcast(&view->shape, &input->shape, &common) == AD_OK &&
+                ad_shape_equal(&common, &view->shape);
+    if (view->dtype != input->dtype || (!same_shape && !sums)) {
+        ad_fail(priv->call, AD_ERR_OP, "its VJP gave input %d a contribution %s, but that input is %s", i,
+                ad_type_text(view->dtype, &view->shape, given), ad_type_text(input->dtype, &input->shape, expected));
+        return;
+    }
+    if (same_shape && owner && share(adjoint, i, view, owner)) return;
+    bool add;
+    const ad_view *into = ad_into(adjoint, i, &add);
+    if (!into) return;
+    if (sums) {
+        ad_kernels_get()->sum_to(view, into, 1.0, add);
+    } else {
+        ad_kernels_get()->copy(view, into, 1.0, add);
+    }
+}
+
+void ad_pass(ad_adjoint *adjoint, int i, int k, const ad_view *view) {
+    struct ad_adjoint_private *priv = adjoint->priv;
+    if (k < 0 || k >= ad_op_results(priv->call->op) || !adjoint->seed[k].data) return;
+    const ad_node *result = ad_node_at(priv->tape, priv->first + (uint32_t)k);
+    ad_contribute(adjoint, i, view, result->flags & AD_NODE_INLINE ? NULL : result->grad.tensor);
+}
+
+void ad_give(ad_adjoint *adjoint, int i, const ad_view *view) { ad_contribute(adjoint, i, view, NULL); }
+
+/* ---- one operation -------------------------------------------------------------------------------------------- */
+
+/* Takes from the op's functions what it did not declare to save. */
+static void hide_unsaved(ad_call *call, ad_view *hidden, const ad_view **in) {
+    for (int i = 0; i < call->inputs; i++) {
+        in[i] = call->in[i];
+        if (ad_op_saves_input(call->op, i)) continue;
+        hidden[i] = *call->in[i];
+        hidden[i].data = NULL;
+        in[i] = &hidden[i];
+    }
+    call->in = in;
+    for (int k = 0; k < ad_op_results(call->op); k++)
+        if (!ad_op_saves_result(call->op, k)) call->out[k].data = NULL;
+}
+
+static void run_backward(ad_call *call, ad_adjoint *adjoint) {
+    ad_view few_hidden[AD_FEW_INPUTS], *hidden = few_hidden;
+    const ad_view *few_in[AD_FEW_INPUTS], **in = few_in;
+    if (call->inputs > AD_FEW_INPUTS) {
+        hidden = ad_scratch(call, (size_t)call->inputs * sizeof *hidden);
+        in = ad_scratch(call, (size_t)call->inputs * sizeof *in);
+        if (!hidden || !in) return;
+    }
+    hide_unsaved(call, hidden, in);
+    if (call->op->backward(call, adjoint))
+        ad_fail(call, AD_ERR_OP, "its backward function failed without saying why (use ad_fail)");
+}
+
+/* Adds the VJP of the operation at node `first` to the gradients of its inputs, or captures one contribution. */
+static void operation_back(ad_tape *tape, uint32_t first, uint16_t mask, int capture_input, ad_tensor **captured) {
+    struct ad_call_private call_priv;
+    struct ad_adjoint_private priv = {.tape = tape,
+                                      .first = first,
+                                      .mask = mask,
+                                      .capture_input = capture_input,
+                                      .captured = NULL};
+    ad_call call;
+    ad_adjoint adjoint;
+    adjoint.priv = &priv;
+    priv.call = &call;
+    uint64_t scratch = ad_arena_position(&tape->scratch);
+    if (ad_call_of_node(tape, first, &call, &call_priv)) {
+        bool wanted = false;
+        for (int i = 0; i < call.inputs && !wanted; i++) wanted = ad_wants(&adjoint, i);
+        for (int k = 0; k < ad_op_results(call.op) && wanted; k++) {
+            const ad_node *result = ad_node_at(tape, first + (uint32_t)k);
+            if (ad_node_has_gradient(tape, result)) {
+                const ad_view *view = ad_node_gradient(result, &adjoint.seed[k]);
+                if (view != &adjoint.seed[k]) adjoint.seed[k] = *view;
+            } else {
+                adjoint.seed[k] = call.out[k];
+                adjoint.seed[k].data = NULL;
+            }
+        }
+        if (wanted && call.op->backward) {
+            run_backward(&call, &adjoint);
+        } else if (wanted) {
+            ad_vjp_numeric(&adjoint);
+        }
+    }
+    ad_arena_rewind(&tape->scratch, scratch);
+    if (captured) {
+        *captured = priv.captured;
+    }
+}
+
+static inline void add_scalar(ad_node *node, uint32_t pass, uint16_t mask, double g) {
+    if (!(node->flags & mask)) return;
+    if (node->pass == pass) {
+        node->grad.f64 += g;
+    } else {
+        node->grad.f64 = g;
+        node->pass = pass;
+        node->flags &= (uint16_t)~AD_NODE_PASS_STATE;
+    }
+}
+
+static inline ad_pair scalar_back(const ad_tape *tape, const ad_node *node) {
+    const double *attrs = node->extra ? node->extra->attrs : NULL;
+    return node->op->scalar->adjoint(node->grad.f64, ad_node_at(tape, node->in[0])->value.f64,
+                                     ad_node_at(tape, node->in[1])->value.f64, node->value.f64, attrs);
+}
+
+static void give_back(ad_node *node) {
+    if (node->flags & (AD_NODE_INLINE | AD_NODE_ASKED)) return;
+    ad_tensor_unref(node->grad.tensor);
+    node->grad.tensor = NULL;
+    node->flags |= AD_NODE_GIVEN_BACK;
+}
+
+static void walk_back(ad_tape *tape, uint32_t end, uint16_t mask, bool leaves_only) {
+    const uint32_t pass = tape->pass, none = UINT32_MAX;
+    uint32_t pending = none; /* node of result 0 of an operation of which only another result has a gradient */
+    for (uint32_t index = end; index-- > 0;) {
+        ad_node *node = ad_node_at(tape, index);
+        if (node->pass != pass && index != pending) continue;
+        if (node->flags & AD_NODE_FAST) {
+            ad_pair back = scalar_back(tape, node);
+            add_scalar(ad_node_at(tape, node->in[0]), pass, mask, back.a);
+            if (node->inputs == 2) add_scalar(ad_node_at(tape, node->in[1]), pass, mask, back.b);
+            continue;
+        }
+        if (node->op == &ad_result_of) {
+            pending = node->in[0];
+            continue;
+        }
+        if (ad_node_is_leaf(node)) continue;
+        operation_back(tape, index, mask, -1, NULL);
+        if (tape->error.status) return;
+        pending = none;
+        if (!leaves_only) continue;
+        for (uint32_t k = 0; k < (uint32_t)ad_op_results(node->op); k++) {
+            ad_node *result = ad_node_at(tape, index + k);
+            if (ad_node_has_gradient(tape, result)) give_back(result);
+        }
+    }
+}
+
+/* ---- parameters ------------------------------------------------------------------------------------------------ */
+
+/* The node whose memory the value of this one is. */
+static uint32_t memory_of(const ad_tape *tape, uint32_t index) {
+    const ad_node *node = ad_node_at(tape, index);
+    while (node->flags & AD_NODE_VIEW) {
+        index = node->in[0];
+        node = ad_node_at(tape, index);
+    }
+    return index;
+}
+
+static bool is_changed(const ad_node *node) {
+    return node->op == &ad_leaf_parameter && !(node->flags & AD_NODE_INLINE) &&
+           node->extra->param->version != node->extra->param_version;
+}
+
+static bool fail_changed(ad_tape *tape, uint32_t reader, uint32_t index, const char *where) {
+    const ad_node *node = ad_node_at(tape, memory_of(tape, index));
+    if (!is_changed(node)) return true;
+    ad_tape_fail(tape, AD_ERR_CHANGED, "ad_backward", where,
+                 "parameter %s was changed after %s (node %u) used it: its derivative needs the old value; take the "
+                 "optimiser's step after the backward pass",
+                 node->extra->param->name, ad_node_at(tape, reader)->op->name, reader);
+    return false;
+}
+
+/* Refuses to walk if an operation on the way would read a parameter that was changed since. Costs nothing unless one
+ * was changed. */
+static bool check_unchanged(ad_tape *tape, uint32_t y, uint16_t mask, const char *where) {
+    bool any = false;
+    for (size_t i = 0; i < tape->params.count && tape->params.item[i] <= y; i++)
+        any |= is_changed(ad_node_at(tape, tape->params.item[i]));
+    if (!any) return true;
+    uint64_t scratch = ad_arena_position(&tape->scratch);
+    uint8_t *reached = ad_arena_take(&tape->scratch, (size_t)y + 1);
+    if (!reached) {
+        ad_tape_out_of_memory(tape, "ad_backward", where);
+        return false;
+    }
+    memset(reached, 0, (size_t)y + 1);
+    reached[y] = 1;
+    bool ok = true;
+    for (uint32_t index = y + 1; index-- > 0 && ok;) {
+        const ad_node *node = ad_node_at(tape, index);
+        if (!reached[index] || ad_node_is_leaf(node)) continue;
+        const uint32_t *in = ad_node_inputs(node);
+        for (int i = 0; i < ad_node_input_count(node) && ok; i++) {
+            if (ad_op_saves_input(node->op, i)) ok = fail_changed(tape, index, in[i], where);
+            if (ad_node_at(tape, in[i])->flags & mask) reached[in[i]] = 1;
+        }
+        if (ok && ad_op_saves_result(node->op, 0)) ok = fail_changed(tape, index, index, where);
+    }
+    ad_arena_rewind(&tape->scratch, scratch);
+    return ok;
+}
+
+/* Before the walk: lets each parameter's gradient be written directly by its only leaf. */
+static bool open_params(ad_tape *tape, uint16_t mask, bool accumulate, const char *where) {
+    for (size_t i = 0; i < tape->params.count; i++) {
+        const ad_node *node = ad_node_at(tape, tape->params.item[i]);
+        if (accumulate && (node->flags & mask) && node->extra->param->incomplete) {
+            ad_tape_fail(tape, AD_ERR_NOGRAD, "ad_backward", where,
+                         "the gradient of parameter %s is incomplete: the backward pass that wrote it failed; run one "
+                         "without .accumulate first",
+                         node->extra->param->name);
+            return false;
+        }
+    }
+    for (size_t i = 0; i < tape->params.count; i++) {
+        uint32_t index = tape->params.item[i];
+        ad_node *node = ad_node_at(tape, index);
+        ad_param *param = node->extra->param;
+        node->flags &= (uint16_t)~AD_NODE_DIRECT;
+        if (!(node->flags & mask)) continue;
+        if (param->pass_tape == tape && param->pass == tape->pass) {
+            ad_node_at(tape, param->pass_leaf)->flags &= (uint16_t)~AD_NODE_DIRECT;
+            continue;
+        }
+        param->pass_tape = tape;
+        param->pass = tape->pass;
+        param->pass_leaf = index;
+        param->written = false;
+        if (accumulate) continue;
+        param->incomplete = true;
+        if (!(node->flags & AD_NODE_INLINE)) node->flags |= AD_NODE_DIRECT;
+    }
+    return true;
+}
+
+/* After the walk: what could not be written directly; from here on nothing fails. */
+static void close_params(ad_tape *tape, uint16_t mask, bool accumulate) {
+    const ad_kernels *kernels = ad_kernels_get();
+    for (size_t i = 0; i < tape->params.count; i++) {
+        ad_node *node = ad_node_at(tape, tape->params.item[i]);
+        if (!(node->flags & mask)) continue;
+        ad_param *param = node->extra->param;
+        ad_view scratch;
+        bool add = accumulate || param->written;
+        if (ad_node_has_gradient(tape, node)) {
+            if (!(node->flags & AD_NODE_DIRECT))
+                kernels->copy(ad_node_gradient(node, &scratch), &param->grad->view, 1.0, add);
+        } else if (!add) {
+            kernels->fill(&param->grad->view, 0.0);
+        }
+        param->written = true;
+        param->incomplete = false;
+    }
+}
+
+/* ---- the pass ---------------------------------------------------------------------------------------------------- */
+
+bool ad_check_start(ad_var y, ad_var seed, const char *subject, const char *where) {
+    if (!ad_check_var(y, subject, where)) return false;
+    ad_tape *tape = y.tape;
+    const ad_node *node = ad_node_at(tape, y.index);
+    char text[AD_TYPE_TEXT + 128], type[AD_TYPE_TEXT];
+    ad_node_text(tape, y.index, true, text, sizeof text);
+    if (!ad_dtype_is_float((ad_dtype)node->dtype)) {
+        ad_tape_fail(tape, AD_ERR_NOGRAD, subject, where, "%s: integers have no derivative", text);
+        return false;
+    }
+    ad_shape shape = ad_node_shape(node);
+    if (!seed.tape) {
+        if (ad_shape_count(&shape) == 1) return true;
+        ad_tape_fail(tape, AD_ERR_SHAPE, subject, where,
+                     "%s, not a single number: reduce it with ad_sum or ad_mean, or give a seed of its shape", text);
+        return false;
+    }
+    if (!ad_tape_check_var(tape, seed, subject, where, "the seed")) return false;
+    const ad_node *given = ad_node_at(tape, seed.index);
+    ad_shape given_shape = ad_node_shape(given);
+    if (given->dtype == node->dtype && ad_shape_equal(&given_shape, &shape)) return true;
+    ad_tape_fail(tape, given->dtype == node->dtype ? AD_ERR_SHAPE : AD_ERR_DTYPE, subject, where,
+                 "the seed is %s, but %s: they must be of one type",
+                 ad_type_text((ad_dtype)given->dtype, &given_shape, type), text);
+    return false;
+}
+
+/* Marks what lies on the way to the nodes that were asked for. */
+static bool mark_wanted(ad_tape *tape, uint32_t y, const ad_backward_options *options, const char *where) {
+    for (int i = 0; i < options->wrt_count; i++) {
+        if (!ad_tape_check_var(tape, options->wrt[i], "ad_backward", where, "one of .wrt")) return false;
+        ad_node *node = ad_node_at(tape, options->wrt[i].index);
+        if (!(node->flags & AD_NODE_GRAD)) {
+            char text[AD_TYPE_TEXT + 128];
+            ad_node_text(tape, options->wrt[i].index, true, text, sizeof text);
+            ad_tape_fail(tape, AD_ERR_NOGRAD, "ad_backward", where,
+                         "%s, one of .wrt, has no gradient: it does not depend on a leaf that gets one", text);
+            return false;
+        }
+    }
+    tape->pass_has_wrt = true;
+    for (int i = 0; i < options->wrt_count; i++)
+        ad_node_at(tape, options->wrt[i].index)->flags |= AD_NODE_ASKED | AD_NODE_WANTED;
+    for (uint32_t index = 0; index <= y; index++) {
+        ad_node *node = ad_node_at(tape, index);
+        if (!(node->flags & AD_NODE_GRAD)) continue;
+        const uint32_t *in = ad_node_inputs(node);
+        for (int i = 0; i < ad_node_input_count(node); i++)
+            node->flags |= ad_node_at(tape, in[i])->flags & AD_NODE_WANTED;
+    }
+    return true;
+}
+
+static void forget_last_pass(ad_tape *tape) {
+    ad_tape_drop_gradients(tape);
+    if (tape->pass_has_wrt)
+        for (uint32_t i = 0; i < tape->count; i++)
+            ad_node_at(tape, i)->flags &= (uint16_t) ~(AD_NODE_ASKED | AD_NODE_WANTED);
+    tape->pass_has_wrt = false;
+    if (++tape->pass == 0) tape->pass = 1;
+}
+
+/* Puts the seed, or 1, into y's gradient. */
+static bool start_at(ad_tape *tape, uint32_t y, ad_var seed) {
+    ad_node *node = ad_node_at(tape, y);
+    ad_view scratch, seed_scratch;
+    bool add;
+    const ad_node *given = seed.tape ? ad_node_at(tape, seed.index) : NULL;
+    if (given && !(node->flags & (AD_NODE_INLINE | AD_NODE_DIRECT))) {
+        if (!claim(tape, y, node)) return false;
+        node->grad.tensor = ad_tensor_ref(given->value.tensor);
+    } else {
+        if (!open_gradient(tape, y, node, &add)) return false;
+        const ad_view *into = ad_node_gradient(node, &scratch);
+        if (given) {
+            ad_kernels_get()->copy(ad_node_view(given, &seed_scratch), into, 1.0, false);
+        } else {
+            ad_kernels_get()->fill(into, 1.0);
+        }
+    }
+    node->flags |= AD_NODE_SEED;
+    return true;
+}
+
+ad_status ad_backward_with_at(const char *where, ad_var y, const ad_backward_options *options) {
+    static const ad_backward_options none;
+    if (!options) options = &none;
+    if (!ad_check_start(y, options->seed, "ad_backward", where)) return y.tape ? y.tape->error.status : AD_ERR_HANDLE;
+    ad_tape *tape = y.tape;
+    if (options->wrt_count < 0 || (options->wrt_count > 0 && !options->wrt))
+        return ad_tape_fail(tape, AD_ERR_VALUE, "ad_backward", where, ".wrt_count is %d, .wrt is %s",
+                            options->wrt_count, options->wrt ? "set" : "NULL");
+    forget_last_pass(tape);
+    if (options->wrt && !mark_wanted(tape, y.index, options, where)) return tape->error.status;
+    uint16_t mask = options->wrt ? AD_NODE_WANTED : AD_NODE_GRAD;
+    if (!check_unchanged(tape, y.index, mask, where)) return tape->error.status;
+    tape->pass_end = y.index + 1;
+    if (!open_params(tape, mask, options->accumulate, where)) return tape->error.status;
+    if ((ad_node_at(tape, y.index)->flags & mask) && !start_at(tape, y.index, options->seed))
+        return ad_tape_out_of_memory(tape, "ad_backward", where);
+    walk_back(tape, y.index + 1, mask, options->leaves_only);
+    if (tape->error.status) return tape->error.status;
+    close_params(tape, mask, options->accumulate);
+    return AD_OK;
+}
+
+ad_status ad_backward_at(const char *where, ad_var y) { return ad_backward_with_at(where, y, NULL); }
+
+/* ---- contributions ------------------------------------------------------------------------------------------------ */
+
+/* One contribution of a scalar operation, as a tensor. */
+static ad_tensor *scalar_contribution(ad_tape *tape, const ad_node *node, int input) {
+    ad_shape shape = AD_SCALAR;
+    ad_tensor *tensor = ad_pool_tensor(tape->pool, AD_F64, &shape);
+    if (!tensor) {
+        ad_tape_out_of_memory(tape, "ad_tape_contribution", node->where);
+        return NULL;
+    }
+    ad_pair back = scalar_back(tape, node);
+    *(double *)tensor->view.data = input == 0 ? back.a : back.b;
+    return tensor;
+}
+
+ad_status ad_tape_contribution(ad_tape *tape, int64_t consumer, int input, ad_tensor **out) {
+    if (out) *out = NULL;
+    if (!tape || !out) return AD_ERR_NULL;
+    if (tape->error.status) return tape->error.status;
+    const ad_node *node = consumer >= 0 && consumer < tape->count ? ad_node_at(tape, (uint32_t)consumer) : NULL;
+    if (!node || input < 0 || input >= ad_node_input_count(node))
+        return ad_tape_fail(tape, AD_ERR_INDEX, "ad_tape_contribution", NULL, "there is no input %d of node %lld",
+                            input, (long long)consumer);
+    bool reached = false;
+    for (uint32_t k = 0; k < (uint32_t)ad_op_results(node->op); k++)
+        reached |= consumer + k < tape->pass_end && ad_node_has_gradient(tape, ad_node_at(tape, (uint32_t)consumer + k));
+    const ad_node *target = ad_node_at(tape, ad_node_inputs(node)[input]);
+    if (!reached || ad_node_is_leaf(node) || node->op == &ad_result_of || !ad_node_has_gradient(tape, target) ||
+        (target->flags & AD_NODE_UNREACHED))
+        return AD_OK;
+    if (node->flags & AD_NODE_FAST) {
+        *out = scalar_contribution(tape, node, input);
+    } else {
+        operation_back(tape, (uint32_t)consumer, 0, input, out);
+    }
+    if (tape->error.status) {
+        ad_tensor_unref(*out);
+        *out = NULL;
+    }
+    return tape->error.status;
+}

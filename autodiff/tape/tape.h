@@ -1,0 +1,255 @@
+/* Inside the tape layer: the node, the tape, and the checks that every operation makes.
+ *
+ *   node    64 bytes; never moves. A value of rank 0 lies in the node itself, any other in a tensor.
+ *   extra   what few nodes have: a name, attributes, more than two inputs, a parameter.
+ *   pass    one backward walk, numbered; a node has a gradient if it carries the number of the last pass. */
+#ifndef AD_TAPE_INTERNAL_H
+#define AD_TAPE_INTERNAL_H
+
+#include "autodiff/base/base.h"
+
+#include <adtape/op.h>
+
+typedef union ad_slot {
+    double f64;
+    float f32;
+    int32_t i32;
+    int64_t i64;
+    ad_tensor *tensor;
+} ad_slot;
+
+typedef struct ad_extra {
+    const char *name;
+    const void *attrs;
+    const uint32_t *inputs; /* when there are more than two */
+    uint32_t input_count;
+    ad_param *param;
+    uint64_t param_version; /* when it was put on the tape */
+} ad_extra;
+
+enum {
+    AD_NODE_INLINE = 1 << 0,   /* rank 0: value and gradient lie in the node */
+    AD_NODE_GRAD = 1 << 1,     /* some leaf that gets a gradient leads here */
+    AD_NODE_VIEW = 1 << 2,     /* the value shares the memory of input 0 */
+    AD_NODE_FAST = 1 << 3,     /* inline f64 all around, made by an op with a scalar rule */
+    AD_NODE_ASKED = 1 << 4,    /* one of .wrt of the last pass */
+    AD_NODE_WANTED = 1 << 5,   /* on the way from y to one that was asked for */
+    AD_NODE_DIRECT = 1 << 6,   /* this pass writes straight into the parameter's gradient */
+    /* About the gradient of the pass that the node carries the number of: */
+    AD_NODE_UNREACHED = 1 << 7,  /* zeros, made when somebody looked: y does not depend on this node */
+    AD_NODE_SEED = 1 << 8,       /* the pass began here */
+    AD_NODE_GIVEN_BACK = 1 << 9, /* passed on, and its memory given back */
+    AD_NODE_PASS_STATE = AD_NODE_UNREACHED | AD_NODE_SEED | AD_NODE_GIVEN_BACK,
+
+    AD_NODE_RESULT_SHIFT = 12, /* which result of its operation: the top bits */
+    AD_NODE_MANY = 3           /* ad_node.inputs: more than two, see the extra */
+};
+
+typedef struct ad_node {
+    const ad_op *op;
+    const char *where;
+    ad_slot value, grad;
+    ad_extra *extra; /* NULL: none */
+    uint32_t in[2];
+    uint32_t generation;
+    uint32_t scope;
+    uint32_t pass; /* the last pass that left a gradient here */
+    uint16_t flags;
+    uint8_t dtype;
+    uint8_t inputs; /* 0, 1, 2 or AD_NODE_MANY */
+} ad_node;
+_Static_assert(sizeof(void *) != 8 || sizeof(ad_node) == 64, "a node is one cache line");
+
+enum { AD_CHUNK_SHIFT = 10, AD_CHUNK_NODES = 1 << AD_CHUNK_SHIFT };
+
+typedef struct ad_scope {
+    const char *path;
+    uint32_t parent;
+} ad_scope;
+
+struct ad_tape {
+    ad_node **chunk;
+    uint32_t count;
+    uint32_t fast_end;   /* nodes for which there is room; 0 while the tape carries an error */
+    uint32_t generation; /* of nodes recorded now */
+    uint32_t pass;       /* number of the last backward pass; 0: none yet */
+    uint32_t scope;
+    uint8_t no_grad;     /* > 0: what is recorded needs no gradient */
+
+    uint32_t chunks, chunk_room;
+    uint32_t max_nodes;
+    const ad_allocator *allocator;
+    ad_pool *pool;
+    ad_arena extras, scratch;
+    ad_list owners;     /* nodes that hold a tensor or a parameter, ascending */
+    ad_list graded;     /* nodes that hold a gradient tensor */
+    ad_list params;     /* parameter leaves, ascending */
+    ad_list named;      /* nodes in the order in which ad_name named them */
+    ad_scope *scopes;   /* [0] is the top */
+    uint32_t scope_count, scope_room;
+    uint32_t pass_end;  /* index after the node where the last pass began */
+    bool pass_has_wrt;  /* that pass was asked for some gradients only */
+    const char *where;  /* unless NULL: the place in the user's source that recording is done for */
+
+    void (*on_error)(void *user, const ad_error *error);
+    void *user;
+    ad_error error;
+};
+
+struct ad_param {
+    atomic_uint refs;
+    const ad_allocator *allocator;
+    ad_tensor *value, *grad;
+    uint64_t version;
+    const ad_tape *pass_tape; /* the pass that last claimed the gradient: tape, number and first leaf */
+    uint32_t pass, pass_leaf;
+    bool written;    /* by that pass */
+    bool incomplete; /* a pass failed half-way */
+    size_t size; /* of this block */
+    char name[];
+};
+
+/* The leaf kinds are ops too, so that nothing that looks at nodes needs to know. */
+extern const ad_op ad_leaf_input, ad_leaf_constant, ad_leaf_parameter, ad_result_of;
+/* The walk merges and sums with these two. */
+extern const ad_op ad_op_add, ad_op_sum_to;
+/* Ours, ended by NULL. */
+extern const ad_op *const ad_builtin_ops[];
+
+/* ---- nodes ------------------------------------------------------------------------------------------------ */
+
+static inline ad_node *ad_node_at(const ad_tape *tape, uint32_t index) {
+    return &tape->chunk[index >> AD_CHUNK_SHIFT][index & (AD_CHUNK_NODES - 1)];
+}
+static inline bool ad_var_is_valid(ad_var x) {
+    return x.tape && x.index < x.tape->count && ad_node_at(x.tape, x.index)->generation == x.generation;
+}
+static inline ad_var ad_var_of(ad_tape *tape, uint32_t index) {
+    return (ad_var){tape, index, ad_node_at(tape, index)->generation};
+}
+static inline ad_var ad_var_invalid(ad_tape *tape) { return (ad_var){tape, 0, 0}; }
+static inline bool ad_node_is_leaf(const ad_node *node) {
+    return node->op == &ad_leaf_input || node->op == &ad_leaf_constant || node->op == &ad_leaf_parameter;
+}
+static inline int ad_node_result(const ad_node *node) { return node->flags >> AD_NODE_RESULT_SHIFT; }
+static inline const uint32_t *ad_node_inputs(const ad_node *node) {
+    return node->inputs == AD_NODE_MANY ? node->extra->inputs : node->in;
+}
+static inline int ad_node_input_count(const ad_node *node) {
+    return node->inputs == AD_NODE_MANY ? (int)node->extra->input_count : node->inputs;
+}
+static inline bool ad_node_has_gradient(const ad_tape *tape, const ad_node *node) {
+    return tape->pass_end != 0 && node->pass == tape->pass && !(node->flags & AD_NODE_GIVEN_BACK);
+}
+
+/* The view of a slot: the tensor's own, or one of the slot itself, written to `scratch`. */
+const ad_view *ad_slot_view(const ad_slot *slot, bool is_inline, ad_dtype dtype, ad_view *scratch);
+static inline const ad_view *ad_node_view(const ad_node *node, ad_view *scratch) {
+    return ad_slot_view(&node->value, node->flags & AD_NODE_INLINE, (ad_dtype)node->dtype, scratch);
+}
+static inline const ad_view *ad_node_gradient(const ad_node *node, ad_view *scratch) {
+    return ad_slot_view(&node->grad, node->flags & AD_NODE_INLINE, (ad_dtype)node->dtype, scratch);
+}
+static inline ad_shape ad_node_shape(const ad_node *node) {
+    return node->flags & AD_NODE_INLINE ? AD_SCALAR : node->value.tensor->view.shape;
+}
+
+/* Room for `n` more nodes; false (and the tape's error) if there is none. */
+bool ad_tape_room(ad_tape *tape, const char *where, uint32_t n);
+/* The next node, with everything but op, value and inputs set. There must be room. */
+ad_node *ad_tape_push(ad_tape *tape, const char *where);
+ad_extra *ad_node_extra(ad_tape *tape, ad_node *node); /* made when missing; NULL: the tape has the error */
+void ad_tape_drop_gradients(ad_tape *tape);            /* of the last pass */
+void ad_node_drop_gradient(ad_node *node);
+void ad_tape_rewind_to(ad_tape *tape, const ad_mark *mark); /* a valid mark; also while the tape carries an error */
+/* A constant of one value. */
+ad_var ad_tape_filled(ad_tape *tape, const char *where, ad_dtype dtype, const ad_shape *shape, double value);
+
+/* ---- errors ------------------------------------------------------------------------------------------------ */
+
+/* Sets the tape's error, unless it has one: "subject at file.c:12: message". Any of the texts may be NULL. */
+ad_status ad_tape_fail(ad_tape *tape, ad_status status, const char *subject, const char *where, const char *format,
+                       ...) AD_PRINTF(5, 6);
+ad_status ad_tape_fail_v(ad_tape *tape, ad_status status, const char *subject, const char *where,
+                         const char *format, va_list args);
+ad_status ad_tape_out_of_memory(ad_tape *tape, const char *subject, const char *where);
+/* True if `x` is a live variable of `tape`; otherwise the tape gets an error that says what is wrong with it.
+ * `role` names it: "input 1". */
+bool ad_tape_check_var(ad_tape *tape, ad_var x, const char *subject, const char *where, const char *role);
+/* The same where the variable itself says which tape: false for a NULL tape, or one in error. */
+bool ad_check_var(ad_var x, const char *subject, const char *where);
+/* "H is f64[4,3]", or without the type; v12 for node 12 if it has no name. */
+void ad_node_text(const ad_tape *tape, uint32_t index, bool with_type, char *text, size_t size);
+
+/* ---- one application ----------------------------------------------------------------------------------------- */
+
+enum { AD_FEW_INPUTS = 4 };
+
+struct ad_call_private {
+    ad_tape *tape;
+    const char *where;
+    uint32_t input_index[AD_FEW_INPUTS]; /* nodes, when there are few inputs */
+    const uint32_t *inputs;              /* nodes */
+    const ad_view *view[AD_FEW_INPUTS];
+    ad_view scalar[AD_FEW_INPUTS];
+    ad_slot slot[AD_MAX_RESULTS];
+};
+
+/* The call of a recorded node, for its backward pass. `result0` is the index of its result 0. False: no memory. */
+bool ad_call_of_node(ad_tape *tape, uint32_t result0, ad_call *call, struct ad_call_private *priv);
+static inline int ad_op_results(const ad_op *op) { return op->results ? op->results : 1; }
+static inline bool ad_op_saves_input(const ad_op *op, int i) { return op->saves & AD_SAVES_INPUT(i); }
+static inline bool ad_op_saves_result(const ad_op *op, int k) { return op->saves & AD_SAVES_RESULT(k); }
+ad_status ad_op_validate(const ad_op *op, ad_error *error);
+
+/* ---- the walk back -------------------------------------------------------------------------------------------- */
+
+/* Checks that y and its seed can start a walk; `subject` is the function that was asked. */
+bool ad_check_start(ad_var y, ad_var seed, const char *subject, const char *where);
+
+struct ad_adjoint_private {
+    ad_tape *tape;
+    ad_call *call;
+    uint32_t first;         /* node of result 0 */
+    uint16_t mask;          /* AD_NODE_GRAD or AD_NODE_WANTED: inputs with this flag want a contribution */
+    int capture_input;      /* >= 0: only this input, and its contribution goes to `captured` */
+    ad_tensor *captured;
+    ad_view into[AD_FEW_INPUTS];
+};
+/* Adds `view` to the gradient of input i; `owner`, unless NULL, is the tensor whose memory the view shares, which may
+ * then become the gradient itself. */
+void ad_contribute(ad_adjoint *adjoint, int i, const ad_view *view, ad_tensor *owner);
+
+/* Runs the op's VJP, recorded past the end of the tape and forgotten again. */
+void ad_vjp_numeric(ad_adjoint *adjoint);
+
+/* Records a 0-d f64 operation; `value` is what op->scalar->value gives for a and b. Constructors inline it, with the
+ * value computed in place. Returns NULL if this is not such an application (or something is wrong): the general path
+ * then decides. */
+static inline bool ad_fast_operand(const ad_tape *tape, ad_var x, const ad_node **node) {
+    if (AD_UNLIKELY(x.tape != tape || x.index >= tape->count)) return false;
+    *node = ad_node_at(tape, x.index);
+    return AD_LIKELY((*node)->generation == x.generation && ((*node)->flags & AD_NODE_INLINE) &&
+                     (*node)->dtype == AD_F64);
+}
+
+static inline ad_var ad_fast_push(ad_tape *tape, const char *where, const ad_op *op, double value, uint16_t grad,
+                                  uint32_t a, uint32_t b, uint8_t inputs) {
+    uint32_t index = tape->count++;
+    ad_node *node = ad_node_at(tape, index);
+    node->op = op;
+    node->where = where;
+    node->value.f64 = value;
+    node->extra = NULL;
+    node->in[0] = a;
+    node->in[1] = b;
+    node->generation = tape->generation;
+    node->scope = tape->scope;
+    node->pass = 0;
+    node->flags = (uint16_t)(AD_NODE_INLINE | AD_NODE_FAST | (tape->no_grad ? 0 : grad & AD_NODE_GRAD));
+    node->dtype = AD_F64;
+    node->inputs = inputs;
+    return (ad_var){tape, index, tape->generation};
+}
+
+#endif

@@ -1,0 +1,245 @@
+/* VJPs written in ops: run for their numbers only, or recorded as part of the tape (ad_grad), which makes gradients
+ * that can be differentiated again. */
+#include "autodiff/tape/tape.h"
+
+#include <adtape/ops.h>
+
+#include <string.h>
+
+/* What ad_grad knows of each node up to y: 0, not on the way to any x; 1, on the way, no gradient yet; else 2 + the
+ * node that holds its gradient so far. */
+enum { OFF_THE_WAY = 0, ON_THE_WAY = 1, GRADIENT_BASE = 2 };
+
+struct ad_vjp {
+    ad_tape *tape;
+    ad_call *call;
+    uint32_t first;       /* node of result 0 */
+    uint32_t own;         /* nodes from here on were recorded by this VJP */
+    ad_adjoint *adjoint;  /* numbers only: where contributions go */
+    uint32_t *gradient;   /* recording: per node, as above */
+    ad_var seed[AD_MAX_RESULTS];
+};
+
+ad_tape *ad_vjp_tape(const ad_vjp *vjp) { return vjp->tape; }
+const void *ad_vjp_attrs(const ad_vjp *vjp) { return vjp->call->attrs; }
+int ad_vjp_inputs(const ad_vjp *vjp) { return vjp->call->inputs; }
+
+bool ad_vjp_wants(const ad_vjp *vjp, int i) {
+    if (i < 0 || i >= vjp->call->inputs) return false;
+    return vjp->adjoint ? ad_wants(vjp->adjoint, i) : vjp->gradient[vjp->call->priv->inputs[i]] != OFF_THE_WAY;
+}
+
+ad_var ad_vjp_input(ad_vjp *vjp, int i) {
+    if (i < 0 || i >= vjp->call->inputs || !ad_op_saves_input(vjp->call->op, i)) {
+        ad_fail(vjp->call, AD_ERR_OP, "its VJP reads input %d, which .saves does not declare", i);
+        return ad_var_invalid(vjp->tape);
+    }
+    return ad_var_of(vjp->tape, vjp->call->priv->inputs[i]);
+}
+
+ad_var ad_vjp_result(ad_vjp *vjp, int k) {
+    if (k < 0 || k >= ad_op_results(vjp->call->op) || !ad_op_saves_result(vjp->call->op, k)) {
+        ad_fail(vjp->call, AD_ERR_OP, "its VJP reads result %d, which .saves does not declare", k);
+        return ad_var_invalid(vjp->tape);
+    }
+    return ad_var_of(vjp->tape, vjp->first + (uint32_t)k);
+}
+
+ad_shape ad_vjp_input_shape(const ad_vjp *vjp, int i) {
+    return i >= 0 && i < vjp->call->inputs ? vjp->call->in[i]->shape : AD_SCALAR;
+}
+
+ad_shape ad_vjp_result_shape(const ad_vjp *vjp, int k) {
+    return k >= 0 && k < ad_op_results(vjp->call->op) ? vjp->call->out[k].shape : AD_SCALAR;
+}
+
+ad_dtype ad_vjp_input_dtype(const ad_vjp *vjp, int i) {
+    return i >= 0 && i < vjp->call->inputs ? vjp->call->in[i]->dtype : AD_DTYPE_COUNT;
+}
+
+ad_var ad_vjp_number(ad_vjp *vjp, double value) {
+    return ad_number_at(vjp->call->priv->where, vjp->tape, vjp->call->out[0].dtype, value);
+}
+
+/* A constant that holds the gradient of result k, without a copy. */
+static ad_var numeric_seed(ad_vjp *vjp, int k) {
+    const ad_node *result = ad_node_at(vjp->tape, vjp->first + (uint32_t)k);
+    const char *where = vjp->call->priv->where;
+    if (result->flags & AD_NODE_INLINE)
+        return ad_constant_at(where, vjp->tape, NULL, (ad_dtype)result->dtype, AD_SCALAR, &result->grad);
+    return ad_constant_tensor_at(where, vjp->tape, NULL, result->grad.tensor);
+}
+
+bool ad_vjp_has_seed(const ad_vjp *vjp, int k) {
+    if (k < 0 || k >= ad_op_results(vjp->call->op)) return false;
+    uint32_t index = vjp->first + (uint32_t)k;
+    return vjp->adjoint ? ad_node_has_gradient(vjp->tape, ad_node_at(vjp->tape, index))
+                        : vjp->gradient[index] >= GRADIENT_BASE;
+}
+
+ad_var ad_vjp_seed(ad_vjp *vjp, int k) {
+    ad_tape *tape = vjp->tape;
+    if (k < 0 || k >= ad_op_results(vjp->call->op)) {
+        ad_fail(vjp->call, AD_ERR_OP, "its VJP asks for the cotangent of result %d", k);
+        return ad_var_invalid(tape);
+    }
+    if (vjp->seed[k].generation) return vjp->seed[k];
+    if (ad_vjp_has_seed(vjp, k)) {
+        vjp->seed[k] = vjp->adjoint
+                           ? numeric_seed(vjp, k)
+                           : ad_var_of(tape, vjp->gradient[vjp->first + (uint32_t)k] - GRADIENT_BASE);
+    } else {
+        const ad_view *out = &vjp->call->out[k];
+        vjp->seed[k] = ad_tape_filled(tape, vjp->call->priv->where, out->dtype, &out->shape, 0.0);
+    }
+    return vjp->seed[k];
+}
+
+static void give_number(ad_vjp *vjp, int i, ad_var contribution) {
+    const ad_node *node = ad_node_at(vjp->tape, contribution.index);
+    ad_view scratch;
+    /* Values that were there before must not become a gradient by reference: a parameter may be changed later. */
+    bool own = contribution.index >= vjp->own && !(node->flags & AD_NODE_INLINE);
+    ad_contribute(vjp->adjoint, i, ad_node_view(node, &scratch), own ? node->value.tensor : NULL);
+}
+
+static void give_variable(ad_vjp *vjp, int i, ad_var contribution) {
+    const char *where = vjp->call->priv->where;
+    ad_shape expected = vjp->call->in[i]->shape;
+    const ad_node *node = ad_node_at(vjp->tape, contribution.index);
+    ad_shape given = ad_node_shape(node);
+    if (!ad_shape_equal(&given, &expected) && vjp->call->op->broadcasts) {
+        contribution = ad_apply_at(where, vjp->tape, &ad_op_sum_to, 1, &contribution, &expected, NULL);
+        if (vjp->tape->error.status) return;
+        given = expected;
+    }
+    char text[AD_TYPE_TEXT], wanted[AD_TYPE_TEXT];
+    if (!ad_shape_equal(&given, &expected) || (ad_dtype)node->dtype != vjp->call->in[i]->dtype) {
+        ad_fail(vjp->call, AD_ERR_OP, "its VJP gave input %d a contribution %s, but that input is %s", i,
+                ad_type_text((ad_dtype)node->dtype, &given, text),
+                ad_type_text(vjp->call->in[i]->dtype, &expected, wanted));
+        return;
+    }
+    uint32_t *gradient = &vjp->gradient[vjp->call->priv->inputs[i]];
+    if (*gradient >= GRADIENT_BASE) {
+        ad_var both[] = {ad_var_of(vjp->tape, *gradient - GRADIENT_BASE), contribution};
+        contribution = ad_apply_at(where, vjp->tape, &ad_op_add, 2, both, NULL, NULL);
+        if (vjp->tape->error.status) return;
+    }
+    *gradient = GRADIENT_BASE + contribution.index;
+}
+
+void ad_vjp_give(ad_vjp *vjp, int i, ad_var contribution) {
+    if (vjp->tape->error.status || !ad_vjp_wants(vjp, i)) return;
+    if (!ad_tape_check_var(vjp->tape, contribution, vjp->call->op->name, vjp->call->priv->where,
+                           "a contribution of its VJP"))
+        return;
+    if (vjp->adjoint) {
+        give_number(vjp, i, contribution);
+    } else {
+        give_variable(vjp, i, contribution);
+    }
+}
+
+void ad_vjp_numeric(ad_adjoint *adjoint) {
+    ad_tape *tape = adjoint->priv->tape;
+    ad_call *call = adjoint->priv->call;
+    ad_mark mark = ad_tape_mark(tape);
+    ad_vjp vjp = {.tape = tape, .call = call, .first = adjoint->priv->first, .own = tape->count, .adjoint = adjoint};
+    const char *outer = tape->where;
+    tape->where = call->priv->where;
+    tape->no_grad++;
+    call->op->vjp(&vjp);
+    tape->no_grad--;
+    tape->where = outer;
+    ad_tape_rewind_to(tape, &mark);
+}
+
+/* ---- ad_grad ------------------------------------------------------------------------------------------------------- */
+
+static bool check_targets(ad_tape *tape, int n, const ad_var *x, const char *where) {
+    for (int i = 0; i < n; i++) {
+        if (!ad_tape_check_var(tape, x[i], "ad_grad", where, "one of x")) return false;
+        if (ad_node_at(tape, x[i].index)->flags & AD_NODE_GRAD) continue;
+        char text[AD_TYPE_TEXT + 128];
+        ad_node_text(tape, x[i].index, true, text, sizeof text);
+        ad_tape_fail(tape, AD_ERR_NOGRAD, "ad_grad", where,
+                     "%s, one of x, has no gradient: it does not depend on a leaf that gets one", text);
+        return false;
+    }
+    return true;
+}
+
+/* Marks every node up to y that lies on the way to one of x. */
+static void mark_way(const ad_tape *tape, uint32_t *gradient, uint32_t y, int n, const ad_var *x) {
+    memset(gradient, 0, ((size_t)y + 1) * sizeof *gradient);
+    for (int i = 0; i < n; i++)
+        if (x[i].index <= y) gradient[x[i].index] = ON_THE_WAY;
+    for (uint32_t index = 0; index <= y; index++) {
+        const ad_node *node = ad_node_at(tape, index);
+        if (!(node->flags & AD_NODE_GRAD)) continue;
+        const uint32_t *in = ad_node_inputs(node);
+        for (int i = 0; i < ad_node_input_count(node); i++)
+            if (gradient[in[i]]) gradient[index] = ON_THE_WAY;
+    }
+}
+
+static void record_vjp(ad_tape *tape, uint32_t first, uint32_t *gradient) {
+    struct ad_call_private priv;
+    ad_call call;
+    uint64_t scratch = ad_arena_position(&tape->scratch);
+    if (ad_call_of_node(tape, first, &call, &priv)) {
+        ad_vjp vjp = {.tape = tape, .call = &call, .first = first, .own = tape->count, .gradient = gradient};
+        call.op->vjp(&vjp);
+    }
+    ad_arena_rewind(&tape->scratch, scratch);
+}
+
+/* Whether a result of the operation at `index` has a gradient, and an input wants one. */
+static bool has_work(const ad_tape *tape, const uint32_t *gradient, uint32_t y, uint32_t index) {
+    const ad_node *node = ad_node_at(tape, index);
+    if (ad_node_is_leaf(node) || node->op == &ad_result_of) return false;
+    bool reached = false, wanted = false;
+    for (uint32_t k = 0; k < (uint32_t)ad_op_results(node->op) && index + k <= y; k++)
+        reached |= gradient[index + k] >= GRADIENT_BASE;
+    const uint32_t *in = ad_node_inputs(node);
+    for (int i = 0; reached && i < ad_node_input_count(node) && !wanted; i++) wanted = gradient[in[i]] != OFF_THE_WAY;
+    return wanted;
+}
+
+ad_status ad_grad_at(const char *where, ad_var y, ad_var seed, int n, const ad_var *x, ad_var *result) {
+    for (int i = 0; result && i < n; i++) result[i] = ad_var_invalid(y.tape);
+    if (!ad_check_start(y, seed, "ad_grad", where)) return y.tape ? y.tape->error.status : AD_ERR_HANDLE;
+    ad_tape *tape = y.tape;
+    if (n < 1 || !x || !result)
+        return ad_tape_fail(tape, AD_ERR_NULL, "ad_grad", where, "n is %d, x is %s, the result is %s", n,
+                            x ? "set" : "NULL", result ? "set" : "NULL");
+    if (!check_targets(tape, n, x, where)) return tape->error.status;
+
+    /* Results after y of the same operation are read too. */
+    uint32_t last = y.index, end = tape->count;
+    while (last + 1 < end && ad_node_at(tape, last + 1)->op == &ad_result_of) last++;
+    uint64_t scratch = ad_arena_position(&tape->scratch);
+    uint32_t *gradient = ad_arena_take(&tape->scratch, ((size_t)last + 1) * sizeof *gradient);
+    if (!gradient) return ad_tape_out_of_memory(tape, "ad_grad", where);
+    mark_way(tape, gradient, last, n, x);
+
+    const char *outer = tape->where;
+    tape->where = where;
+    ad_shape y_shape = ad_node_shape(ad_node_at(tape, y.index));
+    if (!seed.tape) seed = ad_tape_filled(tape, where, (ad_dtype)ad_node_at(tape, y.index)->dtype, &y_shape, 1.0);
+    if (!tape->error.status) gradient[y.index] = GRADIENT_BASE + seed.index;
+    for (uint32_t index = y.index + 1; index-- > 0 && !tape->error.status;)
+        if (has_work(tape, gradient, last, index)) record_vjp(tape, index, gradient);
+    for (int i = 0; i < n && !tape->error.status; i++) {
+        const ad_node *node = ad_node_at(tape, x[i].index);
+        ad_shape shape = ad_node_shape(node);
+        bool reached = x[i].index <= last && gradient[x[i].index] >= GRADIENT_BASE;
+        result[i] = reached ? ad_var_of(tape, gradient[x[i].index] - GRADIENT_BASE)
+                            : ad_tape_filled(tape, where, (ad_dtype)node->dtype, &shape, 0.0);
+    }
+    tape->where = outer;
+    ad_arena_rewind(&tape->scratch, scratch);
+    for (int i = 0; i < n && tape->error.status; i++) result[i] = ad_var_invalid(tape);
+    return tape->error.status;
+}

@@ -1,0 +1,166 @@
+/* Indexing along an axis: gather and its transpose, scatter_add. */
+#include "ops/ops.h"
+
+/* ---- gather -------------------------------------------------------------------------------------------------- */
+
+/* Input `index` has the rank of input 0 and is, off the axis, not larger. */
+static ad_status check_index(ad_call *call, int index, int axis) {
+    const ad_shape *x = &call->in[0]->shape, *at = &call->in[index]->shape;
+    ad_status status = ad_need_integer(call, index);
+    if (status) return status;
+    if (x->rank != at->rank)
+        return ad_fail(call, AD_ERR_SHAPE, "ranks differ: %s, %s", ad_describe(call, 0), ad_describe(call, index));
+    for (int i = 0; i < x->rank; i++)
+        if (i != axis && at->dim[i] > x->dim[i])
+            return ad_fail(call, AD_ERR_SHAPE, "axis %d of the index is longer than that of what it indexes: %s, %s", i,
+                           ad_describe(call, index), ad_describe(call, 0));
+    return AD_OK;
+}
+
+static int attr_axis(const ad_call *call) {
+    return ad_axis_index(((const ad_axis_attrs *)call->attrs)->axis, call->in[0]->shape.rank);
+}
+
+static ad_status gather_shape(ad_call *call) {
+    int axis = ad_need_axis(call, 0, ((const ad_axis_attrs *)call->attrs)->axis);
+    if (axis < 0) return AD_ERR_INDEX;
+    ad_set_out(call, 0, call->in[0]->dtype, call->in[1]->shape);
+    return check_index(call, 1, axis);
+}
+
+static ad_status gather_forward(ad_call *call) {
+    int axis = attr_axis(call);
+    ad_status status = ad_need_indices(call, 1, call->in[0]->shape.dim[axis]);
+    if (!status) ad_kernels_get()->gather(call->in[0], axis, call->in[1], &call->out[0]);
+    return status;
+}
+
+static void gather_vjp(ad_vjp *v) {
+    ad_var zeros = ad_broadcast_to(ad_vjp_number(v, 0), ad_vjp_input_shape(v, 0));
+    int axis = ((const ad_axis_attrs *)ad_vjp_attrs(v))->axis;
+    ad_vjp_give(v, 0, ad_scatter_add(zeros, axis, ad_vjp_input(v, 1), ad_vjp_seed(v, 0)));
+}
+
+static ad_status gather_backward(ad_call *call, ad_adjoint *adjoint) {
+    bool add;
+    const ad_view *x_bar = ad_into(adjoint, 0, &add);
+    if (!x_bar) return AD_OK;
+    if (!add) ad_kernels_get()->fill(x_bar, 0);
+    ad_kernels_get()->scatter_add(&adjoint->seed[0], attr_axis(call), call->in[1], x_bar);
+    return AD_OK;
+}
+
+/* Shapes of x and index, and an axis, with repeated indices. */
+static bool index_case(int k, ad_shape *x, ad_shape *index, int *axis) {
+    const ad_shape cases[][2] = {{AD_SHAPE(3, 4), AD_SHAPE(3, 1)},
+                                 {AD_SHAPE(3, 4), AD_SHAPE(5, 4)},
+                                 {AD_SHAPE(2, 3, 4), AD_SHAPE(1, 6, 3)},
+                                 {AD_SHAPE(6), AD_SHAPE(8)},
+                                 {AD_SHAPE(3, 4), AD_SHAPE(0, 2)}};
+    const int axes[] = {1, 0, 1, -1, 1};
+    if (k >= (int)(sizeof cases / sizeof *cases)) return false;
+    *x = cases[k][0];
+    *index = cases[k][1];
+    *axis = axes[k];
+    return true;
+}
+
+static bool gather_sample(ad_sample *sample, int k) {
+    ad_shape x, index;
+    int axis;
+    if (!index_case(k, &x, &index, &axis)) return false;
+    *(int *)(void *)sample->attrs.bytes = axis;
+    return ad_sample_normal(sample, x) && ad_sample_index(sample, index, x.dim[ad_axis_index(axis, x.rank)]);
+}
+
+const ad_op ad_op_gather = {
+    .name = "gather",
+    .inputs = 2,
+    .attrs_size = sizeof(ad_axis_attrs),
+    .saves = AD_SAVES_INPUT(1),
+    .shape = gather_shape,
+    .forward = gather_forward,
+    .vjp = gather_vjp,
+    .backward = gather_backward,
+    .formula = "$y = $0[$1] along $a",
+    .adjoint = {"~0[$1] += ~y", ""},
+    .show_attrs = ad_show_axis,
+    .sample = gather_sample,
+};
+
+ad_var ad_gather_at(const char *where, ad_var x, int axis, ad_var index) {
+    ad_axis_attrs attrs = {axis};
+    return ad_apply_2(where, &ad_op_gather, x, index, &attrs);
+}
+
+/* [...] seen as [..., 1]. */
+static ad_var with_last_axis(const char *where, ad_var x) {
+    ad_shape shape = ad_value_at(where, x).shape;
+    if (shape.rank < AD_MAX_RANK) shape.dim[shape.rank++] = 1;
+    return ad_reshape_at(where, x, shape);
+}
+
+ad_var ad_pick_at(const char *where, ad_var x, ad_var index) {
+    ad_shape shape = ad_value_at(where, index).shape;
+    return ad_reshape_at(where, ad_gather_at(where, x, -1, with_last_axis(where, index)), shape);
+}
+
+/* ---- scatter_add ------------------------------------------------------------------------------------------------ */
+
+static ad_status scatter_shape(ad_call *call) {
+    int axis = ad_need_axis(call, 0, ((const ad_axis_attrs *)call->attrs)->axis);
+    if (axis < 0) return AD_ERR_INDEX;
+    ad_status status = ad_need_float(call, 0);
+    if (!status) status = ad_need_same_dtype(call, 0, 2);
+    if (!status) status = check_index(call, 1, axis);
+    if (!status && !ad_shape_equal(&call->in[1]->shape, &call->in[2]->shape))
+        status = ad_fail(call, AD_ERR_SHAPE, "index and source differ in shape: %s, %s", ad_describe(call, 1),
+                         ad_describe(call, 2));
+    ad_set_out(call, 0, call->in[0]->dtype, call->in[0]->shape);
+    return status;
+}
+
+static ad_status scatter_forward(ad_call *call) {
+    int axis = attr_axis(call);
+    ad_status status = ad_need_indices(call, 1, call->in[0]->shape.dim[axis]);
+    if (status) return status;
+    ad_kernels_get()->copy(call->in[0], &call->out[0], 1, false);
+    ad_kernels_get()->scatter_add(call->in[2], axis, call->in[1], &call->out[0]);
+    return AD_OK;
+}
+
+static void scatter_vjp(ad_vjp *v) {
+    int axis = ((const ad_axis_attrs *)ad_vjp_attrs(v))->axis;
+    ad_vjp_give(v, 0, ad_vjp_seed(v, 0));
+    if (ad_vjp_wants(v, 2)) ad_vjp_give(v, 2, ad_gather(ad_vjp_seed(v, 0), axis, ad_vjp_input(v, 1)));
+}
+
+static bool scatter_sample(ad_sample *sample, int k) {
+    ad_shape x, index;
+    int axis;
+    if (!index_case(k, &x, &index, &axis)) return false;
+    *(int *)(void *)sample->attrs.bytes = axis;
+    return ad_sample_normal(sample, x) && ad_sample_index(sample, index, x.dim[ad_axis_index(axis, x.rank)]) &&
+           ad_sample_normal(sample, index);
+}
+
+const ad_op ad_op_scatter_add = {
+    .name = "scatter_add",
+    .inputs = 3,
+    .attrs_size = sizeof(ad_axis_attrs),
+    .saves = AD_SAVES_INPUT(1),
+    .shape = scatter_shape,
+    .forward = scatter_forward,
+    .vjp = scatter_vjp,
+    .formula = "$y = $0, with $y[$1] += $2 along $a",
+    .adjoint = {"~0 += ~y", "", "~2 += ~y[$1]"},
+    .show_attrs = ad_show_axis,
+    .sample = scatter_sample,
+};
+
+ad_var ad_scatter_add_at(const char *where, ad_var x, int axis, ad_var index, ad_var source) {
+    ad_var in[] = {x, index, source};
+    ad_axis_attrs attrs = {axis};
+    ad_tape *tape = x.tape ? x.tape : index.tape ? index.tape : source.tape;
+    return ad_apply_at(where, tape, &ad_op_scatter_add, 3, in, &attrs, NULL);
+}

@@ -1,0 +1,140 @@
+/* The op list, and what several families share. */
+#include "ops/ops.h"
+
+const ad_op *const ad_builtin_ops[] = {
+#define X(name) &ad_op_##name,
+    AD_OP_LIST(X)
+#undef X
+        NULL};
+
+/* ---- checks ---------------------------------------------------------------------------------------------------- */
+
+ad_status ad_need_float(ad_call *call, int i) {
+    if (ad_dtype_is_float(call->in[i]->dtype)) return AD_OK;
+    return ad_fail(call, AD_ERR_DTYPE, "%s, but it takes f32 or f64", ad_describe(call, i));
+}
+
+ad_status ad_need_integer(ad_call *call, int i) {
+    ad_dtype dtype = call->in[i]->dtype;
+    if (dtype == AD_I32 || dtype == AD_I64) return AD_OK;
+    return ad_fail(call, AD_ERR_DTYPE, "%s, but indices are i32 or i64", ad_describe(call, i));
+}
+
+ad_status ad_need_same_dtype(ad_call *call, int i, int j) {
+    if (call->in[i]->dtype == call->in[j]->dtype) return AD_OK;
+    return ad_fail(call, AD_ERR_DTYPE, "dtypes differ: %s, %s; nothing is converted silently: make both of one dtype",
+                   ad_describe(call, i), ad_describe(call, j));
+}
+
+int ad_need_axis(ad_call *call, int i, int axis) {
+    int rank = call->in[i]->shape.rank;
+    int index = ad_axis_index(axis, rank);
+    if (index < 0)
+        ad_fail(call, AD_ERR_INDEX, "axis %d is out of range: %s has axes %d to %d", axis, ad_describe(call, i), -rank,
+                rank - 1);
+    return index;
+}
+
+ad_status ad_need_indices(ad_call *call, int i, int64_t bound) {
+    const ad_view *index = call->in[i];
+    int64_t bad = ad_kernels_get()->find_bad_index(index, bound);
+    if (bad < 0) return AD_OK;
+    char position[AD_TYPE_TEXT];
+    size_t length = 0;
+    ad_shape at = {.rank = index->shape.rank, .dim = {0}};
+    int64_t rest = bad;
+    for (int axis = at.rank - 1; axis >= 0; axis--) {
+        at.dim[axis] = rest % index->shape.dim[axis];
+        rest /= index->shape.dim[axis];
+    }
+    position[0] = '\0';
+    ad_text_shape(position, sizeof position, &length, &at);
+    return ad_fail(call, AD_ERR_INDEX, "index %.0f at %s%s is out of range: it must be at least 0 and below %lld",
+                   ad_view_get(index, bad), ad_input_name(call, i), position, (long long)bound);
+}
+
+ad_status ad_shape_like_input(ad_call *call) {
+    ad_set_out(call, 0, call->in[0]->dtype, call->in[0]->shape);
+    return ad_need_float(call, 0);
+}
+
+ad_status ad_shape_broadcast_inputs(ad_call *call, int i, int j, ad_shape *shape) {
+    if (ad_shape_broadcast(&call->in[i]->shape, &call->in[j]->shape, shape) == AD_OK) return AD_OK;
+    return ad_fail(call, AD_ERR_SHAPE,
+                   "shapes do not broadcast: %s, %s; aligned at the right, each pair of dimensions must be equal or "
+                   "one of them 1",
+                   ad_describe(call, i), ad_describe(call, j));
+}
+
+/* ---- views ------------------------------------------------------------------------------------------------------- */
+
+void ad_copy_any(const ad_view *from, const ad_view *to) {
+    if (ad_dtype_is_float(from->dtype)) {
+        ad_kernels_get()->copy(from, to, 1.0, false);
+    } else {
+        (void)!ad_view_copy(from, to);
+    }
+}
+
+ad_view ad_scratch_view(ad_call *call, ad_dtype dtype, ad_shape shape) {
+    size_t bytes = (size_t)ad_shape_count(&shape) * ad_dtype_size(dtype);
+    return ad_view_of(ad_scratch(call, bytes ? bytes : 1), dtype, shape);
+}
+
+/* ---- attributes --------------------------------------------------------------------------------------------------- */
+
+void ad_show_axis(const void *attrs, char *text, size_t size) {
+    size_t length = 0;
+    text[0] = '\0';
+    ad_text_add(text, size, &length, "axis %d", ((const ad_axis_attrs *)attrs)->axis);
+}
+
+void ad_show_shape(const void *attrs, char *text, size_t size) {
+    size_t length = 0;
+    text[0] = '\0';
+    ad_text_shape(text, size, &length, attrs);
+}
+
+void ad_show_axes(const void *attrs, char *text, size_t size) {
+    const ad_axes *axes = attrs;
+    size_t length = 0;
+    text[0] = '\0';
+    ad_text_add(text, size, &length, axes->count ? "axes " : "all axes");
+    for (int i = 0; i < axes->count; i++) ad_text_add(text, size, &length, "%s%d", i ? "," : "", axes->axis[i]);
+}
+
+/* ---- samples --------------------------------------------------------------------------------------------------------- */
+
+bool ad_sample_shape(int k, ad_shape *shape) {
+    const ad_shape shapes[] = {AD_SHAPE(3, 4), AD_SCALAR, AD_SHAPE(5), AD_SHAPE(2, 1, 3), AD_SHAPE(0, 3), AD_SHAPE(1)};
+    if (k >= (int)(sizeof shapes / sizeof *shapes)) return false;
+    *shape = shapes[k];
+    return true;
+}
+
+bool ad_sample_shape_pair(int k, ad_shape *a, ad_shape *b) {
+    const ad_shape pairs[][2] = {
+        {AD_SHAPE(3, 4), AD_SHAPE(3, 4)}, {AD_SCALAR, AD_SCALAR},      {AD_SHAPE(3, 4), AD_SHAPE(4)},
+        {AD_SHAPE(2, 1, 3), AD_SHAPE(4, 1)}, {AD_SCALAR, AD_SHAPE(2, 3)}, {AD_SHAPE(0, 3), AD_SHAPE(1, 3)},
+        {AD_SHAPE(1), AD_SHAPE(5)},
+    };
+    if (k >= (int)(sizeof pairs / sizeof *pairs)) return false;
+    *a = pairs[k][0];
+    *b = pairs[k][1];
+    return true;
+}
+
+bool ad_sample_one_normal(ad_sample *sample, int k) {
+    ad_shape shape;
+    return ad_sample_shape(k, &shape) && ad_sample_normal(sample, shape);
+}
+
+bool ad_sample_one_away_from_0(ad_sample *sample, int k) {
+    ad_shape shape;
+    return ad_sample_shape(k, &shape) && ad_sample_away(sample, shape, 0.0, 0.1);
+}
+
+bool ad_sample_two_normal(ad_sample *sample, int k) {
+    ad_shape a, b;
+    return ad_sample_shape_pair(k, &a, &b) && ad_sample_normal(sample, a) && ad_sample_normal(sample, b);
+}

@@ -1,0 +1,74 @@
+/* Inside the ops layer: what several families share. An op's file holds what it means; how it is computed is in
+ * ops/kernels. */
+#ifndef AD_OPS_INTERNAL_H
+#define AD_OPS_INTERNAL_H
+
+#include "autodiff/base/base.h"
+#include "ops/kernels/kernels.h"
+
+#include <adtape/ops.h>
+
+/* Every op of ours, by its place in AD_OP_LIST. */
+#define X(name) extern const ad_op ad_op_##name;
+AD_OP_LIST(X)
+#undef X
+
+/* ---- checks of inputs and shape rules ------------------------------------------------------------------------ */
+
+ad_status ad_need_float(ad_call *call, int i);       /* f32 or f64 */
+ad_status ad_need_integer(ad_call *call, int i);     /* i32 or i64 */
+ad_status ad_need_same_dtype(ad_call *call, int i, int j);
+/* The axis counted from the front, or -1 and the error. */
+int ad_need_axis(ad_call *call, int i, int axis);
+/* Every index of input i is in [0, bound); else an error with position and value. */
+ad_status ad_need_indices(ad_call *call, int i, int64_t bound);
+
+static inline void ad_set_out(ad_call *call, int k, ad_dtype dtype, ad_shape shape) {
+    call->out[k].dtype = dtype;
+    call->out[k].shape = shape;
+}
+ad_status ad_shape_like_input(ad_call *call);  /* one float input, a result of its type */
+ad_status ad_shape_broadcast_inputs(ad_call *call, int i, int j, ad_shape *shape); /* the common shape of two inputs */
+
+/* ---- views ------------------------------------------------------------------------------------------------------ */
+
+/* `view` stretched to `shape`, which it is known to broadcast to. */
+static inline ad_view ad_stretched(const ad_view *view, const ad_shape *shape) {
+    ad_view out = *view;
+    (void)!ad_view_broadcast(view, shape, &out);
+    return out;
+}
+void ad_copy_any(const ad_view *from, const ad_view *to); /* of any one dtype */
+/* A row-major scratch array; data NULL if out of memory (the error is set). */
+ad_view ad_scratch_view(ad_call *call, ad_dtype dtype, ad_shape shape);
+
+/* ---- attributes ----------------------------------------------------------------------------------------------- */
+
+typedef struct ad_axis_attrs {
+    int axis;
+} ad_axis_attrs;
+void ad_show_axis(const void *attrs, char *text, size_t size);
+void ad_show_shape(const void *attrs, char *text, size_t size); /* an ad_shape */
+void ad_show_axes(const void *attrs, char *text, size_t size);  /* an ad_axes */
+
+/* ---- samples ----------------------------------------------------------------------------------------------------- */
+
+/* Shape number k of a list that covers rank 0, size 1 and size 0; false past its end. */
+bool ad_sample_shape(int k, ad_shape *shape);
+/* Pair number k of shapes that broadcast. */
+bool ad_sample_shape_pair(int k, ad_shape *a, ad_shape *b);
+bool ad_sample_one_normal(ad_sample *sample, int k);
+bool ad_sample_one_away_from_0(ad_sample *sample, int k);
+bool ad_sample_two_normal(ad_sample *sample, int k);
+
+/* ---- applying ------------------------------------------------------------------------------------------------------ */
+
+static inline ad_var ad_apply_1(const char *where, const ad_op *op, ad_var x, const void *attrs) {
+    return ad_apply_at(where, x.tape, op, 1, &x, attrs, NULL);
+}
+static inline ad_var ad_apply_2(const char *where, const ad_op *op, ad_var a, ad_var b, const void *attrs) {
+    ad_var in[] = {a, b};
+    return ad_apply_at(where, a.tape ? a.tape : b.tape, op, 2, in, attrs, NULL);
+}
+
+#endif

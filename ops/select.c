@@ -1,0 +1,78 @@
+/* greater and where: masks and selection. */
+#include "ops/ops.h"
+
+static ad_status greater_shape(ad_call *call) {
+    call->out[0].dtype = AD_I32;
+    ad_status status = ad_need_same_dtype(call, 0, 1);
+    return status ? status : ad_shape_broadcast_inputs(call, 0, 1, &call->out[0].shape);
+}
+
+static ad_status greater_forward(ad_call *call) {
+    const ad_view *y = &call->out[0];
+    ad_view a = ad_stretched(call->in[0], &y->shape), b = ad_stretched(call->in[1], &y->shape);
+    ad_kernels_get()->greater(&a, &b, y);
+    return AD_OK;
+}
+
+const ad_op ad_op_greater = {
+    .name = "greater",
+    .inputs = 2,
+    .broadcasts = true,
+    .derivative = AD_NOT_DIFFERENTIABLE,
+    .shape = greater_shape,
+    .forward = greater_forward,
+    .formula = "$y = [$0 > $1]",
+    .sample = ad_sample_two_normal,
+};
+
+ad_var ad_greater_at(const char *where, ad_var a, ad_var b) { return ad_apply_2(where, &ad_op_greater, a, b, NULL); }
+
+static ad_status where_shape(ad_call *call) {
+    ad_shape values;
+    ad_status status = ad_need_same_dtype(call, 1, 2);
+    if (!status) status = ad_shape_broadcast_inputs(call, 1, 2, &values);
+    if (status) return status;
+    call->out[0].dtype = call->in[1]->dtype;
+    if (ad_shape_broadcast(&call->in[0]->shape, &values, &call->out[0].shape) == AD_OK) return AD_OK;
+    return ad_fail(call, AD_ERR_SHAPE, "shapes do not broadcast: %s, %s, %s", ad_describe(call, 0),
+                   ad_describe(call, 1), ad_describe(call, 2));
+}
+
+static ad_status where_forward(ad_call *call) {
+    const ad_view *y = &call->out[0];
+    ad_view condition = ad_stretched(call->in[0], &y->shape);
+    ad_view a = ad_stretched(call->in[1], &y->shape), b = ad_stretched(call->in[2], &y->shape);
+    ad_kernels_get()->select(&condition, &a, &b, y);
+    return AD_OK;
+}
+
+static void where_vjp(ad_vjp *v) {
+    ad_var condition = ad_vjp_input(v, 0), g = ad_vjp_seed(v, 0), zero = ad_vjp_number(v, 0);
+    if (ad_vjp_wants(v, 1)) ad_vjp_give(v, 1, ad_where(condition, g, zero));
+    if (ad_vjp_wants(v, 2)) ad_vjp_give(v, 2, ad_where(condition, zero, g));
+}
+
+static bool where_sample(ad_sample *sample, int k) {
+    ad_shape a, b, condition;
+    return ad_sample_shape_pair(k, &a, &b) && ad_shape_broadcast(&a, &b, &condition) == AD_OK &&
+           ad_sample_index(sample, condition, 2) && ad_sample_normal(sample, a) && ad_sample_normal(sample, b);
+}
+
+const ad_op ad_op_where = {
+    .name = "where",
+    .inputs = 3,
+    .broadcasts = true,
+    .saves = AD_SAVES_INPUT(0),
+    .shape = where_shape,
+    .forward = where_forward,
+    .vjp = where_vjp,
+    .formula = "$y = $0 ? $1 : $2",
+    .adjoint = {"", "~1 += $0 ? ~y : 0", "~2 += $0 ? 0 : ~y"},
+    .sample = where_sample,
+};
+
+ad_var ad_where_at(const char *where, ad_var condition, ad_var a, ad_var b) {
+    ad_var in[] = {condition, a, b};
+    ad_tape *tape = condition.tape ? condition.tape : a.tape ? a.tape : b.tape;
+    return ad_apply_at(where, tape, &ad_op_where, 3, in, NULL, NULL);
+}

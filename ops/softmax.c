@@ -1,0 +1,111 @@
+/* softmax and log_softmax along an axis. */
+#include "ops/ops.h"
+
+static int attr_axis(const ad_call *call) {
+    int rank = call->in[0]->shape.rank;
+    return rank ? ad_axis_index(((const ad_axis_attrs *)call->attrs)->axis, rank) : 0;
+}
+
+/* A single number counts as a row of one. */
+static ad_status softmax_shape(ad_call *call) {
+    int axis = ((const ad_axis_attrs *)call->attrs)->axis;
+    bool is_number = call->in[0]->shape.rank == 0 && (axis == 0 || axis == -1);
+    if (!is_number && ad_need_axis(call, 0, axis) < 0) return AD_ERR_INDEX;
+    return ad_shape_like_input(call);
+}
+
+static ad_var row_sum(ad_vjp *v, ad_var x) {
+    if (ad_vjp_result_shape(v, 0).rank == 0) return x;
+    return ad_sum(x, AD_AXES(((const ad_axis_attrs *)ad_vjp_attrs(v))->axis), AD_KEEPDIM);
+}
+
+static bool softmax_sample(ad_sample *sample, int k) {
+    const int axes[] = {-1, 0, 0, 2, 1, 0};
+    ad_shape shape;
+    if (!ad_sample_shape(k, &shape)) return false;
+    *(int *)(void *)sample->attrs.bytes = axes[k];
+    return ad_sample_normal(sample, shape);
+}
+
+/* ---- softmax ---------------------------------------------------------------------------------------------------- */
+
+static ad_status softmax_forward(ad_call *call) {
+    ad_kernels_get()->softmax(call->in[0], attr_axis(call), &call->out[0]);
+    return AD_OK;
+}
+
+/* J = diag(y) - y y^T, so J^T g = y (g - <g, y>) */
+static void softmax_vjp(ad_vjp *v) {
+    ad_var y = ad_vjp_result(v, 0), g = ad_vjp_seed(v, 0);
+    ad_vjp_give(v, 0, ad_mul(y, ad_sub(g, row_sum(v, ad_mul(g, y)))));
+}
+
+static ad_status softmax_backward(ad_call *call, ad_adjoint *adjoint) {
+    bool add;
+    const ad_view *x_bar = ad_into(adjoint, 0, &add);
+    if (x_bar) ad_kernels_get()->softmax_back(&adjoint->seed[0], &call->out[0], attr_axis(call), x_bar, add);
+    return AD_OK;
+}
+
+const ad_op ad_op_softmax = {
+    .name = "softmax",
+    .inputs = 1,
+    .attrs_size = sizeof(ad_axis_attrs),
+    .saves = AD_SAVES_RESULT(0),
+    .shape = softmax_shape,
+    .forward = softmax_forward,
+    .vjp = softmax_vjp,
+    .backward = softmax_backward,
+    .formula = "$y = softmax($0, $a)",
+    .adjoint = {"~0 += $y * (~y - <~y, $y>)"},
+    .convention = "a row of all -inf: zeros, and gradient 0",
+    .show_attrs = ad_show_axis,
+    .sample = softmax_sample,
+};
+
+ad_var ad_softmax_at(const char *where, ad_var x, int axis) {
+    ad_axis_attrs attrs = {axis};
+    return ad_apply_1(where, &ad_op_softmax, x, &attrs);
+}
+
+/* ---- log_softmax -------------------------------------------------------------------------------------------------- */
+
+static ad_status log_softmax_forward(ad_call *call) {
+    ad_kernels_get()->log_softmax(call->in[0], attr_axis(call), &call->out[0]);
+    return AD_OK;
+}
+
+/* g - softmax(x) sum(g); in a row of all -inf the probabilities sum to 0, not 1, and nothing is passed on. */
+static void log_softmax_vjp(ad_vjp *v) {
+    ad_var p = ad_exp(ad_vjp_result(v, 0)), g = ad_vjp_seed(v, 0), zero = ad_vjp_number(v, 0);
+    ad_var is_row = ad_greater(row_sum(v, p), zero);
+    ad_vjp_give(v, 0, ad_sub(ad_where(is_row, g, zero), ad_mul(p, row_sum(v, g))));
+}
+
+static ad_status log_softmax_backward(ad_call *call, ad_adjoint *adjoint) {
+    bool add;
+    const ad_view *x_bar = ad_into(adjoint, 0, &add);
+    if (x_bar) ad_kernels_get()->log_softmax_back(&adjoint->seed[0], &call->out[0], attr_axis(call), x_bar, add);
+    return AD_OK;
+}
+
+const ad_op ad_op_log_softmax = {
+    .name = "log_softmax",
+    .inputs = 1,
+    .attrs_size = sizeof(ad_axis_attrs),
+    .saves = AD_SAVES_RESULT(0),
+    .shape = softmax_shape,
+    .forward = log_softmax_forward,
+    .vjp = log_softmax_vjp,
+    .backward = log_softmax_backward,
+    .formula = "$y = log softmax($0, $a)",
+    .adjoint = {"~0 += ~y - exp($y) * sum(~y)"},
+    .convention = "a row of all -inf: -inf, and gradient 0",
+    .show_attrs = ad_show_axis,
+    .sample = softmax_sample,
+};
+
+ad_var ad_log_softmax_at(const char *where, ad_var x, int axis) {
+    ad_axis_attrs attrs = {axis};
+    return ad_apply_1(where, &ad_op_log_softmax, x, &attrs);
+}
