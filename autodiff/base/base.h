@@ -42,13 +42,13 @@ void ad_element_set(void *data, ad_dtype dtype, double value);
 
 /* ---- loops over strided memory --------------------------------------------------------------------------- */
 
-/* Steps through the index space of up to four arrays of one shape in row-major order. Neighbouring axes are merged
+/* Steps through the index space of up to five arrays of one shape in row-major order. Neighbouring axes are merged
  * where all strides allow it, axes of size 1 dropped; the innermost is left to the caller as a loop of `n` elements
  * with strides `inner`:
  *
  *     for (ad_walk w = ad_walk_start(2, views); w.more; ad_walk_next(&w))
  *         for (int64_t i = 0; i < w.n; i++) ... ((float *)w.at[0])[i * w.inner[0]] ... */
-#define AD_WALK_MAX 4
+#define AD_WALK_MAX 5
 typedef struct ad_walk {
     bool more;
     int64_t n;

@@ -108,5 +108,7 @@ typedef struct ad_kernels {
 /* The best table for this machine, chosen at the first call; thread-safe. The environment variable ADTAPE_ISA
  * ("baseline", "avx2", "avx512") may choose a lower one. */
 const ad_kernels *ad_kernels_get(void);
+/* Table number i of those that run on this machine, from the plainest on; NULL past the end. */
+const ad_kernels *ad_kernels_table(int i);
 
 #endif

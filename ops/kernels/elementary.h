@@ -1,0 +1,187 @@
+/* exp, log, tanh and the logistic function without branches, so that the compiler turns loops over them into vector
+ * code; within 2 units in the last place over the whole range, subnormals included. AD_EXP(x) and so on choose by type.
+ *
+ * exp: x = n ln2 + r, |r| <= ln2 / 2, exp(r) by its Taylor series, times 2^n in two steps so that neither overflows.
+ * log: x = 2^e m, sqrt(1/2) <= m < sqrt(2), and with f = m - 1, s = f / (2 + f):
+ *      log(1 + f) = f - f^2/2 + s (f^2/2 + R), R = 2 (s^2/3 + s^4/5 + ...)   (the arrangement of fdlibm's e_log.c)
+ * tanh(x) = -t / (t + 2) with t = expm1(-2|x|), and the sign of x. */
+#ifndef AD_ELEMENTARY_H
+#define AD_ELEMENTARY_H
+
+#include <stdint.h>
+#include <string.h>
+
+static inline uint32_t ad_bits_f32(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+static inline float ad_from_bits_f32(uint32_t bits) {
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+static inline uint64_t ad_bits_f64(double x) {
+    uint64_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+static inline double ad_from_bits_f64(uint64_t bits) {
+    double x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+/* ---- f32 ------------------------------------------------------------------------------------------------------ */
+
+/* Adding 1.5 * 2^23 leaves the nearest integer in the low bits. */
+#define AD_ROUND_F32 12582912.0f
+
+/* expm1(r) for |r| <= ln2 / 2 */
+static inline float ad_expm1_reduced_f32(float r) {
+    float q = 1.0f / 5040;
+    q = q * r + 1.0f / 720;
+    q = q * r + 1.0f / 120;
+    q = q * r + 1.0f / 24;
+    q = q * r + 1.0f / 6;
+    q = q * r + 0.5f;
+    return r + r * r * q;
+}
+
+static inline float ad_reduce_f32(float x, int32_t *n) {
+    float shifted = x * 1.44269504f + AD_ROUND_F32;
+    float count = shifted - AD_ROUND_F32;
+    *n = (int32_t)(ad_bits_f32(shifted) - ad_bits_f32(AD_ROUND_F32));
+    return (x - count * 0.693359375f) + count * 2.12194440e-4f;
+}
+
+static inline float ad_power_of_2_f32(int32_t n) { return ad_from_bits_f32((uint32_t)(n + 127) << 23); }
+
+static inline float ad_exp_f32(float x) {
+    float z = x > 89.0f ? 89.0f : x;
+    z = z < -104.0f ? -104.0f : z;
+    int32_t n;
+    float r = ad_reduce_f32(z, &n);
+    int32_t half = n >> 1;
+    float y = (1.0f + ad_expm1_reduced_f32(r)) * ad_power_of_2_f32(half) * ad_power_of_2_f32(n - half);
+    return x == x ? y : x;
+}
+
+static inline float ad_log_f32(float x) {
+    const float inf = __builtin_inff();
+    const uint32_t low = 0x3f3504f3u; /* sqrt(1/2) */
+    float scaled = x < 0x1p-126f ? x * 0x1p25f : x;
+    uint32_t bits = ad_bits_f32(scaled) - low + (127u << 23);
+    float e = (float)(int32_t)(bits >> 23) - (x < 0x1p-126f ? 152.0f : 127.0f);
+    float f = ad_from_bits_f32((bits & 0x7fffffu) + low) - 1.0f;
+    float s = f / (2.0f + f), z = s * s;
+    float r = z * (2.0f / 3 + z * (2.0f / 5 + z * (2.0f / 7 + z * (2.0f / 9 + z * (2.0f / 11)))));
+    float h = 0.5f * f * f;
+    float y = e * 0.693359375f + (f - (h - s * (h + r)) - e * 2.12194440e-4f);
+    y = x == 0.0f ? -inf : y;
+    y = x < 0.0f ? __builtin_nanf("") : y;
+    return x < inf ? y : x;
+}
+
+static inline float ad_tanh_f32(float x) {
+    float a = ad_from_bits_f32(ad_bits_f32(x) & 0x7fffffffu);
+    a = a > 10.0f ? 10.0f : a;
+    int32_t n;
+    float p = ad_expm1_reduced_f32(ad_reduce_f32(-2.0f * a, &n)), scale = ad_power_of_2_f32(n);
+    float t = scale * p + (scale - 1.0f);
+    float y = -t / (t + 2.0f);
+    return ad_from_bits_f32(ad_bits_f32(y) | (ad_bits_f32(x) & 0x80000000u));
+}
+
+static inline float ad_sigmoid_f32(float x) {
+    float e = ad_exp_f32(-ad_from_bits_f32(ad_bits_f32(x) & 0x7fffffffu)), s = 1.0f / (1.0f + e);
+    return x < 0.0f ? e * s : s;
+}
+
+/* ---- f64 ------------------------------------------------------------------------------------------------------ */
+
+#define AD_ROUND_F64 6755399441055744.0 /* 1.5 * 2^52 */
+
+static inline double ad_expm1_reduced_f64(double r) {
+    double q = 1.0 / 6227020800.0;
+    q = q * r + 1.0 / 479001600.0;
+    q = q * r + 1.0 / 39916800.0;
+    q = q * r + 1.0 / 3628800.0;
+    q = q * r + 1.0 / 362880.0;
+    q = q * r + 1.0 / 40320.0;
+    q = q * r + 1.0 / 5040.0;
+    q = q * r + 1.0 / 720.0;
+    q = q * r + 1.0 / 120.0;
+    q = q * r + 1.0 / 24.0;
+    q = q * r + 1.0 / 6.0;
+    q = q * r + 0.5;
+    return r + r * r * q;
+}
+
+static inline double ad_reduce_f64(double x, int64_t *n) {
+    double shifted = x * 1.4426950408889634 + AD_ROUND_F64;
+    double count = shifted - AD_ROUND_F64;
+    *n = (int64_t)(ad_bits_f64(shifted) - ad_bits_f64(AD_ROUND_F64));
+    return (x - count * 6.93147180369123816490e-01) - count * 1.90821492927058770002e-10;
+}
+
+static inline double ad_power_of_2_f64(int64_t n) { return ad_from_bits_f64((uint64_t)(n + 1023) << 52); }
+
+static inline double ad_exp_f64(double x) {
+    double z = x > 710.0 ? 710.0 : x;
+    z = z < -746.0 ? -746.0 : z;
+    int64_t n;
+    double r = ad_reduce_f64(z, &n);
+    /* n / 2 without an arithmetic shift, which AVX2 lacks for 64 bits */
+    int64_t half = (int64_t)((uint64_t)(n + 2048) >> 1) - 1024;
+    double y = (1.0 + ad_expm1_reduced_f64(r)) * ad_power_of_2_f64(half) * ad_power_of_2_f64(n - half);
+    return x == x ? y : x;
+}
+
+static inline double ad_log_f64(double x) {
+    const double inf = __builtin_inf();
+    const uint64_t low = 0x3fe6a09e667f3bcdu; /* sqrt(1/2) */
+    double scaled = x < 0x1p-1022 ? x * 0x1p54 : x;
+    uint64_t bits = ad_bits_f64(scaled) - low + (1023ull << 52);
+    double e = ad_from_bits_f64(0x4330000000000000u | bits >> 52) - 0x1p52 - (x < 0x1p-1022 ? 1077.0 : 1023.0);
+    double f = ad_from_bits_f64((bits & 0xfffffffffffffu) + low) - 1.0;
+    double s = f / (2.0 + f), z = s * s;
+    double r = 2.0 / 23;
+    r = r * z + 2.0 / 21;
+    r = r * z + 2.0 / 19;
+    r = r * z + 2.0 / 17;
+    r = r * z + 2.0 / 15;
+    r = r * z + 2.0 / 13;
+    r = r * z + 2.0 / 11;
+    r = r * z + 2.0 / 9;
+    r = r * z + 2.0 / 7;
+    r = r * z + 2.0 / 5;
+    r = z * (r * z + 2.0 / 3);
+    double h = 0.5 * f * f;
+    double y = e * 6.93147180369123816490e-01 - ((h - (s * (h + r) + e * 1.90821492927058770002e-10)) - f);
+    y = x == 0.0 ? -inf : y;
+    y = x < 0.0 ? __builtin_nan("") : y;
+    return x < inf ? y : x;
+}
+
+static inline double ad_tanh_f64(double x) {
+    double a = ad_from_bits_f64(ad_bits_f64(x) & 0x7fffffffffffffffu);
+    a = a > 20.0 ? 20.0 : a;
+    int64_t n;
+    double p = ad_expm1_reduced_f64(ad_reduce_f64(-2.0 * a, &n)), scale = ad_power_of_2_f64(n);
+    double t = scale * p + (scale - 1.0);
+    double y = -t / (t + 2.0);
+    return ad_from_bits_f64(ad_bits_f64(y) | (ad_bits_f64(x) & 0x8000000000000000u));
+}
+
+static inline double ad_sigmoid_f64(double x) {
+    double e = ad_exp_f64(-ad_from_bits_f64(ad_bits_f64(x) & 0x7fffffffffffffffu)), s = 1.0 / (1.0 + e);
+    return x < 0.0 ? e * s : s;
+}
+
+#define AD_EXP(x)     _Generic((x), float: ad_exp_f32, default: ad_exp_f64)(x)
+#define AD_LOG(x)     _Generic((x), float: ad_log_f32, default: ad_log_f64)(x)
+#define AD_TANH(x)    _Generic((x), float: ad_tanh_f32, default: ad_tanh_f64)(x)
+#define AD_SIGMOID(x) _Generic((x), float: ad_sigmoid_f32, default: ad_sigmoid_f64)(x)
+
+#endif

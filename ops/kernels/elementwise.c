@@ -1,0 +1,136 @@
+/* Elementwise kernels: the rows of the table as loops over strided memory. */
+#include "ops/kernels/elementary.h"
+#include "ops/kernels/isa.h"
+
+#define T       float
+#define S(name) name##_f32
+#include "ops/kernels/elementwise_typed.h"
+#undef T
+#undef S
+
+#define T       double
+#define S(name) name##_f64
+#include "ops/kernels/elementwise_typed.h"
+#undef T
+#undef S
+
+void AD_NAME(unary)(ad_unary op, const ad_view *x, const ad_view *y, const double *c) {
+    const ad_view *views[] = {x, y};
+    ad_walk w = ad_walk_start(2, views);
+    if (y->dtype == AD_F32) {
+        rows_unary_f32(op, w, c);
+    } else {
+        rows_unary_f64(op, w, c);
+    }
+}
+
+void AD_NAME(unary_back)(ad_unary op, const ad_view *g, const ad_view *x, const ad_view *y, const ad_view *x_bar,
+                         bool add, const double *c) {
+    /* A row that does not read x or y may be given g in its place. */
+    const ad_view *views[] = {g, x->data ? x : g, y->data ? y : g, x_bar};
+    ad_walk w = ad_walk_start(4, views);
+    if (g->dtype == AD_F32) {
+        rows_unary_back_f32(op, w, add, c);
+    } else {
+        rows_unary_back_f64(op, w, add, c);
+    }
+}
+
+void AD_NAME(binary)(ad_binary op, const ad_view *a, const ad_view *b, const ad_view *y) {
+    const ad_view *views[] = {a, b, y};
+    ad_walk w = ad_walk_start(3, views);
+    if (y->dtype == AD_F32) {
+        rows_binary_f32(op, w);
+    } else {
+        rows_binary_f64(op, w);
+    }
+}
+
+void AD_NAME(binary_back)(ad_binary op, int which, const ad_view *g, const ad_view *a, const ad_view *b,
+                          const ad_view *y, const ad_view *bar, bool add) {
+    const ad_view *views[] = {g, a->data ? a : g, b->data ? b : g, y->data ? y : g, bar};
+    ad_walk w = ad_walk_start(5, views);
+    if (g->dtype == AD_F32) {
+        rows_binary_back_f32(op, which, w, add);
+    } else {
+        rows_binary_back_f64(op, which, w, add);
+    }
+}
+
+void AD_NAME(copy)(const ad_view *x, const ad_view *y, double scale, bool add) {
+    const ad_view *views[] = {x, y};
+    ad_walk w = ad_walk_start(2, views);
+    if (y->dtype == AD_F32) {
+        rows_copy_f32(w, scale, add);
+    } else {
+        rows_copy_f64(w, scale, add);
+    }
+}
+
+/* ---- of any dtype ------------------------------------------------------------------------------------------------ */
+
+#define LOOP_GREATER(type)                                                                                           \
+    for (; w.more; ad_walk_next(&w))                                                                                 \
+        for (int64_t i = 0; i < w.n; i++)                                                                            \
+            ((int32_t *)(void *)w.at[2])[i * w.inner[2]] =                                                           \
+                ((const type *)(void *)w.at[0])[i * w.inner[0]] > ((const type *)(void *)w.at[1])[i * w.inner[1]]
+
+void AD_NAME(greater)(const ad_view *a, const ad_view *b, const ad_view *y) {
+    const ad_view *views[] = {a, b, y};
+    ad_walk w = ad_walk_start(3, views);
+    switch (a->dtype) {
+    case AD_F32: LOOP_GREATER(float); break;
+    case AD_F64: LOOP_GREATER(double); break;
+    case AD_I32: LOOP_GREATER(int32_t); break;
+    default: LOOP_GREATER(int64_t); break;
+    }
+}
+
+static inline bool is_true(const void *at, int64_t i, ad_dtype dtype) {
+    switch (dtype) {
+    case AD_F32: return ((const float *)at)[i] != 0;
+    case AD_F64: return ((const double *)at)[i] != 0;
+    case AD_I32: return ((const int32_t *)at)[i] != 0;
+    default: return ((const int64_t *)at)[i] != 0;
+    }
+}
+
+/* Values are moved as bits of their size. */
+#define LOOP_SELECT(type)                                                                                            \
+    for (; w.more; ad_walk_next(&w))                                                                                 \
+        for (int64_t i = 0; i < w.n; i++)                                                                            \
+            memcpy(w.at[3] + i * w.inner[3] * (int64_t)sizeof(type),                                                 \
+                   is_true(w.at[0], i * w.inner[0], condition->dtype)                                                \
+                       ? w.at[1] + i * w.inner[1] * (int64_t)sizeof(type)                                            \
+                       : w.at[2] + i * w.inner[2] * (int64_t)sizeof(type),                                           \
+                   sizeof(type))
+
+void AD_NAME(select)(const ad_view *condition, const ad_view *a, const ad_view *b, const ad_view *y) {
+    const ad_view *views[] = {condition, a, b, y};
+    ad_walk w = ad_walk_start(4, views);
+    if (ad_dtype_size(y->dtype) == 4) {
+        LOOP_SELECT(uint32_t);
+    } else {
+        LOOP_SELECT(uint64_t);
+    }
+}
+
+#define LOOP_FILL(type)                                                                                              \
+    for (; w.more; ad_walk_next(&w)) {                                                                               \
+        type *at = (type *)(void *)w.at[0];                                                                          \
+        for (int64_t i = 0; i < w.n; i++) at[i * w.inner[0]] = element.type##_value;                                 \
+    }
+
+void AD_NAME(fill)(const ad_view *y, double value) {
+    union {
+        uint32_t uint32_t_value;
+        uint64_t uint64_t_value;
+    } element = {.uint64_t_value = 0};
+    ad_element_set(&element, y->dtype, value);
+    ad_walk w = ad_walk_start(1, &y);
+    if (ad_dtype_size(y->dtype) == 4) {
+        LOOP_FILL(uint32_t)
+    } else {
+        LOOP_FILL(uint64_t)
+    }
+}

@@ -1,0 +1,48 @@
+/* What every file here that is compiled once per instruction set begins with: the build defines AD_ISA (baseline, avx2,
+ * avx512), and AD_NAME(f) is then the name of f for it. */
+#ifndef AD_ISA_H
+#define AD_ISA_H
+
+#include "ops/kernels/kernels.h"
+
+#ifndef AD_ISA
+#define AD_ISA baseline
+#endif
+#define AD_PASTE_(name, isa) ad_##name##_##isa
+#define AD_PASTE(name, isa)  AD_PASTE_(name, isa)
+#define AD_NAME(name)        AD_PASTE(name, AD_ISA)
+
+void AD_NAME(unary)(ad_unary op, const ad_view *x, const ad_view *y, const double *c);
+void AD_NAME(unary_back)(ad_unary op, const ad_view *g, const ad_view *x, const ad_view *y, const ad_view *x_bar,
+                         bool add, const double *c);
+void AD_NAME(binary)(ad_binary op, const ad_view *a, const ad_view *b, const ad_view *y);
+void AD_NAME(binary_back)(ad_binary op, int which, const ad_view *g, const ad_view *a, const ad_view *b,
+                          const ad_view *y, const ad_view *bar, bool add);
+void AD_NAME(greater)(const ad_view *a, const ad_view *b, const ad_view *y);
+void AD_NAME(select)(const ad_view *condition, const ad_view *a, const ad_view *b, const ad_view *y);
+void AD_NAME(fill)(const ad_view *y, double value);
+void AD_NAME(copy)(const ad_view *x, const ad_view *y, double scale, bool add);
+
+void AD_NAME(sum_to)(const ad_view *x, const ad_view *y, double scale, bool add);
+double AD_NAME(sum_of_squares)(const ad_view *x);
+bool AD_NAME(all_finite)(const ad_view *x);
+
+size_t AD_NAME(gemm_scratch)(const ad_gemm *problem);
+void AD_NAME(gemm)(const ad_gemm *problem, void *scratch);
+
+void AD_NAME(softmax)(const ad_view *x, int axis, const ad_view *y);
+void AD_NAME(softmax_back)(const ad_view *g, const ad_view *y, int axis, const ad_view *x_bar, bool add);
+void AD_NAME(log_softmax)(const ad_view *x, int axis, const ad_view *y);
+void AD_NAME(log_softmax_back)(const ad_view *g, const ad_view *y, int axis, const ad_view *x_bar, bool add);
+void AD_NAME(softmax_xent)(const ad_view *x, const ad_view *target, const ad_view *loss, const ad_view *p);
+void AD_NAME(softmax_xent_back)(const ad_view *g, const ad_view *p, const ad_view *target, const ad_view *x_bar,
+                                bool add);
+
+void AD_NAME(gather)(const ad_view *x, int axis, const ad_view *index, const ad_view *y);
+void AD_NAME(scatter_add)(const ad_view *x, int axis, const ad_view *index, const ad_view *y);
+int64_t AD_NAME(find_bad_index)(const ad_view *index, int64_t bound);
+
+void AD_NAME(sgd)(ad_dtype dtype, int64_t n, void *w, const void *g, void *velocity, const ad_sgd_step *step);
+void AD_NAME(adam)(ad_dtype dtype, int64_t n, void *w, const void *g, void *m, void *v, const ad_adam_step *step);
+
+#endif
