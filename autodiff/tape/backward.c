@@ -13,36 +13,36 @@ static ad_status no_memory(const ad_adjoint *adjoint) {
 }
 
 /* The node gets its first gradient of this pass. */
-static bool claim(ad_tape *tape, uint32_t index, ad_node *node) {
-    if (!(node->flags & AD_NODE_INLINE)) {
+static bool claim(ad_tape *tape, uint32_t index) {
+    if (!(ad_node_at(tape, index)->flags & AD_NODE_INLINE)) {
         if (!ad_list_reserve(&tape->graded, tape->allocator, 1)) return false;
         ad_list_push(&tape->graded, index);
-        node->grad.tensor = NULL;
     }
-    node->pass = tape->pass;
-    node->flags &= (uint16_t)~AD_NODE_PASS_STATE;
+    *ad_cotangent_at(tape, index) = (ad_cotangent){.value = {.tensor = NULL}, .pass = tape->pass, .state = 0};
     return true;
 }
 
 /* Makes the gradient of a node a row-major buffer that nobody else sees. *add: whether it holds something. */
-static bool open_gradient(ad_tape *tape, uint32_t index, ad_node *node, bool *add) {
-    *add = ad_node_has_gradient(tape, node);
-    if (node->flags & AD_NODE_INLINE) return *add || claim(tape, index, node);
+static bool open_gradient(ad_tape *tape, uint32_t index, bool *add) {
+    const ad_node *node = ad_node_at(tape, index);
+    ad_cotangent *grad = ad_cotangent_at(tape, index);
+    *add = ad_has_gradient(tape, index);
+    if (node->flags & AD_NODE_INLINE) return *add || claim(tape, index);
     if (!*add) {
-        if (!claim(tape, index, node)) return false;
+        if (!claim(tape, index)) return false;
         const ad_view *value = &node->value.tensor->view;
-        node->grad.tensor = node->flags & AD_NODE_DIRECT
-                                ? ad_tensor_ref(node->extra->param->grad)
-                                : ad_pool_tensor(tape->pool, value->dtype, &value->shape);
-        return node->grad.tensor != NULL;
+        grad->value.tensor = node->flags & AD_NODE_DIRECT
+                                 ? ad_tensor_ref(node->extra->param->grad)
+                                 : ad_pool_tensor(tape->pool, value->dtype, &value->shape);
+        return grad->value.tensor != NULL;
     }
-    if ((node->flags & AD_NODE_DIRECT) || ad_tensor_is_unique(node->grad.tensor)) return true;
-    ad_tensor *shared = node->grad.tensor;
+    if ((node->flags & AD_NODE_DIRECT) || ad_tensor_is_unique(grad->value.tensor)) return true;
+    ad_tensor *shared = grad->value.tensor;
     ad_tensor *own = ad_pool_tensor(tape->pool, shared->view.dtype, &shared->view.shape);
     if (!own) return false;
     ad_kernels_get()->copy(&shared->view, &own->view, 1.0, false);
     ad_tensor_unref(shared);
-    node->grad.tensor = own;
+    grad->value.tensor = own;
     return true;
 }
 
@@ -70,13 +70,12 @@ const ad_view *ad_into(ad_adjoint *adjoint, int i, bool *add) {
     if (priv->tape->error.status || !ad_wants(adjoint, i)) return NULL;
     if (priv->capture_input >= 0) return into_captured(adjoint, i, add);
     uint32_t index = priv->call->priv->inputs[i];
-    ad_node *node = ad_node_at(priv->tape, index);
-    if (!open_gradient(priv->tape, index, node, add)) {
+    if (!open_gradient(priv->tape, index, add)) {
         no_memory(adjoint);
         return NULL;
     }
     ad_view *scratch = i < AD_FEW_INPUTS ? &priv->into[i] : ad_scratch(priv->call, sizeof *scratch);
-    return scratch ? ad_node_gradient(node, scratch) : NULL;
+    return scratch ? ad_gradient_view(priv->tape, index, scratch) : NULL;
 }
 
 static bool same_place(const ad_view *a, const ad_view *b) {
@@ -89,10 +88,9 @@ static bool share(ad_adjoint *adjoint, int i, const ad_view *view, ad_tensor *ow
     ad_tensor **store = &priv->captured;
     if (priv->capture_input < 0) {
         uint32_t index = priv->call->priv->inputs[i];
-        ad_node *node = ad_node_at(priv->tape, index);
-        if ((node->flags & (AD_NODE_INLINE | AD_NODE_DIRECT)) || ad_node_has_gradient(priv->tape, node)) return false;
-        if (!claim(priv->tape, index, node)) return false;
-        store = &node->grad.tensor;
+        if (ad_node_at(priv->tape, index)->flags & (AD_NODE_INLINE | AD_NODE_DIRECT)) return false;
+        if (ad_has_gradient(priv->tape, index) || !claim(priv->tape, index)) return false;
+        store = &ad_cotangent_at(priv->tape, index)->value.tensor;
     } else if (priv->captured) {
         return false;
     }
@@ -130,8 +128,9 @@ void ad_contribute(ad_adjoint *adjoint, int i, const ad_view *view, ad_tensor *o
 void ad_pass(ad_adjoint *adjoint, int i, int k, const ad_view *view) {
     struct ad_adjoint_private *priv = adjoint->priv;
     if (k < 0 || k >= ad_op_results(priv->call->op) || !adjoint->seed[k].data) return;
-    const ad_node *result = ad_node_at(priv->tape, priv->first + (uint32_t)k);
-    ad_contribute(adjoint, i, view, result->flags & AD_NODE_INLINE ? NULL : result->grad.tensor);
+    uint32_t result = priv->first + (uint32_t)k;
+    bool is_inline = ad_node_at(priv->tape, result)->flags & AD_NODE_INLINE;
+    ad_contribute(adjoint, i, view, is_inline ? NULL : ad_cotangent_at(priv->tape, result)->value.tensor);
 }
 
 void ad_give(ad_adjoint *adjoint, int i, const ad_view *view) { ad_contribute(adjoint, i, view, NULL); }
@@ -182,9 +181,9 @@ static void operation_back(ad_tape *tape, uint32_t first, uint16_t mask, int cap
         bool wanted = false;
         for (int i = 0; i < call.inputs && !wanted; i++) wanted = ad_wants(&adjoint, i);
         for (int k = 0; k < ad_op_results(call.op) && wanted; k++) {
-            const ad_node *result = ad_node_at(tape, first + (uint32_t)k);
-            if (ad_node_has_gradient(tape, result)) {
-                const ad_view *view = ad_node_gradient(result, &adjoint.seed[k]);
+            uint32_t result = first + (uint32_t)k;
+            if (ad_has_gradient(tape, result)) {
+                const ad_view *view = ad_gradient_view(tape, result, &adjoint.seed[k]);
                 if (view != &adjoint.seed[k]) adjoint.seed[k] = *view;
             } else {
                 adjoint.seed[k] = call.out[k];
@@ -203,40 +202,43 @@ static void operation_back(ad_tape *tape, uint32_t first, uint16_t mask, int cap
     }
 }
 
-static inline void add_scalar(ad_node *node, uint32_t pass, uint16_t mask, double g) {
-    if (!(node->flags & mask)) return;
-    if (node->pass == pass) {
-        node->grad.f64 += g;
+static inline void add_scalar(const ad_tape *tape, uint32_t index, uint16_t mask, double g) {
+    if (!(ad_node_at(tape, index)->flags & mask)) return;
+    ad_cotangent *grad = ad_cotangent_at(tape, index);
+    if (grad->pass == tape->pass) {
+        grad->value.f64 += g;
     } else {
-        node->grad.f64 = g;
-        node->pass = pass;
-        node->flags &= (uint16_t)~AD_NODE_PASS_STATE;
+        *grad = (ad_cotangent){.value = {.f64 = g}, .pass = tape->pass, .state = 0};
     }
 }
 
-static inline ad_pair scalar_back(const ad_tape *tape, const ad_node *node) {
+static inline ad_pair scalar_back(const ad_tape *tape, const ad_node *node, double g) {
     const double *attrs = node->extra ? node->extra->attrs : NULL;
-    return node->op->scalar->adjoint(node->grad.f64, ad_node_at(tape, node->in[0])->value.f64,
+    return node->op->scalar->adjoint(g, ad_node_at(tape, node->in[0])->value.f64,
                                      ad_node_at(tape, node->in[1])->value.f64, node->value.f64, attrs);
 }
 
-static void give_back(ad_node *node) {
-    if (node->flags & (AD_NODE_INLINE | AD_NODE_ASKED)) return;
-    ad_tensor_unref(node->grad.tensor);
-    node->grad.tensor = NULL;
-    node->flags |= AD_NODE_GIVEN_BACK;
+static void give_back(ad_tape *tape, uint32_t index) {
+    if (ad_node_at(tape, index)->flags & (AD_NODE_INLINE | AD_NODE_ASKED)) return;
+    ad_cotangent *grad = ad_cotangent_at(tape, index);
+    ad_tensor_unref(grad->value.tensor);
+    grad->value.tensor = NULL;
+    grad->state |= AD_GRAD_GIVEN_BACK;
 }
 
 static void walk_back(ad_tape *tape, uint32_t end, uint16_t mask, bool leaves_only) {
     const uint32_t pass = tape->pass, none = UINT32_MAX;
     uint32_t pending = none; /* node of result 0 of an operation of which only another result has a gradient */
     for (uint32_t index = end; index-- > 0;) {
-        ad_node *node = ad_node_at(tape, index);
-        if (node->pass != pass && index != pending) continue;
+        const ad_cotangent *grad = ad_cotangent_at(tape, index);
+        if (grad->pass != pass && index != pending) continue;
+        const ad_node *node = ad_node_at(tape, index);
+        AD_PREFETCH(node, -AD_NODES_AHEAD);
+        AD_PREFETCH(grad, -AD_NODES_AHEAD);
         if (node->flags & AD_NODE_FAST) {
-            ad_pair back = scalar_back(tape, node);
-            add_scalar(ad_node_at(tape, node->in[0]), pass, mask, back.a);
-            if (node->inputs == 2) add_scalar(ad_node_at(tape, node->in[1]), pass, mask, back.b);
+            ad_pair back = scalar_back(tape, node, grad->value.f64);
+            add_scalar(tape, node->in[0], mask, back.a);
+            if (node->inputs == 2) add_scalar(tape, node->in[1], mask, back.b);
             continue;
         }
         if (node->op == &ad_result_of) {
@@ -249,8 +251,7 @@ static void walk_back(ad_tape *tape, uint32_t end, uint16_t mask, bool leaves_on
         pending = none;
         if (!leaves_only) continue;
         for (uint32_t k = 0; k < (uint32_t)ad_op_results(node->op); k++) {
-            ad_node *result = ad_node_at(tape, index + k);
-            if (ad_node_has_gradient(tape, result)) give_back(result);
+            if (ad_has_gradient(tape, index + k)) give_back(tape, index + k);
         }
     }
 }
@@ -349,14 +350,15 @@ static bool open_params(ad_tape *tape, uint16_t mask, bool accumulate, const cha
 static void close_params(ad_tape *tape, uint16_t mask, bool accumulate) {
     const ad_kernels *kernels = ad_kernels_get();
     for (size_t i = 0; i < tape->params.count; i++) {
-        ad_node *node = ad_node_at(tape, tape->params.item[i]);
+        uint32_t index = tape->params.item[i];
+        const ad_node *node = ad_node_at(tape, index);
         if (!(node->flags & mask)) continue;
         ad_param *param = node->extra->param;
         ad_view scratch;
         bool add = accumulate || param->written;
-        if (ad_node_has_gradient(tape, node)) {
+        if (ad_has_gradient(tape, index)) {
             if (!(node->flags & AD_NODE_DIRECT))
-                kernels->copy(ad_node_gradient(node, &scratch), &param->grad->view, 1.0, add);
+                kernels->copy(ad_gradient_view(tape, index, &scratch), &param->grad->view, 1.0, add);
         } else if (!add) {
             kernels->fill(&param->grad->view, 0.0);
         }
@@ -426,28 +428,32 @@ static void forget_last_pass(ad_tape *tape) {
         for (uint32_t i = 0; i < tape->count; i++)
             ad_node_at(tape, i)->flags &= (uint16_t) ~(AD_NODE_ASKED | AD_NODE_WANTED);
     tape->pass_has_wrt = false;
-    if (++tape->pass == 0) tape->pass = 1;
+    if (++tape->pass == 0) {
+        /* The numbers start again: old ones must not be taken for new ones. */
+        for (uint32_t i = 0; i < tape->chunks; i++) memset(tape->chunk[i]->grad, 0, sizeof tape->chunk[i]->grad);
+        tape->pass = 1;
+    }
 }
 
 /* Puts the seed, or 1, into y's gradient. */
 static bool start_at(ad_tape *tape, uint32_t y, ad_var seed) {
-    ad_node *node = ad_node_at(tape, y);
+    const ad_node *node = ad_node_at(tape, y);
     ad_view scratch, seed_scratch;
     bool add;
     const ad_node *given = seed.tape ? ad_node_at(tape, seed.index) : NULL;
     if (given && !(node->flags & (AD_NODE_INLINE | AD_NODE_DIRECT))) {
-        if (!claim(tape, y, node)) return false;
-        node->grad.tensor = ad_tensor_ref(given->value.tensor);
+        if (!claim(tape, y)) return false;
+        ad_cotangent_at(tape, y)->value.tensor = ad_tensor_ref(given->value.tensor);
     } else {
-        if (!open_gradient(tape, y, node, &add)) return false;
-        const ad_view *into = ad_node_gradient(node, &scratch);
+        if (!open_gradient(tape, y, &add)) return false;
+        const ad_view *into = ad_gradient_view(tape, y, &scratch);
         if (given) {
             ad_kernels_get()->copy(ad_node_view(given, &seed_scratch), into, 1.0, false);
         } else {
             ad_kernels_get()->fill(into, 1.0);
         }
     }
-    node->flags |= AD_NODE_SEED;
+    ad_cotangent_at(tape, y)->state |= AD_GRAD_SEED;
     return true;
 }
 
@@ -463,7 +469,7 @@ ad_status ad_backward_with_at(const char *where, ad_var y, const ad_backward_opt
     if (options->wrt && !mark_wanted(tape, y.index, options, where)) return tape->error.status;
     uint16_t mask = options->wrt ? AD_NODE_WANTED : AD_NODE_GRAD;
     if (!check_unchanged(tape, y.index, mask, where)) return tape->error.status;
-    tape->pass_end = y.index + 1;
+    tape->pass_end = tape->grad_end = y.index + 1;
     if (!open_params(tape, mask, options->accumulate, where)) return tape->error.status;
     if ((ad_node_at(tape, y.index)->flags & mask) && !start_at(tape, y.index, options->seed))
         return ad_tape_out_of_memory(tape, "ad_backward", where);
@@ -478,14 +484,15 @@ ad_status ad_backward_at(const char *where, ad_var y) { return ad_backward_with_
 /* ---- contributions ------------------------------------------------------------------------------------------------ */
 
 /* One contribution of a scalar operation, as a tensor. */
-static ad_tensor *scalar_contribution(ad_tape *tape, const ad_node *node, int input) {
+static ad_tensor *scalar_contribution(ad_tape *tape, uint32_t consumer, int input) {
+    const ad_node *node = ad_node_at(tape, consumer);
     ad_shape shape = AD_SCALAR;
     ad_tensor *tensor = ad_pool_tensor(tape->pool, AD_F64, &shape);
     if (!tensor) {
         ad_tape_out_of_memory(tape, "ad_tape_contribution", node->where);
         return NULL;
     }
-    ad_pair back = scalar_back(tape, node);
+    ad_pair back = scalar_back(tape, node, ad_cotangent_at(tape, consumer)->value.f64);
     *(double *)tensor->view.data = input == 0 ? back.a : back.b;
     return tensor;
 }
@@ -500,13 +507,13 @@ ad_status ad_tape_contribution(ad_tape *tape, int64_t consumer, int input, ad_te
                             input, (long long)consumer);
     bool reached = false;
     for (uint32_t k = 0; k < (uint32_t)ad_op_results(node->op); k++)
-        reached |= consumer + k < tape->pass_end && ad_node_has_gradient(tape, ad_node_at(tape, (uint32_t)consumer + k));
-    const ad_node *target = ad_node_at(tape, ad_node_inputs(node)[input]);
-    if (!reached || ad_node_is_leaf(node) || node->op == &ad_result_of || !ad_node_has_gradient(tape, target) ||
-        (target->flags & AD_NODE_UNREACHED))
+        reached |= consumer + k < tape->pass_end && ad_has_gradient(tape, (uint32_t)consumer + k);
+    uint32_t target = ad_node_inputs(node)[input];
+    if (!reached || ad_node_is_leaf(node) || node->op == &ad_result_of || !ad_has_gradient(tape, target) ||
+        (ad_cotangent_at(tape, target)->state & AD_GRAD_UNREACHED))
         return AD_OK;
     if (node->flags & AD_NODE_FAST) {
-        *out = scalar_contribution(tape, node, input);
+        *out = scalar_contribution(tape, (uint32_t)consumer, input);
     } else {
         operation_back(tape, (uint32_t)consumer, 0, input, out);
     }

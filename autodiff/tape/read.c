@@ -48,42 +48,46 @@ ad_tensor *ad_tensor_of_at(const char *where, ad_var x) {
 /* ---- gradients ------------------------------------------------------------------------------------------------ */
 
 /* Gives a node that the pass did not reach a gradient of zeros. */
-static bool make_zeros(ad_tape *tape, uint32_t index, ad_node *node) {
+static bool make_zeros(ad_tape *tape, uint32_t index) {
+    const ad_node *node = ad_node_at(tape, index);
+    ad_cotangent grad = {.pass = tape->pass, .state = AD_GRAD_UNREACHED};
     if (!(node->flags & AD_NODE_INLINE)) {
         const ad_view *value = &node->value.tensor->view;
         if (!ad_list_reserve(&tape->graded, tape->allocator, 1)) return false;
-        node->grad.tensor = ad_pool_tensor(tape->pool, value->dtype, &value->shape);
-        if (!node->grad.tensor) return false;
+        grad.value.tensor = ad_pool_tensor(tape->pool, value->dtype, &value->shape);
+        if (!grad.value.tensor) return false;
         ad_list_push(&tape->graded, index);
     }
-    node->pass = tape->pass;
-    node->flags = (uint16_t)((node->flags & ~AD_NODE_PASS_STATE) | AD_NODE_UNREACHED);
+    *ad_cotangent_at(tape, index) = grad;
+    if (tape->grad_end <= index) tape->grad_end = index + 1;
     ad_view scratch;
-    ad_kernels_get()->fill(ad_node_gradient(node, &scratch), 0.0);
+    ad_kernels_get()->fill(ad_gradient_view(tape, index, &scratch), 0.0);
     return true;
 }
 
 /* A gradient that was passed on without a copy may be strided: people index it as row-major. */
-static bool make_row_major(ad_tape *tape, ad_node *node) {
-    ad_tensor *old = node->grad.tensor;
-    if ((node->flags & AD_NODE_INLINE) || ad_view_is_contiguous(&old->view)) return true;
+static bool make_row_major(ad_tape *tape, uint32_t index) {
+    if (ad_node_at(tape, index)->flags & AD_NODE_INLINE) return true;
+    ad_tensor *old = ad_cotangent_at(tape, index)->value.tensor;
+    if (ad_view_is_contiguous(&old->view)) return true;
     ad_tensor *dense = ad_pool_tensor(tape->pool, old->view.dtype, &old->view.shape);
     if (!dense) return false;
     ad_kernels_get()->copy(&old->view, &dense->view, 1.0, false);
     ad_tensor_unref(old);
-    node->grad.tensor = dense;
+    ad_cotangent_at(tape, index)->value.tensor = dense;
     return true;
 }
 
-static const char *why_no_gradient(const ad_tape *tape, const ad_node *node) {
+static const char *why_no_gradient(const ad_tape *tape, uint32_t index) {
+    const ad_node *node = ad_node_at(tape, index);
     if (!ad_dtype_is_float((ad_dtype)node->dtype)) return "integers have no gradient";
     if (!(node->flags & AD_NODE_GRAD))
         return node->op == &ad_leaf_constant ? "it is a constant: make it an ad_leaf to get its gradient"
                                              : "it does not depend on a leaf that gets a gradient";
     if (tape->pass_end == 0) return "there was no backward pass since it was recorded: call ad_backward first";
-    if (node->pass == tape->pass && (node->flags & AD_NODE_GIVEN_BACK))
+    if (ad_pass_came_by(tape, index) && !ad_has_gradient(tape, index))
         return "the last backward pass gave it back (.leaves_only): name it in .wrt to keep it";
-    if (node->pass != tape->pass && tape->pass_has_wrt && !(node->flags & AD_NODE_ASKED))
+    if (!ad_pass_came_by(tape, index) && tape->pass_has_wrt && !(node->flags & AD_NODE_ASKED))
         return "the last backward pass was asked for others: name it in .wrt";
     return NULL;
 }
@@ -91,20 +95,19 @@ static const char *why_no_gradient(const ad_tape *tape, const ad_node *node) {
 ad_view ad_gradient_at(const char *where, ad_var x) {
     if (!ad_check_var(x, "ad_gradient", where)) return no_view();
     ad_tape *tape = x.tape;
-    ad_node *node = ad_node_at(tape, x.index);
-    const char *reason = why_no_gradient(tape, node);
+    const char *reason = why_no_gradient(tape, x.index);
     if (reason) {
         char text[128];
         ad_node_text(tape, x.index, false, text, sizeof text);
         ad_tape_fail(tape, AD_ERR_NOGRAD, "ad_gradient", where, "%s: %s", text, reason);
         return no_view();
     }
-    if (!(ad_node_has_gradient(tape, node) ? make_row_major(tape, node) : make_zeros(tape, x.index, node))) {
+    if (!(ad_has_gradient(tape, x.index) ? make_row_major(tape, x.index) : make_zeros(tape, x.index))) {
         ad_tape_out_of_memory(tape, "ad_gradient", where);
         return no_view();
     }
     ad_view scratch = no_view();
-    return *ad_node_gradient(node, &scratch);
+    return *ad_gradient_view(tape, x.index, &scratch);
 }
 
 double ad_gradient_item_at(const char *where, ad_var x) {
@@ -113,9 +116,8 @@ double ad_gradient_item_at(const char *where, ad_var x) {
 }
 
 bool ad_gradient_reached(ad_var x) {
-    if (!ad_var_is_valid(x) || x.tape->pass_end == 0) return false;
-    const ad_node *node = ad_node_at(x.tape, x.index);
-    return node->pass == x.tape->pass && !(node->flags & AD_NODE_UNREACHED);
+    return ad_var_is_valid(x) && ad_pass_came_by(x.tape, x.index) &&
+           !(ad_cotangent_at(x.tape, x.index)->state & AD_GRAD_UNREACHED);
 }
 
 /* ---- nodes ------------------------------------------------------------------------------------------------------ */
@@ -130,14 +132,15 @@ ad_status ad_tape_node(const ad_tape *tape, int64_t index, ad_node_info *info) {
     if (index < 0 || index >= tape->count) return AD_ERR_INDEX;
     const ad_node *node = ad_node_at(tape, (uint32_t)index);
     const ad_extra *extra = node->extra;
-    bool same_pass = tape->pass_end != 0 && node->pass == tape->pass;
+    uint32_t scope = ad_scope_of(tape, (uint32_t)index);
+    const ad_cotangent *grad = ad_pass_came_by(tape, (uint32_t)index) ? ad_cotangent_at(tape, (uint32_t)index) : NULL;
     ad_view scratch = no_view();
     *info = (ad_node_info){
         .index = index,
         .op = node->op,
         .attrs = extra ? extra->attrs : NULL,
         .name = extra && extra->name ? extra->name : "",
-        .scope = node->scope ? tape->scopes[node->scope].path : "",
+        .scope = scope ? tape->scopes[scope].path : "",
         .where = node->where,
         .inputs = ad_node_input_count(node),
         .input = ad_node_inputs(node),
@@ -145,11 +148,11 @@ ad_status ad_tape_node(const ad_tape *tape, int64_t index, ad_node_info *info) {
         .value = *ad_node_view(node, &scratch),
         .is_view = node->flags & AD_NODE_VIEW,
         .needs_gradient = node->flags & AD_NODE_GRAD,
-        .has_gradient = ad_node_has_gradient(tape, node) && ((node->flags & AD_NODE_INLINE) || node->grad.tensor),
-        .reached = same_pass && !(node->flags & AD_NODE_UNREACHED),
-        .is_seed = same_pass && (node->flags & AD_NODE_SEED),
+        .has_gradient = ad_has_gradient(tape, (uint32_t)index) && ((node->flags & AD_NODE_INLINE) || grad->value.tensor),
+        .reached = grad && !(grad->state & AD_GRAD_UNREACHED),
+        .is_seed = grad && (grad->state & AD_GRAD_SEED),
         .param = extra ? extra->param : NULL,
     };
-    if (info->has_gradient) info->gradient = *ad_node_gradient(node, &scratch);
+    if (info->has_gradient) info->gradient = *ad_gradient_view(tape, (uint32_t)index, &scratch);
     return AD_OK;
 }

@@ -30,31 +30,41 @@ ad_tape *ad_tape_new(const ad_tape_options *options) {
     return tape;
 }
 
-void ad_node_drop_gradient(ad_node *node) {
-    if (!(node->flags & AD_NODE_INLINE)) {
-        ad_tensor_unref(node->grad.tensor);
-        node->grad.tensor = NULL;
-    }
-    node->pass = 0;
+static void drop_gradient(ad_tape *tape, uint32_t index) {
+    ad_cotangent *grad = ad_cotangent_at(tape, index);
+    ad_tensor_unref(grad->value.tensor);
+    *grad = (ad_cotangent){.pass = 0};
 }
 
 void ad_tape_drop_gradients(ad_tape *tape) {
-    while (tape->graded.count > 0) ad_node_drop_gradient(ad_node_at(tape, tape->graded.item[--tape->graded.count]));
-    tape->pass_end = 0;
+    while (tape->graded.count > 0) drop_gradient(tape, tape->graded.item[--tape->graded.count]);
+    tape->pass_end = tape->grad_end = 0;
 }
 
-/* Forgets the nodes from `count` on. Costs as much as they hold tensors, not as they are many. */
-static void forget_nodes(ad_tape *tape, uint32_t count) {
+/* Forgets the gradients of the nodes from `count` on, and all of them if the pass began there. */
+static void forget_gradients(ad_tape *tape, uint32_t count) {
+    if (tape->pass_end > count) {
+        ad_tape_drop_gradients(tape);
+        return;
+    }
     size_t kept = 0;
     for (size_t i = 0; i < tape->graded.count; i++) {
         uint32_t index = tape->graded.item[i];
         if (index < count) {
             tape->graded.item[kept++] = index;
         } else {
-            ad_node_drop_gradient(ad_node_at(tape, index));
+            drop_gradient(tape, index);
         }
     }
     tape->graded.count = kept;
+    if (tape->grad_end <= count) return;
+    for (uint32_t index = count; index < tape->grad_end; index++) ad_cotangent_at(tape, index)->pass = 0;
+    tape->grad_end = count;
+}
+
+/* Forgets the nodes from `count` on. Costs as much as they hold tensors, not as they are many. */
+static void forget_nodes(ad_tape *tape, uint32_t count) {
+    forget_gradients(tape, count);
     while (tape->params.count > 0 && tape->params.item[tape->params.count - 1] >= count) tape->params.count--;
     while (tape->owners.count > 0 && tape->owners.item[tape->owners.count - 1] >= count) {
         ad_node *node = ad_node_at(tape, tape->owners.item[--tape->owners.count]);
@@ -62,7 +72,6 @@ static void forget_nodes(ad_tape *tape, uint32_t count) {
         if (node->op == &ad_leaf_parameter) ad_param_unref(node->extra->param);
     }
     tape->count = count;
-    if (tape->pass_end > count) tape->pass_end = 0;
     /* New nodes must not answer to old handles. */
     if (++tape->generation == 0) tape->generation = 1;
 }
@@ -81,6 +90,7 @@ void ad_tape_reset(ad_tape *tape) {
     tape->named.count = 0;
     tape->scope = 0;
     tape->scope_count = 1;
+    tape->stretch_count = 0;
     tape->no_grad = 0;
     tape->where = NULL;
     tape->error.status = AD_OK;
@@ -92,9 +102,10 @@ void ad_tape_free(ad_tape *tape) {
     if (!tape) return;
     const ad_allocator *allocator = tape->allocator;
     forget_nodes(tape, 0);
-    for (uint32_t i = 0; i < tape->chunks; i++) ad_release(allocator, tape->chunk[i], AD_CHUNK_NODES * sizeof(ad_node));
+    for (uint32_t i = 0; i < tape->chunks; i++) ad_release(allocator, tape->chunk[i], sizeof(ad_chunk));
     ad_release(allocator, tape->chunk, tape->chunk_room * sizeof *tape->chunk);
     ad_release(allocator, tape->scopes, tape->scope_room * sizeof *tape->scopes);
+    ad_release(allocator, tape->stretch, tape->stretch_room * sizeof *tape->stretch);
     ad_list_free(&tape->owners, allocator);
     ad_list_free(&tape->graded, allocator);
     ad_list_free(&tape->params, allocator);
@@ -115,8 +126,8 @@ int64_t ad_tape_size(const ad_tape *tape) { return tape ? tape->count : 0; }
 
 uint64_t ad_tape_memory(const ad_tape *tape) {
     if (!tape) return 0;
-    return sizeof *tape + tape->chunks * (uint64_t)(AD_CHUNK_NODES * sizeof(ad_node)) +
-           tape->chunk_room * sizeof *tape->chunk + tape->scope_room * sizeof *tape->scopes +
+    return sizeof *tape + tape->chunks * (uint64_t)sizeof(ad_chunk) + tape->chunk_room * sizeof *tape->chunk +
+           tape->scope_room * sizeof *tape->scopes + tape->stretch_room * sizeof *tape->stretch +
            (tape->owners.room + tape->graded.room + tape->params.room + tape->named.room) * sizeof(uint32_t) +
            tape->extras.bytes + tape->scratch.bytes + ad_pool_bytes(tape->pool);
 }
@@ -211,16 +222,17 @@ const ad_view *ad_slot_view(const ad_slot *slot, bool is_inline, ad_dtype dtype,
 static bool add_chunk(ad_tape *tape) {
     if (tape->chunks == tape->chunk_room) {
         uint32_t room = tape->chunk_room ? tape->chunk_room * 2 : 16;
-        ad_node **chunk = ad_allocate(tape->allocator, room * sizeof *chunk, _Alignof(ad_node *));
+        ad_chunk **chunk = ad_allocate(tape->allocator, room * sizeof *chunk, _Alignof(ad_chunk *));
         if (!chunk) return false;
         if (tape->chunks) memcpy(chunk, tape->chunk, tape->chunks * sizeof *chunk);
         ad_release(tape->allocator, tape->chunk, tape->chunk_room * sizeof *chunk);
         tape->chunk = chunk;
         tape->chunk_room = room;
     }
-    ad_node *nodes = ad_allocate(tape->allocator, AD_CHUNK_NODES * sizeof *nodes, 64);
-    if (!nodes) return false;
-    tape->chunk[tape->chunks++] = nodes;
+    ad_chunk *chunk = ad_allocate(tape->allocator, sizeof *chunk, 64);
+    if (!chunk) return false;
+    memset(chunk->grad, 0, sizeof chunk->grad);
+    tape->chunk[tape->chunks++] = chunk;
     update_fast_end(tape);
     return true;
 }
@@ -244,12 +256,9 @@ bool ad_tape_room(ad_tape *tape, const char *where, uint32_t n) {
 ad_node *ad_tape_push(ad_tape *tape, const char *where) {
     ad_node *node = ad_node_at(tape, tape->count++);
     node->where = where;
-    node->grad.tensor = NULL;
     node->extra = NULL;
     node->in[0] = node->in[1] = 0;
     node->generation = tape->generation;
-    node->scope = tape->scope;
-    node->pass = 0;
     node->flags = 0;
     node->inputs = 0;
     return node;
@@ -276,6 +285,7 @@ ad_mark ad_tape_mark(ad_tape *tape) {
                      .generation = tape->count ? ad_node_at(tape, tape->count - 1)->generation : 0,
                      .scope = tape->scope,
                      .scopes = tape->scope_count,
+                     .stretches = tape->stretch_count,
                      .names = tape->named.count,
                      .extras = ad_arena_position(&tape->extras)};
 }
@@ -284,6 +294,7 @@ void ad_tape_rewind_to(ad_tape *tape, const ad_mark *mark) {
     forget_nodes(tape, mark->count);
     tape->scope = mark->scope;
     tape->scope_count = mark->scopes;
+    tape->stretch_count = mark->stretches;
     /* A name given since to a node that stays lies above the mark: that memory then goes at the next reset. */
     for (size_t i = (size_t)mark->names; i < tape->named.count; i++)
         if (tape->named.item[i] < mark->count) return;
@@ -320,6 +331,37 @@ ad_var ad_name_at(const char *where, ad_var x, const char *name) {
     return x;
 }
 
+uint32_t ad_scope_of(const ad_tape *tape, uint32_t index) {
+    uint32_t low = 0, high = tape->stretch_count; /* the stretch is before `high` */
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (tape->stretch[middle].first <= index) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low ? tape->stretch[low - 1].scope : 0;
+}
+
+static bool stretch_room(ad_tape *tape) {
+    if (tape->stretch_count < tape->stretch_room) return true;
+    uint32_t room = tape->stretch_room ? tape->stretch_room * 2 : 32;
+    ad_stretch *stretch = ad_allocate(tape->allocator, room * sizeof *stretch, _Alignof(ad_stretch));
+    if (!stretch) return false;
+    if (tape->stretch_count) memcpy(stretch, tape->stretch, tape->stretch_count * sizeof *stretch);
+    ad_release(tape->allocator, tape->stretch, tape->stretch_room * sizeof *stretch);
+    tape->stretch = stretch;
+    tape->stretch_room = room;
+    return true;
+}
+
+/* What is recorded from here on belongs to `scope`. There must be room. */
+static void enter_scope(ad_tape *tape, uint32_t scope) {
+    tape->scope = scope;
+    tape->stretch[tape->stretch_count++] = (ad_stretch){tape->count, scope};
+}
+
 static bool scope_room(ad_tape *tape) {
     if (tape->scope_count < tape->scope_room) return true;
     uint32_t room = tape->scope_room ? tape->scope_room * 2 : 16;
@@ -350,13 +392,13 @@ void ad_scope_begin(ad_tape *tape, const char *format, ...) {
     va_start(args, format);
     ad_text_add_v(path, sizeof path, &length, format, args);
     va_end(args);
-    const char *copy = scope_room(tape) ? ad_arena_text(&tape->extras, path) : NULL;
+    const char *copy = scope_room(tape) && stretch_room(tape) ? ad_arena_text(&tape->extras, path) : NULL;
     if (!copy) {
         ad_tape_out_of_memory(tape, "ad_scope_begin", NULL);
         return;
     }
     tape->scopes[tape->scope_count] = (ad_scope){copy, tape->scope};
-    tape->scope = tape->scope_count++;
+    enter_scope(tape, tape->scope_count++);
 }
 
 void ad_scope_end(ad_tape *tape) {
@@ -365,7 +407,11 @@ void ad_scope_end(ad_tape *tape) {
         ad_tape_fail(tape, AD_ERR_VALUE, "ad_scope_end", NULL, "no scope is open: one ad_scope_end too many");
         return;
     }
-    tape->scope = tape->scopes[tape->scope].parent;
+    if (stretch_room(tape)) {
+        enter_scope(tape, tape->scopes[tape->scope].parent);
+    } else {
+        ad_tape_out_of_memory(tape, "ad_scope_end", NULL);
+    }
 }
 
 /* ---- invariants ---------------------------------------------------------------------------------------------- */
@@ -374,9 +420,9 @@ static ad_status verify_node(const ad_tape *tape, uint32_t index, ad_error *erro
     const ad_node *node = ad_node_at(tape, index);
     if (!node->op || !ad_dtype_size((ad_dtype)node->dtype))
         return ad_error_set(error, AD_ERR_OP, "node %u has no op or no dtype", index);
-    if (node->generation == 0 || node->scope >= tape->scope_count)
+    if (node->generation == 0 || ad_scope_of(tape, index) >= tape->scope_count)
         return ad_error_set(error, AD_ERR_OP, "node %u has generation %u, scope %u", index, node->generation,
-                            node->scope);
+                            ad_scope_of(tape, index));
     const uint32_t *in = ad_node_inputs(node);
     for (int i = 0; i < ad_node_input_count(node); i++)
         if (in[i] >= index) return ad_error_set(error, AD_ERR_OP, "node %u reads node %u", index, in[i]);
@@ -385,9 +431,8 @@ static ad_status verify_node(const ad_tape *tape, uint32_t index, ad_error *erro
     if (!value || atomic_load(&value->refs) < 1 || ad_view_count(&value->view) < 0 ||
         value->view.dtype != (ad_dtype)node->dtype)
         return ad_error_set(error, AD_ERR_OP, "node %u has a broken value", index);
-    if (!ad_node_has_gradient(tape, node) || !node->grad.tensor) return AD_OK;
-    if (!ad_shape_equal(&node->grad.tensor->view.shape, &value->view.shape) ||
-        node->grad.tensor->view.dtype != value->view.dtype)
+    const ad_tensor *grad = ad_has_gradient(tape, index) ? ad_cotangent_at(tape, index)->value.tensor : NULL;
+    if (grad && (!ad_shape_equal(&grad->view.shape, &value->view.shape) || grad->view.dtype != value->view.dtype))
         return ad_error_set(error, AD_ERR_OP, "the gradient of node %u is not of its type", index);
     return AD_OK;
 }

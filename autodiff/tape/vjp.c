@@ -63,18 +63,19 @@ ad_var ad_vjp_number(ad_vjp *vjp, double value) {
 
 /* A constant that holds the gradient of result k, without a copy. */
 static ad_var numeric_seed(ad_vjp *vjp, int k) {
-    const ad_node *result = ad_node_at(vjp->tape, vjp->first + (uint32_t)k);
+    uint32_t index = vjp->first + (uint32_t)k;
+    const ad_node *result = ad_node_at(vjp->tape, index);
+    const ad_cotangent *grad = ad_cotangent_at(vjp->tape, index);
     const char *where = vjp->call->priv->where;
     if (result->flags & AD_NODE_INLINE)
-        return ad_constant_at(where, vjp->tape, NULL, (ad_dtype)result->dtype, AD_SCALAR, &result->grad);
-    return ad_constant_tensor_at(where, vjp->tape, NULL, result->grad.tensor);
+        return ad_constant_at(where, vjp->tape, NULL, (ad_dtype)result->dtype, AD_SCALAR, &grad->value);
+    return ad_constant_tensor_at(where, vjp->tape, NULL, grad->value.tensor);
 }
 
 bool ad_vjp_has_seed(const ad_vjp *vjp, int k) {
     if (k < 0 || k >= ad_op_results(vjp->call->op)) return false;
     uint32_t index = vjp->first + (uint32_t)k;
-    return vjp->adjoint ? ad_node_has_gradient(vjp->tape, ad_node_at(vjp->tape, index))
-                        : vjp->gradient[index] >= GRADIENT_BASE;
+    return vjp->adjoint ? ad_has_gradient(vjp->tape, index) : vjp->gradient[index] >= GRADIENT_BASE;
 }
 
 ad_var ad_vjp_seed(ad_vjp *vjp, int k) {
