@@ -5,6 +5,7 @@
 #include <adtape/base.h>
 #include <adtape/op.h>
 #include <adtape/ops.h>
+#include <adtape/optim.h>
 #include <adtape/tape.h>
 
 #endif

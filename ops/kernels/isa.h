@@ -44,5 +44,6 @@ int64_t AD_NAME(find_bad_index)(const ad_view *index, int64_t bound);
 
 void AD_NAME(sgd)(ad_dtype dtype, int64_t n, void *w, const void *g, void *velocity, const ad_sgd_step *step);
 void AD_NAME(adam)(ad_dtype dtype, int64_t n, void *w, const void *g, void *m, void *v, const ad_adam_step *step);
+void AD_NAME(rescale)(ad_dtype dtype, int64_t n, void *x, double factor);
 
 #endif

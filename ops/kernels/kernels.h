@@ -103,6 +103,7 @@ typedef struct ad_kernels {
     /* n elements each, row-major. velocity NULL: no momentum. */
     void (*sgd)(ad_dtype dtype, int64_t n, void *w, const void *g, void *velocity, const ad_sgd_step *step);
     void (*adam)(ad_dtype dtype, int64_t n, void *w, const void *g, void *m, void *v, const ad_adam_step *step);
+    void (*rescale)(ad_dtype dtype, int64_t n, void *x, double factor); /* x *= factor */
 } ad_kernels;
 
 /* The best table for this machine, chosen at the first call; thread-safe. The environment variable ADTAPE_ISA

@@ -41,6 +41,9 @@
             v[i] = beta2 * v[i] + new2 * (slope * slope);                                                            \
             w[i] = keep * w[i] - step * m[i] / (SQRT(unbias2 * v[i]) + epsilon);                                     \
         }                                                                                                            \
+    }                                                                                                                \
+    static void rescale_##S(int64_t n, T *x, double factor) {                                                        \
+        for (int64_t i = 0; i < n; i++) x[i] = (T)((double)x[i] * factor);                                           \
     }
 DEFINE_STEPS(float, f32, __builtin_sqrtf)
 DEFINE_STEPS(double, f64, __builtin_sqrt)
@@ -58,5 +61,13 @@ void AD_NAME(adam)(ad_dtype dtype, int64_t n, void *w, const void *g, void *m, v
         adam_f32(n, w, g, m, v, step);
     } else {
         adam_f64(n, w, g, m, v, step);
+    }
+}
+
+void AD_NAME(rescale)(ad_dtype dtype, int64_t n, void *x, double factor) {
+    if (dtype == AD_F32) {
+        rescale_f32(n, x, factor);
+    } else {
+        rescale_f64(n, x, factor);
     }
 }

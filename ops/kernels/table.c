@@ -31,4 +31,5 @@ const ad_kernels AD_NAME(kernels) = {
     .find_bad_index = AD_NAME(find_bad_index),
     .sgd = AD_NAME(sgd),
     .adam = AD_NAME(adam),
+    .rescale = AD_NAME(rescale),
 };
