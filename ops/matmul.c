@@ -41,6 +41,7 @@ static ad_view swap_last(const ad_view *view) {
 
 /* The view with its stack stretched to the one of `batch`, the leading axes of a shape of `rank` axes. */
 static ad_view stretch_stack(const ad_view *view, const ad_shape *batch, int rank) {
+    if (rank == 2) return *view;
     ad_shape shape = *batch;
     shape.rank = rank;
     for (int i = 1; i <= 2; i++) shape.dim[rank - i] = view->shape.dim[view->shape.rank - i];
@@ -96,7 +97,7 @@ static bool fold_rows(const ad_view *a, const ad_view *b, const ad_view *c, ad_v
 /* One matrix that sums over the stack: the stack joins the axis that is summed over. */
 static bool fold_sum(const ad_view *a, const ad_view *b, const ad_view *c, ad_view folded[3]) {
     int rank = a->shape.rank;
-    if (rank == 2 || !stack_is_broadcast(c)) return false;
+    if (!stack_is_broadcast(c)) return false;
     ad_view at = swap_last(a); /* [batch..., k, m] */
     int64_t rows = 1;
     for (int i = 0; i < rank - 1; i++) rows *= b->shape.dim[i];
@@ -119,6 +120,10 @@ static bool is_first(const ad_view *c, const int64_t *at) {
 /* c (+)= a b, for stacks of one shape; where c's stack is broadcast, the products are summed. */
 static void multiply(ad_call *call, const ad_view *a, const ad_view *b, const ad_view *c, bool add) {
     ad_view folded[3];
+    if (a->shape.rank == 2) {
+        multiply_matrices(call, a, b, c, add);
+        return;
+    }
     if (fold_rows(a, b, c, folded) || fold_sum(a, b, c, folded)) {
         multiply_matrices(call, &folded[0], &folded[1], &folded[2], add);
         return;

@@ -35,7 +35,7 @@ ad_status ad_shape_broadcast_inputs(ad_call *call, int i, int j, ad_shape *shape
 /* `view` stretched to `shape`, which it is known to broadcast to. */
 static inline ad_view ad_stretched(const ad_view *view, const ad_shape *shape) {
     ad_view out = *view;
-    (void)!ad_view_broadcast(view, shape, &out);
+    if (!ad_shape_equal(&view->shape, shape)) (void)!ad_view_broadcast(view, shape, &out);
     return out;
 }
 void ad_copy_any(const ad_view *from, const ad_view *to); /* of any one dtype */

@@ -374,14 +374,15 @@ bool ad_check_start(ad_var y, ad_var seed, const char *subject, const char *wher
     ad_tape *tape = y.tape;
     const ad_node *node = ad_node_at(tape, y.index);
     char text[AD_TYPE_TEXT + 128], type[AD_TYPE_TEXT];
-    ad_node_text(tape, y.index, true, text, sizeof text);
     if (!ad_dtype_is_float((ad_dtype)node->dtype)) {
+        ad_node_text(tape, y.index, true, text, sizeof text);
         ad_tape_fail(tape, AD_ERR_NOGRAD, subject, where, "%s: integers have no derivative", text);
         return false;
     }
     ad_shape shape = ad_node_shape(node);
     if (!seed.tape) {
         if (ad_shape_count(&shape) == 1) return true;
+        ad_node_text(tape, y.index, true, text, sizeof text);
         ad_tape_fail(tape, AD_ERR_SHAPE, subject, where,
                      "%s, not a single number: reduce it with ad_sum or ad_mean, or give a seed of its shape", text);
         return false;
@@ -390,6 +391,7 @@ bool ad_check_start(ad_var y, ad_var seed, const char *subject, const char *wher
     const ad_node *given = ad_node_at(tape, seed.index);
     ad_shape given_shape = ad_node_shape(given);
     if (given->dtype == node->dtype && ad_shape_equal(&given_shape, &shape)) return true;
+    ad_node_text(tape, y.index, true, text, sizeof text);
     ad_tape_fail(tape, given->dtype == node->dtype ? AD_ERR_SHAPE : AD_ERR_DTYPE, subject, where,
                  "the seed is %s, but %s: they must be of one type",
                  ad_type_text((ad_dtype)given->dtype, &given_shape, type), text);
