@@ -129,6 +129,16 @@ bool ad_sample_one_normal(ad_sample *sample, int k) {
     return ad_sample_shape(k, &shape) && ad_sample_normal(sample, shape);
 }
 
+bool ad_sample_one_normal_with_constant(ad_sample *sample, int k) {
+    sample->attrs.number[0] = -1.75;
+    return ad_sample_one_normal(sample, k);
+}
+
+bool ad_sample_one_positive(ad_sample *sample, int k) {
+    ad_shape shape;
+    return ad_sample_shape(k, &shape) && ad_sample_uniform(sample, shape, 0.2, 3.0);
+}
+
 bool ad_sample_one_away_from_0(ad_sample *sample, int k) {
     ad_shape shape;
     return ad_sample_shape(k, &shape) && ad_sample_away(sample, shape, 0.0, 0.1);
@@ -137,4 +147,10 @@ bool ad_sample_one_away_from_0(ad_sample *sample, int k) {
 bool ad_sample_two_normal(ad_sample *sample, int k) {
     ad_shape a, b;
     return ad_sample_shape_pair(k, &a, &b) && ad_sample_normal(sample, a) && ad_sample_normal(sample, b);
+}
+
+bool ad_sample_two_away_from_0(ad_sample *sample, int k) {
+    ad_shape a, b;
+    return ad_sample_shape_pair(k, &a, &b) && ad_sample_away(sample, a, 0.0, 0.1) &&
+           ad_sample_away(sample, b, 0.0, 0.5);
 }

@@ -58,8 +58,11 @@ bool ad_sample_shape(int k, ad_shape *shape);
 /* Pair number k of shapes that broadcast. */
 bool ad_sample_shape_pair(int k, ad_shape *a, ad_shape *b);
 bool ad_sample_one_normal(ad_sample *sample, int k);
+bool ad_sample_one_normal_with_constant(ad_sample *sample, int k);
+bool ad_sample_one_positive(ad_sample *sample, int k);
 bool ad_sample_one_away_from_0(ad_sample *sample, int k);
 bool ad_sample_two_normal(ad_sample *sample, int k);
+bool ad_sample_two_away_from_0(ad_sample *sample, int k);
 
 /* ---- applying ------------------------------------------------------------------------------------------------------ */
 

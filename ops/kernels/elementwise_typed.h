@@ -1,6 +1,6 @@
 /* The inner loops of the elementwise kernels for one type: T, and S(name) to name them. Strides are in elements. */
 
-#define X(name, value, x_bar)                                                                                        \
+#define X(name, value, x_bar, ...)                                                                                   \
     static void S(name)(int64_t n, const T *restrict px, int64_t sx, T *restrict py, int64_t sy, const double *c) { \
         (void)c;                                                                                                     \
         if (sx == 1 && sy == 1) {                                                                                    \
@@ -35,10 +35,10 @@
             }                                                                                                        \
         }                                                                                                            \
     }
-AD_UNARY_ROWS(X)
+AD_UNARY_ROWS(X) AD_UNARY_CONSTANT_ROWS(X)
 #undef X
 
-#define X(name, value, a_bar, b_bar)                                                                                 \
+#define X(name, value, a_bar, b_bar, ...)                                                                            \
     static inline T S(name##_value)(T a, T b) { return value; }                                                      \
     static void S(name)(int64_t n, const T *restrict pa, int64_t sa, const T *restrict pb, int64_t sb,               \
                         T *restrict py, int64_t sy) {                                                                \
@@ -103,8 +103,8 @@ static void S(copy)(int64_t n, const T *restrict x, int64_t sx, T *restrict y, i
 
 static void S(rows_unary)(ad_unary op, ad_walk w, const double *c) {
     static void (*const loop[])(int64_t, const T *, int64_t, T *, int64_t, const double *) = {
-#define X(name, value, x_bar) [AD_UNARY_##name] = S(name),
-        AD_UNARY_ROWS(X)
+#define X(name, ...) [AD_UNARY_##name] = S(name),
+        AD_UNARY_ROWS(X) AD_UNARY_CONSTANT_ROWS(X)
 #undef X
     };
     for (; w.more; ad_walk_next(&w))
@@ -114,8 +114,8 @@ static void S(rows_unary)(ad_unary op, ad_walk w, const double *c) {
 static void S(rows_unary_back)(ad_unary op, ad_walk w, bool add, const double *c) {
     static void (*const loop[])(int64_t, const T *, int64_t, const T *, int64_t, const T *, int64_t, T *, int64_t,
                                 bool, const double *) = {
-#define X(name, value, x_bar) [AD_UNARY_##name] = S(name##_back),
-        AD_UNARY_ROWS(X)
+#define X(name, ...) [AD_UNARY_##name] = S(name##_back),
+        AD_UNARY_ROWS(X) AD_UNARY_CONSTANT_ROWS(X)
 #undef X
     };
     for (; w.more; ad_walk_next(&w))
@@ -125,7 +125,7 @@ static void S(rows_unary_back)(ad_unary op, ad_walk w, bool add, const double *c
 
 static void S(rows_binary)(ad_binary op, ad_walk w) {
     static void (*const loop[])(int64_t, const T *, int64_t, const T *, int64_t, T *, int64_t) = {
-#define X(name, value, a_bar, b_bar) [AD_BINARY_##name] = S(name),
+#define X(name, ...) [AD_BINARY_##name] = S(name),
         AD_BINARY_ROWS(X)
 #undef X
     };
@@ -137,7 +137,7 @@ static void S(rows_binary)(ad_binary op, ad_walk w) {
 static void S(rows_binary_back)(ad_binary op, int which, ad_walk w, bool add) {
     static void (*const loop[])(int, int64_t, const T *, int64_t, const T *, int64_t, const T *, int64_t, const T *,
                                 int64_t, T *, int64_t, bool) = {
-#define X(name, value, a_bar, b_bar) [AD_BINARY_##name] = S(name##_back),
+#define X(name, ...) [AD_BINARY_##name] = S(name##_back),
         AD_BINARY_ROWS(X)
 #undef X
     };

@@ -11,14 +11,14 @@
 #include "ops/kernels/elementwise_table.h"
 
 typedef enum ad_unary {
-#define X(name, value, x_bar) AD_UNARY_##name,
-    AD_UNARY_ROWS(X)
+#define X(name, ...) AD_UNARY_##name,
+    AD_UNARY_ROWS(X) AD_UNARY_CONSTANT_ROWS(X)
 #undef X
         AD_UNARY_COUNT
 } ad_unary;
 
 typedef enum ad_binary {
-#define X(name, value, a_bar, b_bar) AD_BINARY_##name,
+#define X(name, ...) AD_BINARY_##name,
     AD_BINARY_ROWS(X)
 #undef X
         AD_BINARY_COUNT
