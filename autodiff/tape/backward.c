@@ -317,11 +317,13 @@ static bool check_unchanged(ad_tape *tape, uint32_t y, uint16_t mask, const char
 static bool open_params(ad_tape *tape, uint16_t mask, bool accumulate, const char *where) {
     for (size_t i = 0; i < tape->params.count; i++) {
         const ad_node *node = ad_node_at(tape, tape->params.item[i]);
-        if (accumulate && (node->flags & mask) && node->extra->param->incomplete) {
+        ad_param *param = node->extra->param;
+        param->claimed = false;
+        if (accumulate && (node->flags & mask) && param->incomplete) {
             ad_tape_fail(tape, AD_ERR_NOGRAD, "ad_backward", where,
                          "the gradient of parameter %s is incomplete: the backward pass that wrote it failed; run one "
                          "without .accumulate first",
-                         node->extra->param->name);
+                         param->name);
             return false;
         }
     }
@@ -331,13 +333,12 @@ static bool open_params(ad_tape *tape, uint16_t mask, bool accumulate, const cha
         ad_param *param = node->extra->param;
         node->flags &= (uint16_t)~AD_NODE_DIRECT;
         if (!(node->flags & mask)) continue;
-        if (param->pass_tape == tape && param->pass == tape->pass) {
-            ad_node_at(tape, param->pass_leaf)->flags &= (uint16_t)~AD_NODE_DIRECT;
+        if (param->claimed) {
+            ad_node_at(tape, param->first_leaf)->flags &= (uint16_t)~AD_NODE_DIRECT;
             continue;
         }
-        param->pass_tape = tape;
-        param->pass = tape->pass;
-        param->pass_leaf = index;
+        param->claimed = true;
+        param->first_leaf = index;
         param->written = false;
         if (accumulate) continue;
         param->incomplete = true;

@@ -127,9 +127,9 @@ struct ad_param {
     const ad_allocator *allocator;
     ad_tensor *value, *grad;
     uint64_t version;
-    const ad_tape *pass_tape; /* the pass that last claimed the gradient: tape, number and first leaf */
-    uint32_t pass, pass_leaf;
-    bool written;    /* by that pass */
+    /* During a pass: a leaf of it that wants a gradient was found, and which was the first; one of them is written. */
+    bool claimed, written;
+    uint32_t first_leaf;
     bool incomplete; /* a pass failed half-way */
     size_t size; /* of this block */
     char name[];
