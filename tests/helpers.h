@@ -1,0 +1,59 @@
+/* What the tests share: an allocator that counts, fences and fails on request, arrays in awkward layouts, and distances
+ * between numbers. */
+#ifndef AD_TEST_HELPERS_H
+#define AD_TEST_HELPERS_H
+
+#include "autodiff/base/base.h"
+
+/* ---- an allocator that watches --------------------------------------------------------------------------------- */
+
+/* Every block has a fence on both sides, looked at when it is released; a block of another size, or a broken fence, fails
+ * the test. What is released is overwritten. Not for several threads. */
+typedef struct test_memory {
+    ad_allocator allocator; /* pass &memory.allocator */
+    int64_t calls;          /* of allocate, failed ones included */
+    int64_t blocks, bytes;  /* not yet released */
+    int64_t fail_at;        /* the number of the call that fails, from 1 on; 0: none */
+    bool fail_on;           /* and all calls after it */
+    size_t most;            /* a larger request fails, as on a machine with that much memory; 0: no limit */
+} test_memory;
+void test_memory_open(test_memory *memory);
+/* Fails the test if something was not released. */
+void test_memory_close(const test_memory *memory);
+
+/* ---- arrays ------------------------------------------------------------------------------------------------------ */
+
+/* How an array lies in memory. */
+typedef enum test_layout {
+    TEST_DENSE,    /* row-major */
+    TEST_GAPS,     /* row-major, with unused elements after every element and every row */
+    TEST_REVERSED, /* row-major, with unused elements between rows only; every axis runs backwards */
+    TEST_COLUMNS,  /* the first axis runs fastest, with unused elements as above */
+    TEST_LAYOUTS
+} test_layout;
+
+/* A new array in memory of exactly its size, which test_arrays_free releases; elements and gaps hold a pattern. */
+ad_view test_array(ad_dtype dtype, ad_shape shape, test_layout layout);
+/* The same, filled with normal variates (floats) or numbers from -9 to 9 (integers), other ones for another seed. */
+ad_view test_random(ad_dtype dtype, ad_shape shape, test_layout layout, uint64_t seed);
+/* A row-major copy in another array. */
+ad_view test_copy(const ad_view *view);
+/* Fails the test if a gap of an array made above no longer holds the pattern; releases them all. Put it into .fini. */
+void test_arrays_free(void);
+
+/* Element i in row-major order. Strides are applied here, not by the code under test. */
+void *test_at(const ad_view *view, int64_t i);
+double test_get(const ad_view *view, int64_t i);
+void test_set(const ad_view *view, int64_t i, double value);
+/* Both views have one dtype, one shape and the same bits, signs of zero and NaN included (every NaN equals every NaN). */
+bool test_same_bits(const ad_view *a, const ad_view *b);
+
+/* ---- numbers ------------------------------------------------------------------------------------------------------ */
+
+/* |got - want| in units of the last place that numbers of this dtype have at `want`. 0 if both are NaN or the same
+ * infinity, infinite if only one is. A result that overflows counts from the largest finite number. */
+double test_ulps(ad_dtype dtype, double got, long double want);
+/* |got - want| <= tolerance * max(1, |want|), or both NaN, or the same infinity. */
+bool test_near(double got, double want, double tolerance);
+
+#endif
