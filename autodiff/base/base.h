@@ -14,7 +14,7 @@ static inline int ad_min_int(int a, int b) { return a < b ? a : b; }
 static inline int ad_max_int(int a, int b) { return a > b ? a : b; }
 
 /* Appends formatted text at `*length` of a buffer of `size` bytes, which stays terminated; what does not fit is
- * replaced by "...". */
+ * replaced by "...", *length is then `size`, and nothing more is added. */
 void ad_text_add(char *buffer, size_t size, size_t *length, const char *format, ...) AD_PRINTF(4, 5);
 void ad_text_add_v(char *buffer, size_t size, size_t *length, const char *format, va_list args);
 void ad_text_shape(char *buffer, size_t size, size_t *length, const ad_shape *shape); /* "[4,3]" */

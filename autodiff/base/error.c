@@ -26,12 +26,12 @@ const char *ad_status_name(ad_status status) {
 }
 
 void ad_text_add_v(char *buffer, size_t size, size_t *length, const char *format, va_list args) {
-    if (*length + 1 >= size) return;
+    if (*length >= size) return;
     int wanted = vsnprintf(buffer + *length, size - *length, format, args);
-    if (wanted < 0) return;
+    if (wanted <= 0) return;
     *length += (size_t)wanted;
     if (*length < size) return;
-    *length = size - 1;
+    *length = size;
     if (size < 4) return;
     /* Cut at a whole UTF-8 character. */
     size_t cut = size - 4;

@@ -48,9 +48,8 @@ ad_status ad_shape_broadcast(const ad_shape *a, const ad_shape *b, ad_shape *out
         if (m != n && m != 1 && n != 1) return AD_ERR_SHAPE;
         result.dim[result.rank - i] = m == 1 ? n : m;
     }
-    if (ad_shape_count(&result) < 0) return AD_ERR_SHAPE;
     *out = result;
-    return AD_OK;
+    return ad_shape_count(&result) < 0 ? AD_ERR_LIMIT : AD_OK;
 }
 
 void ad_shape_strides(const ad_shape *shape, int64_t stride[AD_MAX_RANK]) {

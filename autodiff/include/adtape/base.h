@@ -119,7 +119,8 @@ typedef struct ad_axes {
  * that (with elements of 8 bytes) does not fit the address space. */
 AD_API int64_t ad_shape_count(const ad_shape *shape);
 AD_API bool ad_shape_equal(const ad_shape *a, const ad_shape *b);
-/* NumPy's rule: align at the right; a dimension of 1 stretches. AD_ERR_SHAPE if the two do not fit. */
+/* NumPy's rule: align at the right; a dimension of 1 stretches. AD_ERR_SHAPE if the two do not fit; AD_ERR_LIMIT if
+ * they do, but *out has more elements than the address space can hold. */
 AD_API ad_status ad_shape_broadcast(const ad_shape *a, const ad_shape *b, ad_shape *out);
 /* "f64[4,3]", "i64[]", into `buffer`, which is returned. */
 #define AD_TYPE_TEXT 208
