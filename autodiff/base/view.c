@@ -12,10 +12,10 @@ ad_view ad_view_of(void *data, ad_dtype dtype, ad_shape shape) {
 int64_t ad_view_count(const ad_view *view) { return ad_shape_count(&view->shape); }
 
 bool ad_view_is_contiguous(const ad_view *view) {
+    if (ad_view_count(view) == 0) return true;
     int64_t expected = 1;
     for (int i = view->shape.rank - 1; i >= 0; i--) {
         int64_t n = view->shape.dim[i];
-        if (n == 0) return true;
         if (n != 1 && view->stride[i] != expected) return false;
         expected *= n;
     }
@@ -144,10 +144,8 @@ ad_status ad_view_copy(const ad_view *from, const ad_view *to) {
             char *target = w.at[1] + i * w.inner[1] * to_size;
             if (same) {
                 memcpy(target, source, (size_t)to_size);
-            } else if (from->dtype == AD_I64 && to->dtype == AD_I32) {
-                /* through double would round twice near the ends */
-                int64_t value = *(const int64_t *)source;
-                *(int32_t *)target = (int32_t)clamp(value, INT32_MIN, INT32_MAX);
+            } else if (from->dtype == AD_I64 && to->dtype == AD_F32) {
+                *(float *)target = (float)*(const int64_t *)source; /* through double it would round twice */
             } else {
                 ad_element_set(target, to->dtype, ad_element_get(source, from->dtype));
             }
