@@ -3,6 +3,7 @@
 
 #include <criterion/criterion.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -144,7 +145,9 @@ void test_arrays_free(void) {
         free(arrays);
         arrays = next;
     }
-    cr_assert(intact, "something was written between the elements of an array");
+    if (intact) return;
+    fprintf(stderr, "something was written between the elements of an array\n");
+    abort(); /* an assertion would go unnoticed here, after the test */
 }
 
 void *test_at(const ad_view *view, int64_t i) {

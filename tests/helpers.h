@@ -38,7 +38,7 @@ ad_view test_array(ad_dtype dtype, ad_shape shape, test_layout layout);
 ad_view test_random(ad_dtype dtype, ad_shape shape, test_layout layout, uint64_t seed);
 /* A row-major copy in another array. */
 ad_view test_copy(const ad_view *view);
-/* Fails the test if a gap of an array made above no longer holds the pattern; releases them all. Put it into .fini. */
+/* Releases all arrays made above, and crashes if a gap of one no longer holds the pattern. Put it into .fini. */
 void test_arrays_free(void);
 
 /* Element i in row-major order. Strides are applied here, not by the code under test. */

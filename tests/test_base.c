@@ -53,7 +53,7 @@ static bool is_utf8(const char *text) {
 }
 
 Test(error, text_is_cut_between_characters_and_stays_in_its_buffer) {
-    const char *pieces[] = {"", "a", "\xC3\xA9", "x\xE2\x82\xAC", "\xF0\x9F\x99\x82z", "abcdefgh"};
+    const char pieces[][12] = {"", "a", "\xC3\xA9", "x\xE2\x82\xAC", "\xF0\x9F\x99\x82z", "abcdefgh"};
     for (size_t size = 1; size <= 16; size++) {
         for (int seed = 0; seed < 200; seed++) {
             char buffer[32], whole[64] = "";
