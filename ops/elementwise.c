@@ -4,7 +4,7 @@
 #include "ops/kernels/elementary.h"
 #include "ops/ops.h"
 
-#define NUMBER(n) ad_vjp_number(v, n)
+#define NUMBER(n) ad_number(g.tape, ad_value(g).dtype, n)
 
 /* A variable of the application if the row saves it; the rule does not read it otherwise. */
 static ad_var saved_input(ad_vjp *v, uint32_t saves, int i) {
@@ -13,6 +13,8 @@ static ad_var saved_input(ad_vjp *v, uint32_t saves, int i) {
 static ad_var saved_result(ad_vjp *v, uint32_t saves) {
     return saves & AD_SAVES_RESULT(0) ? ad_vjp_result(v, 0) : ad_vjp_seed(v, 0);
 }
+
+/* The Jacobian of an elementwise op is diagonal, its own transpose: the rule for cotangents serves tangents as well. */
 
 /* The scalar rules compute in double. */
 typedef double T;
@@ -49,6 +51,12 @@ static ad_status unary_backward(ad_unary op, ad_call *call, ad_adjoint *adjoint)
         ad_var g = ad_vjp_seed(v, 0), x = saved_input(v, saves_, 0), y = saved_result(v, saves_);                    \
         (void)x, (void)y, (void)c;                                                                                   \
         ad_vjp_give(v, 0, vjp_);                                                                                     \
+    }                                                                                                                \
+    static void row##_jvp(ad_jvp *j) {                                                                               \
+        const double *c = ad_jvp_attrs(j);                                                                           \
+        ad_var g = ad_jvp_tangent(j, 0), x = ad_jvp_input(j, 0), y = ad_jvp_result(j, 0);                            \
+        (void)x, (void)y, (void)c;                                                                                   \
+        ad_jvp_give(j, 0, vjp_);                                                                                     \
     }
 
 #define DEFINE_UNARY_OP(row, saves_, formula_, adjoint_, convention_, sample_, ...)                                  \
@@ -60,6 +68,7 @@ static ad_status unary_backward(ad_unary op, ad_call *call, ad_adjoint *adjoint)
         .forward = row##_forward,                                                                                    \
         .vjp = row##_vjp,                                                                                            \
         .backward = row##_backward,                                                                                  \
+        .jvp = row##_jvp,                                                                                            \
         .scalar = &row##_scalar,                                                                                     \
         .formula = formula_,                                                                                         \
         .adjoint = {adjoint_},                                                                                       \
@@ -133,6 +142,11 @@ static ad_status binary_backward(ad_binary op, ad_call *call, ad_adjoint *adjoin
     return AD_OK;
 }
 
+/* Of an input that is stretched, the tangent is too: the contributions below have the result's shape then. */
+static ad_var stretched_tangent(ad_jvp *j, int i) {
+    return ad_broadcast_to(ad_jvp_tangent(j, i), ad_value(ad_jvp_result(j, 0)).shape);
+}
+
 #define X(row, value_, a_bar, b_bar, saves_, a_vjp, b_vjp, formula_, a_adjoint, b_adjoint, convention_, sample_)     \
     static inline double row##_value(double a, double b, const double *c) {                                          \
         (void)c;                                                                                                     \
@@ -154,6 +168,12 @@ static ad_status binary_backward(ad_binary op, ad_call *call, ad_adjoint *adjoin
         if (ad_vjp_wants(v, 0)) ad_vjp_give(v, 0, a_vjp);                                                            \
         if (ad_vjp_wants(v, 1)) ad_vjp_give(v, 1, b_vjp);                                                            \
     }                                                                                                                \
+    static void row##_jvp(ad_jvp *j) {                                                                               \
+        ad_var a = ad_jvp_input(j, 0), b = ad_jvp_input(j, 1), y = ad_jvp_result(j, 0), g;                           \
+        (void)a, (void)b, (void)y;                                                                                   \
+        if (ad_jvp_moves(j, 0)) g = stretched_tangent(j, 0), ad_jvp_give(j, 0, a_vjp);                               \
+        if (ad_jvp_moves(j, 1)) g = stretched_tangent(j, 1), ad_jvp_give(j, 0, b_vjp);                               \
+    }                                                                                                                \
     const ad_op ad_op_##row = {                                                                                      \
         .name = #row,                                                                                                \
         .inputs = 2,                                                                                                 \
@@ -163,6 +183,7 @@ static ad_status binary_backward(ad_binary op, ad_call *call, ad_adjoint *adjoin
         .forward = row##_forward,                                                                                    \
         .vjp = row##_vjp,                                                                                            \
         .backward = row##_backward,                                                                                  \
+        .jvp = row##_jvp,                                                                                            \
         .scalar = &row##_scalar,                                                                                     \
         .formula = formula_,                                                                                         \
         .adjoint = {a_adjoint, b_adjoint},                                                                           \

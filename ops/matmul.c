@@ -248,6 +248,11 @@ static void matmul_vjp(ad_vjp *v) {
     if (ad_vjp_wants(v, 1)) give_summed(v, 1, ad_matmul(ad_transpose(as_matrix(ad_vjp_input(v, 0), a_shape, true)), g));
 }
 
+static void matmul_jvp(ad_jvp *j) {
+    if (ad_jvp_moves(j, 0)) ad_jvp_give(j, 0, ad_matmul(ad_jvp_tangent(j, 0), ad_jvp_input(j, 1)));
+    if (ad_jvp_moves(j, 1)) ad_jvp_give(j, 0, ad_matmul(ad_jvp_input(j, 0), ad_jvp_tangent(j, 1)));
+}
+
 static bool matmul_sample(ad_sample *sample, int k) {
     const ad_shape cases[][2] = {
         {AD_SHAPE(3, 4), AD_SHAPE(4, 5)},       {AD_SHAPE(4), AD_SHAPE(4)},
@@ -270,6 +275,7 @@ const ad_op ad_op_matmul = {
     .forward = matmul_forward,
     .vjp = matmul_vjp,
     .backward = matmul_backward,
+    .jvp = matmul_jvp,
     .formula = "$y = $0 $1",
     .adjoint = {"~0 += ~y $1^T", "~1 += $0^T ~y"},
     .sample = matmul_sample,

@@ -52,6 +52,10 @@ static void where_vjp(ad_vjp *v) {
     if (ad_vjp_wants(v, 2)) ad_vjp_give(v, 2, ad_where(condition, zero, g));
 }
 
+static void where_jvp(ad_jvp *j) {
+    ad_jvp_give(j, 0, ad_where(ad_jvp_input(j, 0), ad_jvp_tangent(j, 1), ad_jvp_tangent(j, 2)));
+}
+
 static bool where_sample(ad_sample *sample, int k) {
     ad_shape a, b, condition;
     return ad_sample_shape_pair(k, &a, &b) && ad_shape_broadcast(&a, &b, &condition) == AD_OK &&
@@ -66,6 +70,7 @@ const ad_op ad_op_where = {
     .shape = where_shape,
     .forward = where_forward,
     .vjp = where_vjp,
+    .jvp = where_jvp,
     .formula = "$y = $0 ? $1 : $2",
     .adjoint = {"", "~1 += $0 ? ~y : 0", "~2 += $0 ? 0 : ~y"},
     .sample = where_sample,

@@ -14,9 +14,9 @@ static ad_status softmax_shape(ad_call *call) {
     return ad_shape_like_input(call);
 }
 
-static ad_var row_sum(ad_vjp *v, ad_var x) {
-    if (ad_vjp_result_shape(v, 0).rank == 0) return x;
-    return ad_sum(x, AD_AXES(((const ad_axis_attrs *)ad_vjp_attrs(v))->axis), AD_KEEPDIM);
+static ad_var row_sum(ad_var x, const void *attrs) {
+    if (ad_value(x).shape.rank == 0) return x;
+    return ad_sum(x, AD_AXES(((const ad_axis_attrs *)attrs)->axis), AD_KEEPDIM);
 }
 
 static bool softmax_sample(ad_sample *sample, int k) {
@@ -34,10 +34,17 @@ static ad_status softmax_forward(ad_call *call) {
     return AD_OK;
 }
 
-/* J = diag(y) - y y^T, so J^T g = y (g - <g, y>) */
+/* J = diag(y) - y y^T is symmetric, so J^T g = J g = y (g - <g, y>); where y is 0 nothing passes, whatever g is. */
+static ad_var times_jacobian(ad_var y, ad_var g, const void *attrs) {
+    return ad_masked_mul(y, ad_sub(g, row_sum(ad_masked_mul(y, g), attrs)));
+}
+
 static void softmax_vjp(ad_vjp *v) {
-    ad_var y = ad_vjp_result(v, 0), g = ad_vjp_seed(v, 0);
-    ad_vjp_give(v, 0, ad_mul(y, ad_sub(g, row_sum(v, ad_mul(g, y)))));
+    ad_vjp_give(v, 0, times_jacobian(ad_vjp_result(v, 0), ad_vjp_seed(v, 0), ad_vjp_attrs(v)));
+}
+
+static void softmax_jvp(ad_jvp *j) {
+    ad_jvp_give(j, 0, times_jacobian(ad_jvp_result(j, 0), ad_jvp_tangent(j, 0), ad_jvp_attrs(j)));
 }
 
 static ad_status softmax_backward(ad_call *call, ad_adjoint *adjoint) {
@@ -56,6 +63,7 @@ const ad_op ad_op_softmax = {
     .forward = softmax_forward,
     .vjp = softmax_vjp,
     .backward = softmax_backward,
+    .jvp = softmax_jvp,
     .formula = "$y = softmax($0, $a)",
     .adjoint = {"~0 += $y * (~y - <~y, $y>)"},
     .convention = "a row of all -inf: zeros, and gradient 0",
@@ -78,8 +86,15 @@ static ad_status log_softmax_forward(ad_call *call) {
 /* g - softmax(x) sum(g); in a row of all -inf the probabilities sum to 0, not 1, and nothing is passed on. */
 static void log_softmax_vjp(ad_vjp *v) {
     ad_var p = ad_exp(ad_vjp_result(v, 0)), g = ad_vjp_seed(v, 0), zero = ad_vjp_number(v, 0);
-    ad_var is_row = ad_greater(row_sum(v, p), zero);
-    ad_vjp_give(v, 0, ad_sub(ad_where(is_row, g, zero), ad_mul(p, row_sum(v, g))));
+    ad_var is_row = ad_greater(row_sum(p, ad_vjp_attrs(v)), zero);
+    ad_vjp_give(v, 0, ad_sub(ad_where(is_row, g, zero), ad_mul(p, row_sum(g, ad_vjp_attrs(v)))));
+}
+
+/* t - <softmax(x), t> */
+static void log_softmax_jvp(ad_jvp *j) {
+    ad_var p = ad_exp(ad_jvp_result(j, 0)), t = ad_jvp_tangent(j, 0), zero = ad_jvp_number(j, 0);
+    ad_var is_row = ad_greater(row_sum(p, ad_jvp_attrs(j)), zero);
+    ad_jvp_give(j, 0, ad_where(is_row, ad_sub(t, row_sum(ad_masked_mul(p, t), ad_jvp_attrs(j))), zero));
 }
 
 static ad_status log_softmax_backward(ad_call *call, ad_adjoint *adjoint) {
@@ -98,6 +113,7 @@ const ad_op ad_op_log_softmax = {
     .forward = log_softmax_forward,
     .vjp = log_softmax_vjp,
     .backward = log_softmax_backward,
+    .jvp = log_softmax_jvp,
     .formula = "$y = log softmax($0, $a)",
     .adjoint = {"~0 += ~y - exp($y) * sum(~y)"},
     .convention = "a row of all -inf: -inf, and gradient 0",

@@ -112,10 +112,9 @@ ad_var ad_constant_tensor_at(const char *where, ad_tape *tape, const char *name,
 }
 
 ad_var ad_number_at(const char *where, ad_tape *tape, ad_dtype dtype, double value) {
-    ad_slot slot = {.f64 = 0};
-    ad_element_set(&slot, dtype, value);
     ad_shape scalar = AD_SCALAR;
-    return leaf_from_data(tape, where, &ad_leaf_constant, NULL, dtype, &scalar, &slot);
+    if (!tape || tape->error.status) return ad_var_invalid(tape);
+    return ad_tape_filled(tape, where, &ad_leaf_constant, dtype, &scalar, value);
 }
 
 ad_var ad_index_at(const char *where, ad_tape *tape, int64_t value) {
@@ -128,15 +127,20 @@ ad_var ad_scalar_at(const char *where, ad_tape *tape, const char *name, double v
     return leaf_from_data(tape, where, &ad_leaf_input, name, AD_F64, &scalar, &value);
 }
 
-ad_var ad_tape_filled(ad_tape *tape, const char *where, ad_dtype dtype, const ad_shape *shape, double value) {
-    if (shape->rank == 0) return ad_number_at(where, tape, dtype, value);
+ad_var ad_tape_filled(ad_tape *tape, const char *where, const ad_op *kind, ad_dtype dtype, const ad_shape *shape,
+                      double value) {
+    if (shape->rank == 0) {
+        ad_slot slot = {.f64 = 0};
+        ad_element_set(&slot, dtype, value);
+        return leaf_from_data(tape, where, kind, NULL, dtype, shape, &slot);
+    }
     ad_tensor *tensor = tape->error.status ? NULL : ad_pool_tensor(tape->pool, dtype, shape);
     if (!tensor) {
-        ad_tape_out_of_memory(tape, "constant", where);
+        ad_tape_out_of_memory(tape, kind->name, where);
         return ad_var_invalid(tape);
     }
     ad_kernels_get()->fill(&tensor->view, value);
-    return push_leaf(tape, where, &ad_leaf_constant, NULL, &tensor->view, tensor, NULL);
+    return push_leaf(tape, where, kind, NULL, &tensor->view, tensor, NULL);
 }
 
 /* ---- parameters ------------------------------------------------------------------------------------------- */

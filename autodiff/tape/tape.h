@@ -196,8 +196,9 @@ ad_extra *ad_node_extra(ad_tape *tape, ad_node *node); /* made when missing; NUL
 void ad_tape_drop_gradients(ad_tape *tape);            /* of the last pass */
 uint32_t ad_scope_of(const ad_tape *tape, uint32_t index);
 void ad_tape_rewind_to(ad_tape *tape, const ad_mark *mark); /* a valid mark; also while the tape carries an error */
-/* A constant of one value. */
-ad_var ad_tape_filled(ad_tape *tape, const char *where, ad_dtype dtype, const ad_shape *shape, double value);
+/* A leaf of the given kind with every element `value`. */
+ad_var ad_tape_filled(ad_tape *tape, const char *where, const ad_op *kind, ad_dtype dtype, const ad_shape *shape,
+                      double value);
 
 /* ---- errors ------------------------------------------------------------------------------------------------ */
 
@@ -256,6 +257,21 @@ void ad_contribute(ad_adjoint *adjoint, int i, const ad_view *view, ad_tensor *o
 
 /* Runs the op's VJP, recorded past the end of the tape and forgotten again. */
 void ad_vjp_numeric(ad_adjoint *adjoint);
+
+/* What recording VJPs knows of a node: 0, not wanted; 1, wanted, no gradient yet; else 2 + the node that holds its
+ * gradient so far. */
+enum { AD_NOT_WANTED = 0, AD_WANTED = 1, AD_GRADIENT_BASE = 2 };
+
+struct ad_vjp {
+    ad_tape *tape;
+    ad_call *call;
+    uint32_t first;       /* node of result 0 */
+    uint32_t own;         /* nodes from here on were recorded by this VJP */
+    ad_adjoint *adjoint;  /* numbers only: where contributions go */
+    uint32_t *gradient;   /* recording: per node, as above */
+    uint32_t *by_input;   /* recording one operation alone: per input, as above; seed[] is then given */
+    ad_var seed[AD_MAX_RESULTS];
+};
 
 /* Records a 0-d f64 operation; `value` is what op->scalar->value gives for a and b. Constructors inline it, with the
  * value computed in place. Returns NULL if this is not such an application (or something is wrong): the general path

@@ -6,19 +6,10 @@
 
 #include <string.h>
 
-/* What ad_grad knows of each node up to y: 0, not on the way to any x; 1, on the way, no gradient yet; else 2 + the
- * node that holds its gradient so far. */
-enum { OFF_THE_WAY = 0, ON_THE_WAY = 1, GRADIENT_BASE = 2 };
-
-struct ad_vjp {
-    ad_tape *tape;
-    ad_call *call;
-    uint32_t first;       /* node of result 0 */
-    uint32_t own;         /* nodes from here on were recorded by this VJP */
-    ad_adjoint *adjoint;  /* numbers only: where contributions go */
-    uint32_t *gradient;   /* recording: per node, as above */
-    ad_var seed[AD_MAX_RESULTS];
-};
+/* Recording: what is known of the gradient of input i. */
+static uint32_t *gradient_of(const ad_vjp *vjp, int i) {
+    return vjp->by_input ? &vjp->by_input[i] : &vjp->gradient[vjp->call->priv->inputs[i]];
+}
 
 ad_tape *ad_vjp_tape(const ad_vjp *vjp) { return vjp->tape; }
 const void *ad_vjp_attrs(const ad_vjp *vjp) { return vjp->call->attrs; }
@@ -26,7 +17,7 @@ int ad_vjp_inputs(const ad_vjp *vjp) { return vjp->call->inputs; }
 
 bool ad_vjp_wants(const ad_vjp *vjp, int i) {
     if (i < 0 || i >= vjp->call->inputs) return false;
-    return vjp->adjoint ? ad_wants(vjp->adjoint, i) : vjp->gradient[vjp->call->priv->inputs[i]] != OFF_THE_WAY;
+    return vjp->adjoint ? ad_wants(vjp->adjoint, i) : *gradient_of(vjp, i) != AD_NOT_WANTED;
 }
 
 ad_var ad_vjp_input(ad_vjp *vjp, int i) {
@@ -74,8 +65,9 @@ static ad_var numeric_seed(ad_vjp *vjp, int k) {
 
 bool ad_vjp_has_seed(const ad_vjp *vjp, int k) {
     if (k < 0 || k >= ad_op_results(vjp->call->op)) return false;
+    if (vjp->by_input) return vjp->seed[k].generation != 0;
     uint32_t index = vjp->first + (uint32_t)k;
-    return vjp->adjoint ? ad_has_gradient(vjp->tape, index) : vjp->gradient[index] >= GRADIENT_BASE;
+    return vjp->adjoint ? ad_has_gradient(vjp->tape, index) : vjp->gradient[index] >= AD_GRADIENT_BASE;
 }
 
 ad_var ad_vjp_seed(ad_vjp *vjp, int k) {
@@ -88,10 +80,10 @@ ad_var ad_vjp_seed(ad_vjp *vjp, int k) {
     if (ad_vjp_has_seed(vjp, k)) {
         vjp->seed[k] = vjp->adjoint
                            ? numeric_seed(vjp, k)
-                           : ad_var_of(tape, vjp->gradient[vjp->first + (uint32_t)k] - GRADIENT_BASE);
+                           : ad_var_of(tape, vjp->gradient[vjp->first + (uint32_t)k] - AD_GRADIENT_BASE);
     } else {
         const ad_view *out = &vjp->call->out[k];
-        vjp->seed[k] = ad_tape_filled(tape, vjp->call->priv->where, out->dtype, &out->shape, 0.0);
+        vjp->seed[k] = ad_tape_filled(tape, vjp->call->priv->where, &ad_leaf_constant, out->dtype, &out->shape, 0.0);
     }
     return vjp->seed[k];
 }
@@ -121,13 +113,13 @@ static void give_variable(ad_vjp *vjp, int i, ad_var contribution) {
                 ad_type_text(vjp->call->in[i]->dtype, &expected, wanted));
         return;
     }
-    uint32_t *gradient = &vjp->gradient[vjp->call->priv->inputs[i]];
-    if (*gradient >= GRADIENT_BASE) {
-        ad_var both[] = {ad_var_of(vjp->tape, *gradient - GRADIENT_BASE), contribution};
+    uint32_t *gradient = gradient_of(vjp, i);
+    if (*gradient >= AD_GRADIENT_BASE) {
+        ad_var both[] = {ad_var_of(vjp->tape, *gradient - AD_GRADIENT_BASE), contribution};
         contribution = ad_apply_at(where, vjp->tape, &ad_op_add, 2, both, NULL, NULL);
         if (vjp->tape->error.status) return;
     }
-    *gradient = GRADIENT_BASE + contribution.index;
+    *gradient = AD_GRADIENT_BASE + contribution.index;
 }
 
 void ad_vjp_give(ad_vjp *vjp, int i, ad_var contribution) {
@@ -175,13 +167,13 @@ static bool check_targets(ad_tape *tape, int n, const ad_var *x, const char *whe
 static void mark_way(const ad_tape *tape, uint32_t *gradient, uint32_t y, int n, const ad_var *x) {
     memset(gradient, 0, ((size_t)y + 1) * sizeof *gradient);
     for (int i = 0; i < n; i++)
-        if (x[i].index <= y) gradient[x[i].index] = ON_THE_WAY;
+        if (x[i].index <= y) gradient[x[i].index] = AD_WANTED;
     for (uint32_t index = 0; index <= y; index++) {
         const ad_node *node = ad_node_at(tape, index);
         if (!(node->flags & AD_NODE_GRAD)) continue;
         const uint32_t *in = ad_node_inputs(node);
         for (int i = 0; i < ad_node_input_count(node); i++)
-            if (gradient[in[i]]) gradient[index] = ON_THE_WAY;
+            if (gradient[in[i]]) gradient[index] = AD_WANTED;
     }
 }
 
@@ -202,9 +194,9 @@ static bool has_work(const ad_tape *tape, const uint32_t *gradient, uint32_t y, 
     if (ad_node_is_leaf(node) || node->op == &ad_result_of) return false;
     bool reached = false, wanted = false;
     for (uint32_t k = 0; k < (uint32_t)ad_op_results(node->op) && index + k <= y; k++)
-        reached |= gradient[index + k] >= GRADIENT_BASE;
+        reached |= gradient[index + k] >= AD_GRADIENT_BASE;
     const uint32_t *in = ad_node_inputs(node);
-    for (int i = 0; reached && i < ad_node_input_count(node) && !wanted; i++) wanted = gradient[in[i]] != OFF_THE_WAY;
+    for (int i = 0; reached && i < ad_node_input_count(node) && !wanted; i++) wanted = gradient[in[i]] != AD_NOT_WANTED;
     return wanted;
 }
 
@@ -228,16 +220,16 @@ ad_status ad_grad_at(const char *where, ad_var y, ad_var seed, int n, const ad_v
     const char *outer = tape->where;
     tape->where = where;
     ad_shape y_shape = ad_node_shape(ad_node_at(tape, y.index));
-    if (!seed.tape) seed = ad_tape_filled(tape, where, (ad_dtype)ad_node_at(tape, y.index)->dtype, &y_shape, 1.0);
-    if (!tape->error.status) gradient[y.index] = GRADIENT_BASE + seed.index;
+    if (!seed.tape) seed = ad_tape_filled(tape, where, &ad_leaf_constant, (ad_dtype)ad_node_at(tape, y.index)->dtype, &y_shape, 1.0);
+    if (!tape->error.status) gradient[y.index] = AD_GRADIENT_BASE + seed.index;
     for (uint32_t index = y.index + 1; index-- > 0 && !tape->error.status;)
         if (has_work(tape, gradient, last, index)) record_vjp(tape, index, gradient);
     for (int i = 0; i < n && !tape->error.status; i++) {
         const ad_node *node = ad_node_at(tape, x[i].index);
         ad_shape shape = ad_node_shape(node);
-        bool reached = x[i].index <= last && gradient[x[i].index] >= GRADIENT_BASE;
-        result[i] = reached ? ad_var_of(tape, gradient[x[i].index] - GRADIENT_BASE)
-                            : ad_tape_filled(tape, where, (ad_dtype)node->dtype, &shape, 0.0);
+        bool reached = x[i].index <= last && gradient[x[i].index] >= AD_GRADIENT_BASE;
+        result[i] = reached ? ad_var_of(tape, gradient[x[i].index] - AD_GRADIENT_BASE)
+                            : ad_tape_filled(tape, where, &ad_leaf_constant, (ad_dtype)node->dtype, &shape, 0.0);
     }
     tape->where = outer;
     ad_arena_rewind(&tape->scratch, scratch);

@@ -82,6 +82,21 @@ AD_API ad_var ad_vjp_number(ad_vjp *vjp, double value); /* a 0-d constant of res
  * broadcast, the shape of the result will do: it is summed back. */
 AD_API void ad_vjp_give(ad_vjp *vjp, int i, ad_var contribution);
 
+/* The JVP of one application, written in ops: how its results move when its inputs do (forward mode). */
+typedef struct ad_jvp ad_jvp;
+AD_API ad_tape *ad_jvp_tape(const ad_jvp *jvp);
+AD_API const void *ad_jvp_attrs(const ad_jvp *jvp);
+AD_API int ad_jvp_inputs(const ad_jvp *jvp);
+AD_API bool ad_jvp_moves(const ad_jvp *jvp, int i);     /* does input i have a tangent? */
+AD_API ad_var ad_jvp_tangent(ad_jvp *jvp, int i);       /* of input i; zeros if it has none */
+AD_API ad_var ad_jvp_input(ad_jvp *jvp, int i);
+AD_API ad_var ad_jvp_result(ad_jvp *jvp, int k);
+AD_API ad_var ad_jvp_number(ad_jvp *jvp, double value); /* a 0-d constant of result 0's dtype */
+/* Adds `tangent`, of the type of result k, to that result's tangent. */
+AD_API void ad_jvp_give(ad_jvp *jvp, int k, ad_var tangent);
+/* A JVP for ops that are linear in all their float inputs together: the op itself, applied to the tangents. */
+AD_API void ad_jvp_linear(ad_jvp *jvp);
+
 /* One random valid application, for the laws: filled by ad_op.sample. */
 #define AD_MAX_SAMPLE_INPUTS 8
 typedef struct ad_sample {
@@ -134,6 +149,8 @@ struct ad_op {
     void (*vjp)(ad_vjp *vjp);
     /* The same computed directly, optional, for speed. A law keeps it equal to vjp. */
     ad_status (*backward)(ad_call *call, ad_adjoint *adjoint);
+    /* The derivative in the other direction, written in ops. NULL: worked out from vjp, by transposing it twice. */
+    void (*jvp)(ad_jvp *jvp);
     const ad_scalar_rule *scalar;
 
     /* For people: in these texts $0, $1, ... are the inputs, $y (or $y0, $y1) the results, $a the attributes; ~ in

@@ -168,6 +168,14 @@ AD_API bool ad_gradient_reached(ad_var x);
 #define ad_grad(...) ad_grad_at(AD_HERE, __VA_ARGS__)
 AD_API ad_status ad_grad_at(const char *where, ad_var y, ad_var seed, int n, const ad_var *x, ad_var *gradient);
 
+/* Records how y[0..m) move when x[0..n) move along x_dot[0..n) (forward mode: the Jacobian times a vector), as variables
+ * that can be differentiated again. x_dot[i] has the type of x[i]; x need not be leaves, but what x[i] was made from
+ * counts as standing still. A y that does not depend on x gives zeros. Returns the tape's status; on error y_dot are
+ * invalid variables. */
+#define ad_pushforward(...) ad_pushforward_at(AD_HERE, __VA_ARGS__)
+AD_API ad_status ad_pushforward_at(const char *where, int n, const ad_var *x, const ad_var *x_dot, int m,
+                                   const ad_var *y, ad_var *y_dot);
+
 /* ---- looking at a tape ---------------------------------------------------------------------------------- */
 
 typedef struct ad_op ad_op;
