@@ -16,7 +16,7 @@ ad_tape *ad_tape_new(const ad_tape_options *options) {
     tape->allocator = allocator;
     tape->on_error = options->on_error;
     tape->user = options->user;
-    tape->generation = 1;
+    tape->generation = tape->first_generation = 1;
     tape->max_nodes = options->max_nodes && options->max_nodes < UINT32_MAX - 1 ? (uint32_t)options->max_nodes
                                                                                 : UINT32_MAX - 1;
     tape->scope_count = 1; /* the top; its entry is only needed when another is made */
@@ -87,6 +87,7 @@ void ad_tape_reset(ad_tape *tape) {
     forget_nodes(tape, 0);
     ad_arena_rewind(&tape->extras, 0);
     ad_arena_rewind(&tape->scratch, 0);
+    tape->first_generation = tape->generation;
     tape->named.count = 0;
     tape->scope = 0;
     tape->scope_count = 1;
@@ -278,14 +279,30 @@ ad_extra *ad_node_extra(ad_tape *tape, ad_node *node) {
 
 /* ---- marks -------------------------------------------------------------------------------------------------- */
 
+/* Of the last of `count` nodes, and of the last of `count` stretches: a mark is live while both are the ones that it was
+ * taken after. */
+static uint32_t node_generation(const ad_tape *tape, uint32_t count) {
+    return count ? ad_node_at(tape, count - 1)->generation : tape->first_generation;
+}
+static uint32_t stretch_generation(const ad_tape *tape, uint32_t count) {
+    return count ? tape->stretch[count - 1].generation : tape->first_generation;
+}
+
+static bool mark_is_live(const ad_tape *tape, const ad_mark *mark) {
+    return mark->count <= tape->count && mark->stretches <= tape->stretch_count &&
+           mark->generation == node_generation(tape, mark->count) &&
+           mark->stretch_generation == stretch_generation(tape, mark->stretches);
+}
+
 ad_mark ad_tape_mark(ad_tape *tape) {
     if (!tape) return (ad_mark){0};
     return (ad_mark){.tape = tape,
                      .count = tape->count,
-                     .generation = tape->count ? ad_node_at(tape, tape->count - 1)->generation : 0,
+                     .generation = node_generation(tape, tape->count),
                      .scope = tape->scope,
                      .scopes = tape->scope_count,
                      .stretches = tape->stretch_count,
+                     .stretch_generation = stretch_generation(tape, tape->stretch_count),
                      .names = tape->named.count,
                      .extras = ad_arena_position(&tape->extras)};
 }
@@ -308,7 +325,7 @@ ad_status ad_tape_rewind(ad_tape *tape, ad_mark mark) {
     if (mark.tape != tape)
         return ad_tape_fail(tape, AD_ERR_HANDLE, "ad_tape_rewind", NULL, "the mark %s",
                             mark.tape ? "belongs to another tape" : "is empty: take it with ad_tape_mark");
-    if (mark.count > tape->count || (mark.count && ad_node_at(tape, mark.count - 1)->generation != mark.generation))
+    if (!mark_is_live(tape, &mark))
         return ad_tape_fail(tape, AD_ERR_HANDLE, "ad_tape_rewind", NULL,
                             "the mark is stale: the tape was reset or rewound to an earlier place since");
     ad_tape_rewind_to(tape, &mark);
@@ -359,7 +376,7 @@ static bool stretch_room(ad_tape *tape) {
 /* What is recorded from here on belongs to `scope`. There must be room. */
 static void enter_scope(ad_tape *tape, uint32_t scope) {
     tape->scope = scope;
-    tape->stretch[tape->stretch_count++] = (ad_stretch){tape->count, scope};
+    tape->stretch[tape->stretch_count++] = (ad_stretch){tape->count, scope, tape->generation};
 }
 
 static bool scope_room(ad_tape *tape) {

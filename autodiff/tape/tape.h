@@ -87,14 +87,14 @@ typedef struct ad_scope {
 
 /* Nodes from `first` on, up to the next stretch, belong to `scope`. */
 typedef struct ad_stretch {
-    uint32_t first, scope;
+    uint32_t first, scope, generation;
 } ad_stretch;
 
 struct ad_tape {
     ad_chunk **chunk;
     uint32_t count;
     uint32_t fast_end;   /* nodes for which there is room; 0 while the tape carries an error */
-    uint32_t generation; /* of nodes recorded now */
+    uint32_t generation; /* of nodes and stretches that begin now */
     uint32_t pass;       /* number of the last backward pass; 0: none yet */
     uint32_t scope;
     uint8_t no_grad;     /* > 0: what is recorded needs no gradient */
@@ -110,6 +110,7 @@ struct ad_tape {
     ad_list named;      /* nodes in the order in which ad_name named them */
     ad_scope *scopes;   /* [0] is the top */
     uint32_t scope_count, scope_room;
+    uint32_t first_generation; /* since the last reset */
     ad_stretch *stretch; /* ascending; nodes before the first one are at the top */
     uint32_t stretch_count, stretch_room;
     uint32_t pass_end;  /* index after the node where the last pass began; 0: there are no gradients */

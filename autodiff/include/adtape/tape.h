@@ -61,7 +61,7 @@ AD_API uint64_t ad_tape_memory(const ad_tape *tape);      /* bytes that the tape
  * Rewinding to a mark that was itself rewound or reset away is AD_ERR_HANDLE. */
 typedef struct ad_mark {
     ad_tape *tape;
-    uint32_t count, generation, scope, scopes, stretches;
+    uint32_t count, generation, scope, scopes, stretches, stretch_generation;
     uint64_t names, extras;
 } ad_mark;
 AD_API ad_mark ad_tape_mark(ad_tape *tape);

@@ -1,0 +1,44 @@
+/* Handles, marks, names, scopes, reset: what a tape remembers and what it forgets. */
+#include "tapes.h"
+
+#include "autodiff/tape/tape.h"
+
+#include <criterion/criterion.h>
+
+/* ---- marks ----------------------------------------------------------------------------------------------------------- */
+
+/* Between both marks there is no node, only scopes: their paths lie in memory that the rewind gives back. */
+Test(tape, refuses_a_mark_that_a_rewind_to_an_earlier_one_without_nodes_between_undid) {
+    ad_tape *t = ad_tape_new(NULL);
+    (void)ad_scalar(t, "x", 1);
+    ad_mark early = ad_tape_mark(t);
+    for (int i = 0; i < 200; i++) ad_scope_begin(t, "%0400d", i);
+    ad_mark late = ad_tape_mark(t);
+    cr_assert_eq(ad_tape_rewind(t, early), AD_OK);
+    cr_assert_eq(ad_tape_rewind(t, late), AD_ERR_HANDLE);
+    expect_error(t, AD_ERR_HANDLE, "ad_tape_rewind", "stale");
+    ad_tape_free(t);
+}
+
+Test(tape, refuses_a_mark_of_an_empty_tape_after_a_reset) {
+    ad_tape *t = ad_tape_new(NULL);
+    ad_scope_begin(t, "%0400d", 1);
+    ad_mark mark = ad_tape_mark(t);
+    ad_tape_reset(t);
+    cr_assert_eq(ad_tape_rewind(t, mark), AD_ERR_HANDLE);
+    expect_error(t, AD_ERR_HANDLE, "stale");
+    ad_tape_free(t);
+}
+
+Test(tape, refuses_a_mark_that_an_undone_scope_end_separates_from_the_one_rewound_to) {
+    ad_tape *t = ad_tape_new(NULL);
+    ad_scope_begin(t, "block");
+    ad_mark early = ad_tape_mark(t);
+    ad_scope_end(t);
+    ad_mark late = ad_tape_mark(t);
+    cr_assert_eq(ad_tape_rewind(t, early), AD_OK);
+    ad_scope_begin(t, "inner");
+    cr_assert_eq(ad_tape_rewind(t, late), AD_ERR_HANDLE);
+    expect_error(t, AD_ERR_HANDLE, "stale");
+    ad_tape_free(t);
+}
