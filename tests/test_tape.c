@@ -42,3 +42,22 @@ Test(tape, refuses_a_mark_that_an_undone_scope_end_separates_from_the_one_rewoun
     expect_error(t, AD_ERR_HANDLE, "stale");
     ad_tape_free(t);
 }
+
+Test(tape, keeps_the_gradients_of_nodes_before_the_mark_when_y_is_rewound) {
+    ad_tape *t = ad_tape_new(NULL);
+    ad_var x = ad_leaf(t, "x", AD_F64, AD_SHAPE(2), (double[]){2, 3}), c = ad_scalar(t, "c", 5);
+    ad_mark mark = ad_tape_mark(t);
+    ad_backward(ad_sum(ad_mul(ad_mul(x, x), c), AD_ALL_AXES, false));
+    cr_assert_eq(ad_tape_rewind(t, mark), AD_OK);
+    expect_values(ad_gradient(x), 20, 30);
+    expect_values(ad_gradient(c), 13);
+    cr_assert(ad_gradient_reached(x));
+    expect_ok(t);
+
+    /* What is recorded now lies where nodes with gradients lay. */
+    ad_var y = ad_mul(x, c);
+    cr_assert_not(ad_gradient_reached(y));
+    cr_assert_null(ad_gradient(y).data);
+    expect_error(t, AD_ERR_NOGRAD, "ad_gradient at test_tape.c", "no backward pass since it was recorded", "ad_backward");
+    ad_tape_free(t);
+}

@@ -472,7 +472,7 @@ ad_status ad_backward_with_at(const char *where, ad_var y, const ad_backward_opt
     if (options->wrt && !mark_wanted(tape, y.index, options, where)) return tape->error.status;
     uint16_t mask = options->wrt ? AD_NODE_WANTED : AD_NODE_GRAD;
     if (!check_unchanged(tape, y.index, mask, where)) return tape->error.status;
-    tape->pass_end = tape->grad_end = y.index + 1;
+    tape->pass_nodes = tape->count;
     if (!open_params(tape, mask, options->accumulate, where)) return tape->error.status;
     if ((ad_node_at(tape, y.index)->flags & mask) && !start_at(tape, y.index, options->seed))
         return ad_tape_out_of_memory(tape, "ad_backward", where);
@@ -500,6 +500,11 @@ static ad_tensor *scalar_contribution(ad_tape *tape, uint32_t consumer, int inpu
     return tensor;
 }
 
+/* The last pass left a gradient there (zeros made for somebody who looked do not count), and it is still there. */
+static bool keeps_gradient(const ad_tape *tape, uint32_t index) {
+    return ad_has_gradient(tape, index) && !(ad_cotangent_at(tape, index)->state & AD_GRAD_UNREACHED);
+}
+
 ad_status ad_tape_contribution(ad_tape *tape, int64_t consumer, int input, ad_tensor **out) {
     if (out) *out = NULL;
     if (!tape || !out) return AD_ERR_NULL;
@@ -510,10 +515,9 @@ ad_status ad_tape_contribution(ad_tape *tape, int64_t consumer, int input, ad_te
                             input, (long long)consumer);
     bool reached = false;
     for (uint32_t k = 0; k < (uint32_t)ad_op_results(node->op); k++)
-        reached |= consumer + k < tape->pass_end && ad_has_gradient(tape, (uint32_t)consumer + k);
-    uint32_t target = ad_node_inputs(node)[input];
-    if (!reached || ad_node_is_leaf(node) || node->op == &ad_result_of || !ad_has_gradient(tape, target) ||
-        (ad_cotangent_at(tape, target)->state & AD_GRAD_UNREACHED))
+        reached |= keeps_gradient(tape, (uint32_t)consumer + k);
+    if (!reached || ad_node_is_leaf(node) || node->op == &ad_result_of ||
+        !keeps_gradient(tape, ad_node_inputs(node)[input]))
         return AD_OK;
     if (node->flags & AD_NODE_FAST) {
         *out = scalar_contribution(tape, (uint32_t)consumer, input);

@@ -59,7 +59,6 @@ static bool make_zeros(ad_tape *tape, uint32_t index) {
         ad_list_push(&tape->graded, index);
     }
     *ad_cotangent_at(tape, index) = grad;
-    if (tape->grad_end <= index) tape->grad_end = index + 1;
     ad_view scratch;
     ad_kernels_get()->fill(ad_gradient_view(tape, index, &scratch), 0.0);
     return true;
@@ -84,7 +83,7 @@ static const char *why_no_gradient(const ad_tape *tape, uint32_t index) {
     if (!(node->flags & AD_NODE_GRAD))
         return node->op == &ad_leaf_constant ? "it is a constant: make it an ad_leaf to get its gradient"
                                              : "it does not depend on a leaf that gets a gradient";
-    if (tape->pass_end == 0) return "there was no backward pass since it was recorded: call ad_backward first";
+    if (index >= tape->pass_nodes) return "there was no backward pass since it was recorded: call ad_backward first";
     if (ad_pass_came_by(tape, index) && !ad_has_gradient(tape, index))
         return "the last backward pass gave it back (.leaves_only): name it in .wrt to keep it";
     if (!ad_pass_came_by(tape, index) && tape->pass_has_wrt && !(node->flags & AD_NODE_ASKED))

@@ -38,15 +38,12 @@ static void drop_gradient(ad_tape *tape, uint32_t index) {
 
 void ad_tape_drop_gradients(ad_tape *tape) {
     while (tape->graded.count > 0) drop_gradient(tape, tape->graded.item[--tape->graded.count]);
-    tape->pass_end = tape->grad_end = 0;
+    tape->pass_nodes = 0;
 }
 
-/* Forgets the gradients of the nodes from `count` on, and all of them if the pass began there. */
+/* Forgets the gradients of the nodes from `count` on. */
 static void forget_gradients(ad_tape *tape, uint32_t count) {
-    if (tape->pass_end > count) {
-        ad_tape_drop_gradients(tape);
-        return;
-    }
+    if (tape->pass_nodes <= count) return;
     size_t kept = 0;
     for (size_t i = 0; i < tape->graded.count; i++) {
         uint32_t index = tape->graded.item[i];
@@ -57,9 +54,7 @@ static void forget_gradients(ad_tape *tape, uint32_t count) {
         }
     }
     tape->graded.count = kept;
-    if (tape->grad_end <= count) return;
-    for (uint32_t index = count; index < tape->grad_end; index++) ad_cotangent_at(tape, index)->pass = 0;
-    tape->grad_end = count;
+    tape->pass_nodes = count;
 }
 
 /* Forgets the nodes from `count` on. Costs as much as they hold tensors, not as they are many. */

@@ -113,8 +113,7 @@ struct ad_tape {
     uint32_t first_generation; /* since the last reset */
     ad_stretch *stretch; /* ascending; nodes before the first one are at the top */
     uint32_t stretch_count, stretch_room;
-    uint32_t pass_end;  /* index after the node where the last pass began; 0: there are no gradients */
-    uint32_t grad_end;  /* index after the last node that has a gradient */
+    uint32_t pass_nodes; /* how many there were at the last pass and still are: no later one has a gradient */
     bool pass_has_wrt;  /* that pass was asked for some gradients only */
     const char *where;  /* unless NULL: the place in the user's source that recording is done for */
 
@@ -170,7 +169,7 @@ static inline int ad_node_input_count(const ad_node *node) {
 }
 /* The last pass came by, though it may have given the gradient back. */
 static inline bool ad_pass_came_by(const ad_tape *tape, uint32_t index) {
-    return index < tape->grad_end && ad_cotangent_at(tape, index)->pass == tape->pass;
+    return index < tape->pass_nodes && ad_cotangent_at(tape, index)->pass == tape->pass;
 }
 static inline bool ad_has_gradient(const ad_tape *tape, uint32_t index) {
     return ad_pass_came_by(tape, index) && !(ad_cotangent_at(tape, index)->state & AD_GRAD_GIVEN_BACK);
