@@ -33,3 +33,47 @@ Test(backward, overwrites_a_parameter_gradient_that_a_freed_tape_at_the_same_add
     ad_param_unref(param);
     same_place_close(&place);
 }
+
+/* ---- contributions ---------------------------------------------------------------------------------------------------- */
+
+/* y = x + 2 x, whose derivative is given in two pieces, the first of them the seed itself. */
+static ad_status thrice_shape(ad_call *call) {
+    call->out[0].dtype = call->in[0]->dtype;
+    call->out[0].shape = call->in[0]->shape;
+    return AD_OK;
+}
+
+static ad_status thrice_forward(ad_call *call) {
+    for (int64_t i = 0; i < ad_view_count(call->in[0]); i++)
+        ((double *)call->out[0].data)[i] = 3 * ad_view_get(call->in[0], i);
+    return AD_OK;
+}
+
+static void thrice_vjp(ad_vjp *v) {
+    ad_vjp_give(v, 0, ad_vjp_seed(v, 0));
+    ad_vjp_give(v, 0, ad_scale(ad_vjp_seed(v, 0), 2));
+}
+
+static const ad_op thrice = {
+    .name = "thrice", .inputs = 1, .shape = thrice_shape, .forward = thrice_forward, .vjp = thrice_vjp};
+
+static ad_tensor *contribution_of(ad_tape *tape, ad_var consumer, int input) {
+    ad_tensor *tensor;
+    cr_assert_eq(ad_tape_contribution(tape, consumer.index, input, &tensor), AD_OK, "%s", ad_tape_error(tape));
+    return tensor;
+}
+
+Test(backward, a_contribution_in_two_pieces_leaves_the_seed_it_shares_alone) {
+    ad_tape *t = ad_tape_new(NULL);
+    ad_var x = ad_leaf(t, "x", AD_F64, AD_SHAPE(2), (double[]){2, 3}), y = ad_apply(t, &thrice, 1, &x, NULL, NULL);
+    ad_backward(ad_sum(ad_mul(y, y), AD_ALL_AXES, false));
+    expect_values(ad_gradient(x), 36, 54);
+    for (int i = 0; i < 2; i++) {
+        ad_tensor *tensor = contribution_of(t, y, 0);
+        expect_values(*ad_tensor_view(tensor), 36, 54);
+        ad_tensor_unref(tensor);
+    }
+    expect_values(ad_gradient(y), 12, 18);
+    expect_ok(t);
+    ad_tape_free(t);
+}

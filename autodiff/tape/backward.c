@@ -22,6 +22,18 @@ static bool claim(ad_tape *tape, uint32_t index) {
     return true;
 }
 
+/* Makes the tensor in *store one that nobody else sees, row-major. */
+static bool make_own(ad_tape *tape, ad_tensor **store) {
+    ad_tensor *shared = *store;
+    if (ad_tensor_is_unique(shared)) return true;
+    ad_tensor *own = ad_pool_tensor(tape->pool, shared->view.dtype, &shared->view.shape);
+    if (!own) return false;
+    ad_kernels_get()->copy(&shared->view, &own->view, 1.0, false);
+    ad_tensor_unref(shared);
+    *store = own;
+    return true;
+}
+
 /* Makes the gradient of a node a row-major buffer that nobody else sees. *add: whether it holds something. */
 static bool open_gradient(ad_tape *tape, uint32_t index, bool *add) {
     const ad_node *node = ad_node_at(tape, index);
@@ -36,14 +48,7 @@ static bool open_gradient(ad_tape *tape, uint32_t index, bool *add) {
                                  : ad_pool_tensor(tape->pool, value->dtype, &value->shape);
         return grad->value.tensor != NULL;
     }
-    if ((node->flags & AD_NODE_DIRECT) || ad_tensor_is_unique(grad->value.tensor)) return true;
-    ad_tensor *shared = grad->value.tensor;
-    ad_tensor *own = ad_pool_tensor(tape->pool, shared->view.dtype, &shared->view.shape);
-    if (!own) return false;
-    ad_kernels_get()->copy(&shared->view, &own->view, 1.0, false);
-    ad_tensor_unref(shared);
-    grad->value.tensor = own;
-    return true;
+    return (node->flags & AD_NODE_DIRECT) || make_own(tape, &grad->value.tensor);
 }
 
 bool ad_wants(const ad_adjoint *adjoint, int i) {
@@ -57,12 +62,10 @@ static const ad_view *into_captured(ad_adjoint *adjoint, int i, bool *add) {
     struct ad_adjoint_private *priv = adjoint->priv;
     const ad_view *input = priv->call->in[i];
     *add = priv->captured != NULL;
-    if (!priv->captured) priv->captured = ad_pool_tensor(priv->tape->pool, input->dtype, &input->shape);
-    if (!priv->captured) {
-        no_memory(adjoint);
-        return NULL;
-    }
-    return &priv->captured->view;
+    if (!*add) priv->captured = ad_pool_tensor(priv->tape->pool, input->dtype, &input->shape);
+    if (priv->captured && make_own(priv->tape, &priv->captured)) return &priv->captured->view;
+    no_memory(adjoint);
+    return NULL;
 }
 
 const ad_view *ad_into(ad_adjoint *adjoint, int i, bool *add) {
