@@ -476,6 +476,7 @@ ad_status ad_backward_with_at(const char *where, ad_var y, const ad_backward_opt
     uint16_t mask = options->wrt ? AD_NODE_WANTED : AD_NODE_GRAD;
     if (!check_unchanged(tape, y.index, mask, where)) return tape->error.status;
     tape->pass_nodes = tape->count;
+    tape->pass_start = y.index;
     if (!open_params(tape, mask, options->accumulate, where)) return tape->error.status;
     if ((ad_node_at(tape, y.index)->flags & mask) && !start_at(tape, y.index, options->seed))
         return ad_tape_out_of_memory(tape, "ad_backward", where);
@@ -505,31 +506,37 @@ static ad_tensor *scalar_contribution(ad_tape *tape, uint32_t consumer, int inpu
 
 /* The last pass left a gradient there (zeros made for somebody who looked do not count), and it is still there. */
 static bool keeps_gradient(const ad_tape *tape, uint32_t index) {
-    return ad_has_gradient(tape, index) && !(ad_cotangent_at(tape, index)->state & AD_GRAD_UNREACHED);
+    return ad_has_gradient(tape, index) && ad_pass_reached(tape, index);
+}
+
+/* Whether the pass went through the operation at `consumer` to that input, and its gradient is still there. */
+static bool can_contribute(const ad_tape *tape, uint32_t consumer, int input) {
+    const ad_node *node = ad_node_at(tape, consumer);
+    if (ad_node_is_leaf(node) || node->op == &ad_result_of || !keeps_gradient(tape, ad_node_inputs(node)[input]))
+        return false;
+    for (uint32_t k = 0; k < (uint32_t)ad_op_results(node->op); k++)
+        if (keeps_gradient(tape, consumer + k)) return true;
+    return false;
 }
 
 ad_status ad_tape_contribution(ad_tape *tape, int64_t consumer, int input, ad_tensor **out) {
     if (out) *out = NULL;
     if (!tape || !out) return AD_ERR_NULL;
-    if (tape->error.status) return tape->error.status;
-    const ad_node *node = consumer >= 0 && consumer < tape->count ? ad_node_at(tape, (uint32_t)consumer) : NULL;
-    if (!node || input < 0 || input >= ad_node_input_count(node))
-        return ad_tape_fail(tape, AD_ERR_INDEX, "ad_tape_contribution", NULL, "there is no input %d of node %lld",
-                            input, (long long)consumer);
-    bool reached = false;
-    for (uint32_t k = 0; k < (uint32_t)ad_op_results(node->op); k++)
-        reached |= keeps_gradient(tape, (uint32_t)consumer + k);
-    if (!reached || ad_node_is_leaf(node) || node->op == &ad_result_of ||
-        !keeps_gradient(tape, ad_node_inputs(node)[input]))
-        return AD_OK;
+    if (consumer < 0 || consumer >= tape->count || input < 0) return AD_ERR_INDEX;
+    const ad_node *node = ad_node_at(tape, (uint32_t)consumer);
+    if (input >= ad_node_input_count(node)) return AD_ERR_INDEX;
+    if (!can_contribute(tape, (uint32_t)consumer, input)) return AD_OK;
+    ad_error_scope scope;
+    ad_error_scope_begin(&scope, tape);
     if (node->flags & AD_NODE_FAST) {
         *out = scalar_contribution(tape, (uint32_t)consumer, input);
     } else {
         operation_back(tape, (uint32_t)consumer, 0, input, out);
     }
-    if (tape->error.status) {
+    ad_status status = ad_error_scope_end(&scope, tape);
+    if (status) {
         ad_tensor_unref(*out);
         *out = NULL;
     }
-    return tape->error.status;
+    return status;
 }

@@ -1,4 +1,4 @@
-/* Reading values, gradients and nodes. */
+/* Reading values and gradients. */
 #include "autodiff/tape/tape.h"
 #include "ops/kernels/kernels.h"
 
@@ -115,43 +115,5 @@ double ad_gradient_item_at(const char *where, ad_var x) {
 }
 
 bool ad_gradient_reached(ad_var x) {
-    return ad_var_is_valid(x) && ad_pass_came_by(x.tape, x.index) &&
-           !(ad_cotangent_at(x.tape, x.index)->state & AD_GRAD_UNREACHED);
-}
-
-/* ---- nodes ------------------------------------------------------------------------------------------------------ */
-
-ad_var ad_tape_var(ad_tape *tape, int64_t index) {
-    if (!tape || index < 0 || index >= tape->count) return ad_var_invalid(tape);
-    return ad_var_of(tape, (uint32_t)index);
-}
-
-ad_status ad_tape_node(const ad_tape *tape, int64_t index, ad_node_info *info) {
-    if (!tape || !info) return AD_ERR_NULL;
-    if (index < 0 || index >= tape->count) return AD_ERR_INDEX;
-    const ad_node *node = ad_node_at(tape, (uint32_t)index);
-    const ad_extra *extra = node->extra;
-    uint32_t scope = ad_scope_of(tape, (uint32_t)index);
-    const ad_cotangent *grad = ad_pass_came_by(tape, (uint32_t)index) ? ad_cotangent_at(tape, (uint32_t)index) : NULL;
-    ad_view scratch = no_view();
-    *info = (ad_node_info){
-        .index = index,
-        .op = node->op,
-        .attrs = extra ? extra->attrs : NULL,
-        .name = extra && extra->name ? extra->name : "",
-        .scope = scope ? tape->scopes[scope].path : "",
-        .where = node->where,
-        .inputs = ad_node_input_count(node),
-        .input = ad_node_inputs(node),
-        .result = ad_node_result(node),
-        .value = *ad_node_view(node, &scratch),
-        .is_view = node->flags & AD_NODE_VIEW,
-        .needs_gradient = node->flags & AD_NODE_GRAD,
-        .has_gradient = ad_has_gradient(tape, (uint32_t)index) && ((node->flags & AD_NODE_INLINE) || grad->value.tensor),
-        .reached = grad && !(grad->state & AD_GRAD_UNREACHED),
-        .is_seed = grad && (grad->state & AD_GRAD_SEED),
-        .param = extra ? extra->param : NULL,
-    };
-    if (info->has_gradient) info->gradient = *ad_gradient_view(tape, (uint32_t)index, &scratch);
-    return AD_OK;
+    return ad_var_is_valid(x) && ad_pass_reached(x.tape, x.index);
 }

@@ -166,6 +166,23 @@ ad_status ad_tape_out_of_memory(ad_tape *tape, const char *subject, const char *
                         (unsigned long long)ad_tape_memory(tape), (long long)tape->count);
 }
 
+void ad_error_scope_begin(ad_error_scope *scope, ad_tape *tape) {
+    scope->outer = tape->error;
+    scope->on_error = tape->on_error;
+    tape->on_error = NULL;
+    tape->error.status = AD_OK;
+    tape->error.message[0] = '\0';
+    update_fast_end(tape);
+}
+
+ad_status ad_error_scope_end(const ad_error_scope *scope, ad_tape *tape) {
+    ad_status status = tape->error.status;
+    tape->error = scope->outer;
+    tape->on_error = scope->on_error;
+    update_fast_end(tape);
+    return status;
+}
+
 bool ad_tape_check_var(ad_tape *tape, ad_var x, const char *subject, const char *where, const char *role) {
     if (tape->error.status) return false;
     if (x.tape == tape && ad_var_is_valid(x)) return true;

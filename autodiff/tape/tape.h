@@ -114,6 +114,7 @@ struct ad_tape {
     ad_stretch *stretch; /* ascending; nodes before the first one are at the top */
     uint32_t stretch_count, stretch_room;
     uint32_t pass_nodes; /* how many there were at the last pass and still are: no later one has a gradient */
+    uint32_t pass_start; /* node where the last pass began; at least pass_nodes: it is gone */
     bool pass_has_wrt;  /* that pass was asked for some gradients only */
     const char *where;  /* unless NULL: the place in the user's source that recording is done for */
 
@@ -171,6 +172,10 @@ static inline int ad_node_input_count(const ad_node *node) {
 static inline bool ad_pass_came_by(const ad_tape *tape, uint32_t index) {
     return index < tape->pass_nodes && ad_cotangent_at(tape, index)->pass == tape->pass;
 }
+/* And y depends on the node: its gradient is not just zeros that somebody asked for. */
+static inline bool ad_pass_reached(const ad_tape *tape, uint32_t index) {
+    return ad_pass_came_by(tape, index) && !(ad_cotangent_at(tape, index)->state & AD_GRAD_UNREACHED);
+}
 static inline bool ad_has_gradient(const ad_tape *tape, uint32_t index) {
     return ad_pass_came_by(tape, index) && !(ad_cotangent_at(tape, index)->state & AD_GRAD_GIVEN_BACK);
 }
@@ -208,6 +213,13 @@ ad_status ad_tape_fail(ad_tape *tape, ad_status status, const char *subject, con
 ad_status ad_tape_fail_v(ad_tape *tape, ad_status status, const char *subject, const char *where,
                          const char *format, va_list args);
 ad_status ad_tape_out_of_memory(ad_tape *tape, const char *subject, const char *where);
+/* Work whose failure is not the tape's: in between, the tape starts without an error and tells nobody of a new one. */
+typedef struct ad_error_scope {
+    ad_error outer;
+    void (*on_error)(void *user, const ad_error *error);
+} ad_error_scope;
+void ad_error_scope_begin(ad_error_scope *scope, ad_tape *tape);
+ad_status ad_error_scope_end(const ad_error_scope *scope, ad_tape *tape); /* the status in between */
 /* True if `x` is a live variable of `tape`; otherwise the tape gets an error that says what is wrong with it.
  * `role` names it: "input 1". */
 bool ad_tape_check_var(ad_tape *tape, ad_var x, const char *subject, const char *where, const char *role);

@@ -178,36 +178,109 @@ AD_API ad_status ad_pushforward_at(const char *where, int n, const ad_var *x, co
 
 /* ---- looking at a tape ---------------------------------------------------------------------------------- */
 
+/* What the dumps are made with, and enough for one of your own: nodes and the formulas of their ops, what is saved for
+ * backward and why, who contributed what to a gradient, scopes, and totals. Looking changes nothing and works on a tape
+ * in error too. Pointers live until the node goes, gradients until the next backward pass. */
 typedef struct ad_op ad_op;
 
-/* One node, as the dumps see it. Pointers live until the node goes; gradient views until the next backward pass. */
 typedef struct ad_node_info {
     int64_t index;
-    const ad_op *op;
+    const ad_op *op; /* leaves have one too; that of result 1, 2, ... of an operation is called "result" */
     const void *attrs;
     const char *name;  /* "" if it has none */
     const char *scope; /* "block0/attention", "" at the top */
+    int64_t scope_number; /* for ad_tape_scope */
     const char *where; /* NULL if not known */
     int inputs;
     const uint32_t *input; /* indices of nodes, all smaller than `index` */
     int result;            /* which result of its operation this is; > 0: input[0] is result 0 */
     ad_view value;
-    bool is_view;           /* shares the memory of input[0] */
-    bool needs_gradient;    /* some leaf that gets a gradient leads here */
-    bool has_gradient;      /* the last backward pass left a gradient here */
-    bool reached;           /* the last backward pass came by, though it may have given the gradient back */
-    bool is_seed;           /* the last backward pass began here */
-    ad_view gradient;       /* when has_gradient */
-    ad_param *param;        /* of a parameter leaf, else NULL; borrowed */
+    bool is_leaf;
+    bool is_view;        /* shares the memory of input[0] */
+    bool needs_gradient; /* some leaf that gets a gradient leads here */
+    bool wanted;         /* the last backward pass was to leave a gradient here, or to pass one on */
+    bool reached;        /* it came by, though it may have given the gradient back */
+    bool has_gradient;   /* it left a gradient here: zeros, where somebody asked, if it did not come by */
+    bool is_seed;        /* it began here */
+    ad_view gradient;    /* when has_gradient */
+    ad_param *param;     /* of a parameter leaf, else NULL; borrowed */
+    bool is_changed;     /* a parameter that was edited since it was put on the tape */
 } ad_node_info;
 AD_API ad_status ad_tape_node(const ad_tape *tape, int64_t index, ad_node_info *info);
 AD_API ad_var ad_tape_var(ad_tape *tape, int64_t index); /* a handle to a node, invalid if out of range */
 
-/* What the consumer's VJP added, in the last backward pass, to the gradient of the node at its input number `input`:
- * recomputed from the consumer's gradient, which that pass must have kept. *out is the caller's to unref; NULL if
- * nothing was added. Contributions to one node were added in descending order of consumer, then in the order in
- * which the VJP gives them. An error becomes the tape's. */
+/* The last backward pass. */
+typedef struct ad_pass_info {
+    int64_t nodes;     /* those from this one on were recorded since and have no gradient; 0: there was no pass */
+    int64_t start;     /* where it began; -1 if that node is gone */
+    bool is_selective; /* it was asked for some gradients only (.wrt) */
+} ad_pass_info;
+AD_API ad_status ad_tape_pass(const ad_tape *tape, ad_pass_info *info);
+
+/* A formula of an op (op.h), cut into text and references. Start with *at at its beginning:
+ *     for (const char *at = op->formula; ad_formula_next(&at, &part);) ... */
+typedef enum ad_formula_kind { AD_FORMULA_TEXT, AD_FORMULA_INPUT, AD_FORMULA_RESULT, AD_FORMULA_ATTRS } ad_formula_kind;
+typedef struct ad_formula_part {
+    ad_formula_kind kind;
+    const char *text; /* of any kind, as written; not terminated */
+    size_t length;
+    int number;        /* of the input or result */
+    bool is_cotangent; /* ~ rather than $ */
+} ad_formula_part;
+AD_API bool ad_formula_next(const char **at, ad_formula_part *part);
+/* The formula of the contribution to input i: "" if there is none. One that stands for all further inputs is written
+ * for input *written_for: read that number in it as i. */
+AD_API const char *ad_op_adjoint(const ad_op *op, int i, int *written_for);
+
+/* A value that the operation at a node keeps for its backward pass. Only those are listed that are read for an input
+ * which needs a gradient. */
+typedef struct ad_saved {
+    int64_t node; /* whose value */
+    int input;    /* which input of the operation that is; -1: it is one of its results */
+    uint64_t bytes;    /* of memory that it keeps */
+    uint64_t read_for; /* why: bit i set if the formula of the contribution to input i reads it, bit 63 for all further
+                        * inputs; 0 if no formula says */
+} ad_saved;
+/* Steps through them; *cursor is 0 at first. False: there are no more. */
+AD_API bool ad_tape_saved(const ad_tape *tape, int64_t index, int *cursor, ad_saved *saved);
+
+/* Who contributed, in the last backward pass, to the gradients of the nodes from `first` up to `end`: an index, made in
+ * one walk over the tape. It keeps at most `most` contributions of each node (0: all) and counts the others. */
+typedef struct ad_contributors ad_contributors;
+typedef struct ad_contribution {
+    int64_t consumer; /* node of an operation: its result 0 */
+    int input;        /* which of its inputs the node is */
+} ad_contribution;
+AD_API ad_status ad_contributors_new(ad_contributors **out, const ad_tape *tape, int64_t first, int64_t end,
+                                     int64_t most);
+AD_API void ad_contributors_free(ad_contributors *contributors); /* before the tape; NULL is allowed */
+AD_API int64_t ad_contributors_count(const ad_contributors *contributors, int64_t index);
+/* Number n, in the order in which they were added: the last consumer first. False if it was not kept. */
+AD_API bool ad_contributors_at(const ad_contributors *contributors, int64_t index, int64_t n, ad_contribution *out);
+
+/* What the consumer's VJP added to the gradient of the node at its input number `input`: recomputed from the consumer's
+ * gradient. *out is the caller's to unref; NULL if nothing was added, or the consumer's gradient was given back. A
+ * failure does not become the tape's. */
 AD_API ad_status ad_tape_contribution(ad_tape *tape, int64_t consumer, int input, ad_tensor **out);
+
+/* Scopes by number, in the order in which they were begun; number 0 is the top and holds everything. */
+typedef struct ad_scope_info {
+    const char *path; /* "block0/attention" */
+    const char *name; /* its last part: "attention" */
+    int64_t parent;   /* -1 for the top */
+    int depth;        /* 0 for the top */
+} ad_scope_info;
+AD_API int64_t ad_tape_scope_count(const ad_tape *tape); /* at least 1 */
+AD_API ad_status ad_tape_scope(const ad_tape *tape, int64_t number, ad_scope_info *info);
+
+typedef struct ad_totals {
+    int64_t nodes, inputs, constants, parameters, operations;
+    int64_t merges;       /* nodes to whose gradient the last pass added more than one contribution */
+    uint64_t saved_bytes; /* kept for backward, each piece of memory counted once */
+} ad_totals;
+/* Of each scope with those inside it, so that totals[0] is of the whole tape; `totals` has ad_tape_scope_count
+ * elements. Takes a walk over the tape. */
+AD_API ad_status ad_tape_totals(const ad_tape *tape, ad_totals *totals);
 
 #ifdef __cplusplus
 }

@@ -1,0 +1,170 @@
+/* ad_tape_dump: options, what is shown, and where it goes. */
+#include "autodiff/dump/dump.h"
+
+#include "autodiff/tape/tape.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+static const struct {
+    void (*render)(ad_dump *dump);
+    int64_t most_nodes; /* unless asked otherwise */
+} formats[AD_DUMP_FORMAT_COUNT] = {
+    [AD_DUMP_TEXT] = {ad_dump_text, 60},
+    [AD_DUMP_DOT] = {ad_dump_dot, 60},
+};
+
+void ad_dump_fail(ad_dump *dump, ad_status status) {
+    if (!dump->status) dump->status = status;
+}
+
+ad_node_info ad_dump_node(const ad_dump *dump, int64_t index) {
+    ad_node_info node;
+    ad_tape_node(dump->tape, index, &node); /* only nodes of the tape are asked for */
+    return node;
+}
+
+int64_t ad_dump_term_count(const ad_dump *dump, int64_t index) {
+    int64_t count = 0;
+    for (int w = 0; w < dump->windows; w++) count += ad_contributors_count(dump->window[w].contributors, index);
+    return count;
+}
+
+bool ad_dump_term(const ad_dump *dump, int64_t index, int64_t n, ad_contribution *term) {
+    for (int w = 0; w < dump->windows; w++)
+        if (ad_contributors_at(dump->window[w].contributors, index, n, term)) return true;
+    return false;
+}
+
+/* ---- what is shown -------------------------------------------------------------------------------------------------- */
+
+static void choose_windows(ad_dump *dump) {
+    const ad_dump_options *options = &dump->options;
+    int64_t count = options->end - options->first, most = options->most_nodes;
+    dump->windows = 1;
+    dump->window[0] = (ad_window){.first = options->first, .end = options->end};
+    if (most < 0 || count <= most) return;
+    dump->elided = count - most;
+    dump->windows = 2;
+    dump->window[1] = (ad_window){.first = options->end - most / 2, .end = options->end};
+    dump->window[0].end = dump->window[1].first - dump->elided;
+}
+
+static void mention(ad_dump *dump, int64_t index) {
+    ad_node_info node = ad_dump_node(dump, index);
+    if (!*node.name || dump->status) return;
+    if (dump->name_count == dump->name_room) {
+        size_t room = dump->name_room ? dump->name_room * 2 : 64;
+        ad_name_use *names = ad_allocate(dump->allocator, room * sizeof *names, _Alignof(ad_name_use));
+        if (!names) {
+            ad_dump_fail(dump, AD_ERR_OOM);
+            return;
+        }
+        if (dump->name_count) memcpy(names, dump->names, dump->name_count * sizeof *names);
+        ad_release(dump->allocator, dump->names, dump->name_room * sizeof *names);
+        dump->names = names;
+        dump->name_room = room;
+    }
+    dump->names[dump->name_count++] = (ad_name_use){.name = node.name, .index = index};
+}
+
+static void mention_with_neighbours(ad_dump *dump, int64_t index) {
+    ad_node_info node = ad_dump_node(dump, index);
+    ad_contribution term;
+    mention(dump, index);
+    for (int i = 0; i < node.inputs; i++) mention(dump, node.input[i]);
+    for (int64_t n = 0; ad_dump_term(dump, index, n, &term); n++) mention(dump, term.consumer);
+}
+
+/* Looks at everything that will be shown once, to find out what needs more than its name. */
+static void prepare(ad_dump *dump) {
+    choose_windows(dump);
+    ad_tape_pass(dump->tape, &dump->pass);
+    dump->scopes = ad_tape_scope_count(dump->tape);
+    size_t bytes = (size_t)dump->scopes * sizeof *dump->totals;
+    dump->totals = ad_allocate(dump->allocator, bytes, _Alignof(ad_totals));
+    if (!dump->totals) {
+        ad_dump_fail(dump, AD_ERR_OOM);
+        return;
+    }
+    ad_dump_fail(dump, ad_tape_totals(dump->tape, dump->totals));
+    for (int w = 0; w < dump->windows; w++) {
+        ad_window *window = &dump->window[w];
+        ad_dump_fail(dump, ad_contributors_new(&window->contributors, dump->tape, window->first, window->end,
+                                               AD_MOST_TERMS));
+    }
+    for (int w = 0; w < dump->windows; w++)
+        for (int64_t i = dump->window[w].first; i < dump->window[w].end; i++) mention_with_neighbours(dump, i);
+    ad_dump_sort_names(dump);
+}
+
+static void release(ad_dump *dump) {
+    ad_release(dump->allocator, dump->totals, (size_t)dump->scopes * sizeof *dump->totals);
+    ad_release(dump->allocator, dump->names, dump->name_room * sizeof *dump->names);
+    for (int w = 0; w < dump->windows; w++) ad_contributors_free(dump->window[w].contributors);
+}
+
+/* ---- options --------------------------------------------------------------------------------------------------------- */
+
+static ad_status fill_options(ad_dump_options *options, const ad_tape *tape) {
+    int64_t size = ad_tape_size(tape);
+    if ((unsigned)options->format >= AD_DUMP_FORMAT_COUNT || (unsigned)options->colour > AD_COLOUR_NEVER ||
+        options->precision < 0 || options->precision > 17 || options->most_elements < 0)
+        return AD_ERR_VALUE;
+    if (options->end == 0 || options->end > size) options->end = size;
+    if (options->first < 0 || options->first > options->end) return AD_ERR_INDEX;
+    if (options->most_nodes == 0) options->most_nodes = formats[options->format].most_nodes;
+    if (options->most_elements == 0) options->most_elements = 12;
+    if (options->precision == 0) options->precision = 4;
+    return AD_OK;
+}
+
+/* no-color.org: set and not empty. */
+static bool terminal_takes_colour(int file) {
+    const char *no_colour = getenv("NO_COLOR"), *terminal = getenv("TERM");
+    return isatty(file) && !(no_colour && *no_colour) && !(terminal && strcmp(terminal, "dumb") == 0);
+}
+
+static int terminal_width(int file) {
+    struct winsize size;
+    return isatty(file) && ioctl(file, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : -1;
+}
+
+/* ---- entry points ------------------------------------------------------------------------------------------------------ */
+
+ad_status ad_tape_dump_to(ad_tape *tape, const ad_dump_options *options,
+                          bool (*write)(void *user, const char *text, size_t size), void *user) {
+    if (!tape || !write) return AD_ERR_NULL;
+    ad_dump dump = {.tape = tape, .allocator = tape->allocator, .writer = {.write = write, .user = user}};
+    if (options) dump.options = *options;
+    ad_status status = fill_options(&dump.options, tape);
+    if (status) return status;
+    dump.writer.colour = dump.options.colour == AD_COLOUR_ALWAYS;
+    prepare(&dump);
+    if (!dump.status) formats[dump.options.format].render(&dump);
+    ad_writer_flush(&dump.writer);
+    if (dump.writer.failed) ad_dump_fail(&dump, AD_ERR_IO);
+    release(&dump);
+    return dump.status;
+}
+
+static bool write_to_stream(void *user, const char *text, size_t size) { return fwrite(text, 1, size, user) == size; }
+
+ad_status ad_tape_dump_with(ad_tape *tape, const ad_dump_options *options, FILE *stream) {
+    if (!tape || !stream) return AD_ERR_NULL;
+    ad_dump_options own = {.format = AD_DUMP_TEXT};
+    if (options) own = *options;
+    int file = fileno(stream);
+    if (own.colour == AD_COLOUR_AUTO && terminal_takes_colour(file)) own.colour = AD_COLOUR_ALWAYS;
+    if (own.width == 0) own.width = terminal_width(file);
+    ad_status status = ad_tape_dump_to(tape, &own, write_to_stream, stream);
+    if (fflush(stream) && !status) status = AD_ERR_IO;
+    return status;
+}
+
+ad_status ad_tape_dump(ad_tape *tape, ad_dump_format format, FILE *stream) {
+    ad_dump_options options = {.format = format};
+    return ad_tape_dump_with(tape, &options, stream);
+}

@@ -1,0 +1,128 @@
+/* Inside the dumps: what the formats share.
+ *
+ *   string   text that grows
+ *   writer   where the dump goes
+ *   label    a node by name, made safe for terminals and unambiguous
+ *   window   a run of nodes that is shown; there are two if the middle is elided */
+#ifndef AD_DUMP_INTERNAL_H
+#define AD_DUMP_INTERNAL_H
+
+#include "autodiff/base/base.h"
+
+#include <adtape/dump.h>
+#include <adtape/op.h>
+
+/* ---- strings ------------------------------------------------------------------------------------------------------- */
+
+typedef struct ad_string {
+    const ad_allocator *allocator;
+    char *data; /* terminated, if there is any */
+    size_t length, room;
+    bool failed; /* out of memory: what was to be added is missing */
+} ad_string;
+void ad_string_put(ad_string *string, const char *data, size_t length);
+void ad_string_print(ad_string *string, const char *format, ...) AD_PRINTF(2, 3);
+void ad_string_bytes(ad_string *string, uint64_t bytes); /* "72 B", "1.5 MiB" */
+void ad_string_free(ad_string *string);
+static inline void ad_string_clear(ad_string *string) { string->length = 0; }
+
+/* The next character of UTF-8 text; U+FFFD for a byte that is none. */
+uint32_t ad_utf8_next(const char **at, const char *end);
+int ad_utf8_width(uint32_t character); /* columns on a terminal: 0, 1 or 2 */
+int ad_utf8_columns(const char *text, size_t length);
+/* The length of the longest start of `text` that fits into so many columns. */
+size_t ad_utf8_fit(const char *text, size_t length, int columns);
+
+/* ---- writer ------------------------------------------------------------------------------------------------------- */
+
+typedef enum ad_style {
+    AD_STYLE_PLAIN,
+    AD_STYLE_TITLE,
+    AD_STYLE_FAINT,
+    AD_STYLE_INPUT,
+    AD_STYLE_PARAMETER,
+    AD_STYLE_NODE,
+    AD_STYLE_SAVED,
+    AD_STYLE_GRADIENT,
+    AD_STYLE_MERGE,
+    AD_STYLE_ERROR,
+    AD_STYLE_COUNT
+} ad_style;
+
+typedef struct ad_writer {
+    bool (*write)(void *user, const char *text, size_t size);
+    void *user;
+    bool colour, failed;
+    int blanks; /* not yet written: a line ends without any */
+    size_t used;
+    char buffer[4096];
+} ad_writer;
+void ad_writer_put(ad_writer *writer, const char *text, size_t length); /* one line or part of one */
+void ad_writer_styled(ad_writer *writer, ad_style style, const char *text, size_t length);
+void ad_writer_print(ad_writer *writer, const char *format, ...) AD_PRINTF(2, 3);
+void ad_writer_line(ad_writer *writer); /* ends it */
+void ad_writer_flush(ad_writer *writer);
+
+/* ---- the dump ------------------------------------------------------------------------------------------------------- */
+
+typedef struct ad_window {
+    int64_t first, end;
+    ad_contributors *contributors;
+} ad_window;
+
+typedef struct ad_name_use {
+    const char *name;
+    int64_t index;
+} ad_name_use;
+
+enum { AD_MOST_TERMS = 8 }; /* of a merge that are shown */
+
+typedef struct ad_dump {
+    ad_tape *tape;
+    const ad_allocator *allocator;
+    ad_dump_options options; /* defaults filled in */
+    ad_writer writer;
+    ad_pass_info pass;
+    ad_window window[2];
+    int windows;
+    int64_t elided; /* nodes between them */
+    ad_totals *totals;
+    int64_t scopes;
+    ad_name_use *names; /* every named node that the dump mentions, sorted */
+    size_t name_count, name_room;
+    ad_status status;   /* the first failure */
+} ad_dump;
+
+void ad_dump_fail(ad_dump *dump, ad_status status);
+/* What contributed to a node's gradient; false: there is no term number n, or it is not shown. */
+int64_t ad_dump_term_count(const ad_dump *dump, int64_t index);
+bool ad_dump_term(const ad_dump *dump, int64_t index, int64_t n, ad_contribution *term);
+ad_node_info ad_dump_node(const ad_dump *dump, int64_t index);
+
+void ad_dump_sort_names(ad_dump *dump); /* once all are there */
+void ad_put_label(ad_string *string, const ad_dump *dump, int64_t index);
+void ad_put_bar(ad_string *string, const ad_dump *dump, int64_t index); /* the label of its gradient */
+/* A name of the user's without anything that would upset a terminal or a table, at most so many columns of it. */
+bool ad_put_name(ad_string *string, const char *name, int columns);
+/* A formula of the operation at node `first` (its result 0); where it says input `from`, input `to` is meant. */
+void ad_put_formula(ad_string *string, const ad_dump *dump, int64_t first, const char *formula, int from, int to);
+void ad_put_node_formula(ad_string *string, const ad_dump *dump, const ad_node_info *node);
+void ad_put_adjoint(ad_string *string, const ad_dump *dump, const ad_node_info *node, int input); /* "" if none */
+void ad_put_op(ad_string *string, const ad_node_info *node);
+void ad_put_saved(ad_string *string, const ad_dump *dump, const ad_node_info *node, const ad_saved *saved);
+void ad_put_place(ad_string *string, const char *where);
+void ad_put_type(ad_string *string, const ad_view *view);
+
+/* How the numbers of one value, or of several that stand under each other, are written. */
+typedef struct ad_number_style {
+    int precision, decimals; /* decimals -1: as %g does */
+    int width;
+    double least, greatest; /* magnitudes, but for 0 */
+} ad_number_style;
+ad_number_style ad_number_style_of(const ad_dump *dump, int count, const ad_view *const *views);
+void ad_put_value(ad_string *string, const ad_dump *dump, const ad_view *view, const ad_number_style *style);
+
+void ad_dump_text(ad_dump *dump);
+void ad_dump_dot(ad_dump *dump);
+
+#endif

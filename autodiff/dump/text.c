@@ -1,0 +1,323 @@
+/* The text dump: the evaluation trace, forward and reverse (Griewank and Walther 2008, ch. 2 and 3). */
+#include "autodiff/dump/table.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+/* ---- both halves ---------------------------------------------------------------------------------------------------- */
+
+static void put_number(ad_string *string, int64_t number) { ad_string_print(string, "%" PRId64, number); }
+
+static ad_style style_of(const ad_node_info *node) {
+    if (node->param) return AD_STYLE_PARAMETER;
+    if (!node->is_leaf) return AD_STYLE_NODE;
+    return node->needs_gradient ? AD_STYLE_INPUT : AD_STYLE_FAINT;
+}
+
+static void elided_line(ad_table *table) {
+    ad_table_line(table, AD_STYLE_FAINT, "  %s %" PRId64 " more nodes (%" PRId64 " to %" PRId64 ") %s",
+                  table->dump->options.ascii ? "..." : "⋮", table->dump->elided, table->dump->window[0].end,
+                  table->dump->window[1].first - 1, table->dump->options.ascii ? "..." : "⋮");
+}
+
+/* A line above the first node of each scope. */
+static void scope_line(ad_table *table, const ad_node_info *node, int64_t *scope) {
+    if (node->scope_number == *scope) return;
+    *scope = node->scope_number;
+    if (table->measuring) return;
+    ad_string path = {.allocator = table->dump->allocator};
+    ad_put_name(&path, *scope ? node->scope : "top level", 100);
+    ad_table_line(table, AD_STYLE_TITLE, "  %s", path.length ? path.data : "");
+    ad_string_free(&path);
+}
+
+/* ---- forward ----------------------------------------------------------------------------------------------------------- */
+
+enum { F_NUMBER, F_NODE, F_OP, F_INPUTS, F_FORMULA, F_TYPE, F_VALUE, F_SAVED, F_PLACE, F_COLUMNS };
+
+static const ad_column forward_columns[F_COLUMNS] = {
+    [F_NUMBER] = {"#", AD_STYLE_FAINT, .right = true, .drop = 3, .hide = AD_DUMP_HIDE_NUMBERS},
+    [F_NODE] = {"node", AD_STYLE_NODE},
+    [F_OP] = {"op", AD_STYLE_PLAIN},
+    [F_INPUTS] = {"inputs", AD_STYLE_PLAIN, .drop = 1, .shrinks = true, .hide = AD_DUMP_HIDE_INPUTS},
+    [F_FORMULA] = {"formula", AD_STYLE_PLAIN, .shrinks = true, .hide = AD_DUMP_HIDE_FORMULAS},
+    [F_TYPE] = {"type", AD_STYLE_FAINT, .hide = AD_DUMP_HIDE_TYPES},
+    [F_VALUE] = {"value", AD_STYLE_PLAIN, .shrinks = true, .hide = AD_DUMP_HIDE_VALUES},
+    [F_SAVED] = {"saved for backward", AD_STYLE_SAVED, .shrinks = true, .hide = AD_DUMP_HIDE_SAVED},
+    [F_PLACE] = {"at", AD_STYLE_FAINT, .drop = 2, .hide = AD_DUMP_HIDE_PLACES},
+};
+
+static void put_inputs(ad_string *cell, const ad_dump *dump, const ad_node_info *node) {
+    for (int i = 0; i < node->inputs && i < AD_MOST_TERMS; i++) {
+        if (i > 0) ad_string_print(cell, ", ");
+        ad_put_label(cell, dump, node->input[i]);
+    }
+    if (node->inputs > AD_MOST_TERMS) ad_string_print(cell, ", and %d more", node->inputs - AD_MOST_TERMS);
+}
+
+static void put_all_saved(ad_string *cell, const ad_dump *dump, const ad_node_info *node) {
+    ad_saved saved;
+    int shown = 0;
+    for (int cursor = 0; ad_tape_saved(dump->tape, node->index, &cursor, &saved); shown++) {
+        if (shown == AD_MOST_TERMS) {
+            ad_string_print(cell, "\nand more");
+            return;
+        }
+        if (shown > 0) ad_string_print(cell, "\n");
+        ad_put_saved(cell, dump, node, &saved);
+    }
+}
+
+static void forward_row(ad_table *table, int64_t index) {
+    const ad_dump *dump = table->dump;
+    ad_node_info node = ad_dump_node(dump, index);
+    ad_string *cell = table->cell;
+    put_number(&cell[F_NUMBER], index);
+    ad_put_label(&cell[F_NODE], dump, index);
+    table->style[F_NODE] = style_of(&node);
+    ad_put_op(&cell[F_OP], &node);
+    if (node.result == 0) put_inputs(&cell[F_INPUTS], dump, &node);
+    ad_put_node_formula(&cell[F_FORMULA], dump, &node);
+    ad_put_type(&cell[F_TYPE], &node.value);
+    if (node.is_view) ad_string_print(&cell[F_TYPE], " view");
+    ad_put_value(&cell[F_VALUE], dump, &node.value, NULL);
+    if (node.is_changed) ad_string_print(&cell[F_VALUE], "\n(changed since it was put on the tape)");
+    put_all_saved(&cell[F_SAVED], dump, &node);
+    ad_put_place(&cell[F_PLACE], node.where);
+    ad_table_row(table);
+}
+
+static void forward_rows(ad_table *table, void *user) {
+    (void)user;
+    ad_dump *dump = table->dump;
+    int64_t scope = 0;
+    for (int w = 0; w < dump->windows; w++) {
+        if (w > 0) elided_line(table);
+        for (int64_t i = dump->window[w].first; i < dump->window[w].end && !dump->writer.failed; i++) {
+            ad_node_info node = ad_dump_node(dump, i);
+            scope_line(table, &node, &scope);
+            forward_row(table, i);
+        }
+    }
+}
+
+/* ---- reverse ------------------------------------------------------------------------------------------------------------ */
+
+enum { R_NUMBER, R_NODE, R_OP, R_SIGN, R_GRADIENT, R_FROM, R_PASSES_ON, R_COLUMNS };
+
+static const ad_column reverse_columns[R_COLUMNS] = {
+    [R_NUMBER] = {"#", AD_STYLE_FAINT, .right = true, .drop = 3, .hide = AD_DUMP_HIDE_NUMBERS},
+    [R_NODE] = {"node", AD_STYLE_GRADIENT},
+    [R_OP] = {"op", AD_STYLE_PLAIN},
+    [R_SIGN] = {"", AD_STYLE_MERGE, .tight = true},
+    [R_GRADIENT] = {"gradient", AD_STYLE_PLAIN, .shrinks = true, .hide = AD_DUMP_HIDE_VALUES},
+    [R_FROM] = {"from", AD_STYLE_PLAIN, .shrinks = true},
+    [R_PASSES_ON] = {"passes on", AD_STYLE_PLAIN, .shrinks = true, .hide = AD_DUMP_HIDE_FORMULAS},
+};
+
+static void put_adjoints(ad_string *cell, const ad_dump *dump, const ad_node_info *node) {
+    int shown = 0;
+    for (int i = 0; i < node->inputs; i++) {
+        ad_node_info input = ad_dump_node(dump, node->input[i]);
+        size_t before = cell->length;
+        if (!input.wanted || node->result > 0) continue;
+        if (shown == AD_MOST_TERMS) {
+            ad_string_print(cell, "\nand more");
+            return;
+        }
+        if (shown > 0) ad_string_print(cell, "\n");
+        ad_put_adjoint(cell, dump, node, i);
+        if (cell->length == before + (shown > 0)) {
+            cell->length = before;
+        } else {
+            shown++;
+        }
+    }
+}
+
+static void put_gradient(ad_string *cell, const ad_dump *dump, const ad_node_info *node, const ad_number_style *style) {
+    if (node->has_gradient) {
+        ad_put_value(cell, dump, &node->gradient, style);
+    } else {
+        ad_string_print(cell, "(given back)");
+    }
+}
+
+/* "v6 (add)" */
+static void put_consumer(ad_string *cell, const ad_dump *dump, int64_t index) {
+    ad_node_info consumer = ad_dump_node(dump, index);
+    ad_put_label(cell, dump, index);
+    ad_string_print(cell, " (");
+    ad_put_op(cell, &consumer);
+    ad_string_print(cell, ")");
+}
+
+/* The terms of a merge, recomputed. */
+typedef struct merge {
+    int64_t count; /* of all terms */
+    int terms;     /* those shown */
+    ad_contribution term[AD_MOST_TERMS];
+    ad_tensor *value[AD_MOST_TERMS]; /* NULL: given back */
+    ad_number_style style;
+} merge;
+
+static void open_merge(ad_dump *dump, const ad_node_info *node, merge *m) {
+    const ad_view *views[AD_MOST_TERMS + 1];
+    int count = 0;
+    m->count = ad_dump_term_count(dump, node->index);
+    for (m->terms = 0; ad_dump_term(dump, node->index, m->terms, &m->term[m->terms]); m->terms++) {
+        const ad_contribution *term = &m->term[m->terms];
+        ad_status status = ad_tape_contribution(dump->tape, term->consumer, term->input, &m->value[m->terms]);
+        if (status == AD_ERR_OOM) ad_dump_fail(dump, status);
+        if (m->value[m->terms]) views[count++] = ad_tensor_view(m->value[m->terms]);
+    }
+    if (node->has_gradient) views[count++] = &node->gradient;
+    m->style = ad_number_style_of(dump, count, views);
+}
+
+static void close_merge(merge *m) {
+    for (int n = 0; n < m->terms; n++) ad_tensor_unref(m->value[n]);
+}
+
+/* One row for each term, and one for their sum. */
+static void merge_rows(ad_table *table, const ad_node_info *node) {
+    ad_dump *dump = table->dump;
+    ad_string *cell = table->cell;
+    merge m;
+    open_merge(dump, node, &m);
+    for (int n = 0; n < m.terms; n++) {
+        if (n > 0) ad_string_print(&cell[R_SIGN], "+");
+        if (m.value[n]) {
+            ad_put_value(&cell[R_GRADIENT], dump, ad_tensor_view(m.value[n]), &m.style);
+        } else {
+            ad_string_print(&cell[R_GRADIENT], "(given back)");
+        }
+        put_consumer(&cell[R_FROM], dump, m.term[n].consumer);
+        ad_table_row(table);
+    }
+    if (m.count > m.terms) {
+        ad_string_print(&cell[R_SIGN], "+");
+        ad_string_print(&cell[R_GRADIENT], "%" PRId64 " more", m.count - m.terms);
+        ad_table_row(table);
+    }
+    ad_string_print(&cell[R_SIGN], "=");
+    put_gradient(&cell[R_GRADIENT], dump, node, &m.style);
+    ad_string_print(&cell[R_FROM], "merge of %" PRId64, m.count);
+    table->style[R_GRADIENT] = table->style[R_FROM] = AD_STYLE_MERGE;
+    put_adjoints(&cell[R_PASSES_ON], dump, node);
+    ad_table_row(table);
+    close_merge(&m);
+}
+
+static void put_start(ad_string *string, const ad_dump *dump) {
+    if (dump->pass.start >= 0) {
+        ad_put_label(string, dump, dump->pass.start);
+    } else {
+        ad_string_print(string, "the start, now rewound,");
+    }
+}
+
+static void reverse_row(ad_table *table, const ad_node_info *node) {
+    const ad_dump *dump = table->dump;
+    ad_string *cell = table->cell;
+    put_number(&cell[R_NUMBER], node->index);
+    ad_put_bar(&cell[R_NODE], dump, node->index);
+    ad_put_op(&cell[R_OP], node);
+    int64_t terms = ad_dump_term_count(dump, node->index);
+    if (terms > 1) {
+        merge_rows(table, node);
+        return;
+    }
+    ad_contribution term;
+    if (!node->reached) {
+        ad_string_print(&cell[R_GRADIENT], "0");
+        put_start(&cell[R_FROM], dump);
+        ad_string_print(&cell[R_FROM], " does not depend on it");
+    } else {
+        put_gradient(&cell[R_GRADIENT], dump, node, NULL);
+        if (node->is_seed) ad_string_print(&cell[R_FROM], "seed");
+        if (ad_dump_term(dump, node->index, 0, &term)) put_consumer(&cell[R_FROM], dump, term.consumer);
+        put_adjoints(&cell[R_PASSES_ON], dump, node);
+    }
+    ad_table_row(table);
+}
+
+static void reverse_rows(ad_table *table, void *user) {
+    (void)user;
+    ad_dump *dump = table->dump;
+    int64_t scope = -1;
+    for (int w = dump->windows - 1; w >= 0; w--) {
+        for (int64_t i = dump->window[w].end - 1; i >= dump->window[w].first && !dump->writer.failed; i--) {
+            ad_node_info node = ad_dump_node(dump, i);
+            /* Zero gradients of leaves are told; intermediate nodes without one would only be noise. */
+            if (!node.reached && !(node.is_leaf && node.wanted)) continue;
+            if (scope < 0) scope = node.scope_number;
+            scope_line(table, &node, &scope);
+            reverse_row(table, &node);
+        }
+        if (w > 0) elided_line(table);
+    }
+}
+
+/* ---- the whole ---------------------------------------------------------------------------------------------------------- */
+
+static void put_count(ad_string *string, const char *before, int64_t count, const char *what) {
+    ad_string_print(string, "%s%" PRId64 " %s%s", before, count, what, count == 1 ? "" : "s");
+}
+
+static void print_line(ad_dump *dump, ad_string *string, ad_style style) {
+    if (string->failed) ad_dump_fail(dump, AD_ERR_OOM);
+    if (string->length) ad_writer_styled(&dump->writer, style, string->data, string->length);
+    ad_writer_line(&dump->writer);
+    ad_string_clear(string);
+}
+
+static void print_summary(ad_dump *dump, ad_string *line) {
+    const ad_totals *totals = &dump->totals[0];
+    put_count(line, "tape: ", totals->nodes, "node");
+    if (totals->nodes > 0) {
+        put_count(line, " (", totals->inputs, "input");
+        if (totals->parameters) put_count(line, ", ", totals->parameters, "parameter");
+        if (totals->constants) put_count(line, ", ", totals->constants, "constant");
+        put_count(line, ", ", totals->operations, "operation");
+        ad_string_print(line, "); ");
+        ad_string_bytes(line, totals->saved_bytes);
+        ad_string_print(line, " saved for backward");
+        if (dump->pass.nodes > 0) put_count(line, "; ", totals->merges, "merge");
+    }
+    print_line(dump, line, AD_STYLE_TITLE);
+    if (!ad_tape_status(dump->tape)) return;
+    ad_string_print(line, "error: ");
+    ad_put_name(line, ad_tape_error(dump->tape), 2000);
+    print_line(dump, line, AD_STYLE_ERROR);
+}
+
+static void print_reverse(ad_dump *dump, ad_string *line) {
+    bool any = dump->pass.nodes > 0;
+    ad_writer_line(&dump->writer);
+    ad_string_print(line, "backward");
+    if (any) {
+        ad_string_print(line, ", from ");
+        put_start(line, dump);
+    }
+    print_line(dump, line, AD_STYLE_TITLE);
+    if (any) {
+        ad_table_show(dump, reverse_columns, R_COLUMNS, reverse_rows, NULL);
+    } else {
+        ad_string_print(line, "  no backward pass yet");
+        print_line(dump, line, AD_STYLE_FAINT);
+    }
+}
+
+void ad_dump_text(ad_dump *dump) {
+    ad_string line = {.allocator = dump->allocator};
+    print_summary(dump, &line);
+    if (dump->options.end > dump->options.first) {
+        ad_writer_line(&dump->writer);
+        ad_string_print(&line, "forward");
+        print_line(dump, &line, AD_STYLE_TITLE);
+        ad_table_show(dump, forward_columns, F_COLUMNS, forward_rows, NULL);
+        print_reverse(dump, &line);
+    }
+    ad_string_free(&line);
+}
