@@ -3,6 +3,7 @@
 #define ADTAPE_H
 
 #include <adtape/base.h>
+#include <adtape/check.h>
 #include <adtape/dump.h>
 #include <adtape/op.h>
 #include <adtape/ops.h>
