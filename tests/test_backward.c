@@ -77,3 +77,29 @@ Test(backward, a_contribution_in_two_pieces_leaves_the_seed_it_shares_alone) {
     expect_ok(t);
     ad_tape_free(t);
 }
+
+/* Both views start at the same place, with the same stride along axis 0. */
+Test(backward, a_gradient_passed_through_a_reshape_has_the_shape_of_its_value) {
+    ad_tape *t = ad_tape_new(NULL);
+    ad_var x = ad_leaf(t, "x", AD_F64, AD_SHAPE(2), (double[]){2, 3}), column = ad_reshape(x, AD_SHAPE(2, 1));
+    ad_backward(ad_sum(ad_mul(column, column), AD_ALL_AXES, false));
+    cr_expect_eq(ad_gradient(column).shape.rank, 2);
+    cr_expect_eq(ad_gradient(x).shape.rank, 1);
+    expect_values(ad_gradient(x), 4, 6);
+    expect_ok(t);
+    ad_tape_free(t);
+}
+
+/* ---- recorded gradients ----------------------------------------------------------------------------------------------- */
+
+Test(backward, the_recorded_gradient_of_what_stops_it_is_zero) {
+    ad_tape *t = ad_tape_new(NULL);
+    ad_var x = ad_leaf(t, "x", AD_F64, AD_SHAPE(2), (double[]){2, 3}), g;
+    ad_var seed = ad_constant(t, NULL, AD_F64, AD_SHAPE(2), (double[]){1, 1});
+    ad_grad(ad_detach(x), seed, 1, &x, &g);
+    expect_values(ad_value(g), 0, 0);
+    ad_grad(seed, seed, 1, &x, &g);
+    expect_values(ad_value(g), 0, 0);
+    expect_ok(t);
+    ad_tape_free(t);
+}

@@ -81,8 +81,9 @@ const ad_view *ad_into(ad_adjoint *adjoint, int i, bool *add) {
     return scratch ? ad_gradient_view(priv->tape, index, scratch) : NULL;
 }
 
-static bool same_place(const ad_view *a, const ad_view *b) {
-    return a->data == b->data && memcmp(a->stride, b->stride, (size_t)a->shape.rank * sizeof *a->stride) == 0;
+static bool same_view(const ad_view *a, const ad_view *b) {
+    return a->data == b->data && ad_shape_equal(&a->shape, &b->shape) &&
+           memcmp(a->stride, b->stride, (size_t)a->shape.rank * sizeof *a->stride) == 0;
 }
 
 /* The view itself becomes the gradient: possible if it is the first contribution and its memory is counted. */
@@ -97,7 +98,7 @@ static bool share(ad_adjoint *adjoint, int i, const ad_view *view, ad_tensor *ow
     } else if (priv->captured) {
         return false;
     }
-    *store = same_place(view, &owner->view) ? ad_tensor_ref(owner) : ad_pool_alias(priv->tape->pool, owner, view);
+    *store = same_view(view, &owner->view) ? ad_tensor_ref(owner) : ad_pool_alias(priv->tape->pool, owner, view);
     if (!*store) no_memory(adjoint);
     return true;
 }

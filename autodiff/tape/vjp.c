@@ -221,7 +221,8 @@ ad_status ad_grad_at(const char *where, ad_var y, ad_var seed, int n, const ad_v
     tape->where = where;
     ad_shape y_shape = ad_node_shape(ad_node_at(tape, y.index));
     if (!seed.tape) seed = ad_tape_filled(tape, where, &ad_leaf_constant, (ad_dtype)ad_node_at(tape, y.index)->dtype, &y_shape, 1.0);
-    if (!tape->error.status) gradient[y.index] = AD_GRADIENT_BASE + seed.index;
+    /* A y that does not depend on x, or stops the gradient, stays unwanted: nothing is walked. */
+    if (!tape->error.status && gradient[y.index] != AD_NOT_WANTED) gradient[y.index] = AD_GRADIENT_BASE + seed.index;
     for (uint32_t index = y.index + 1; index-- > 0 && !tape->error.status;)
         if (has_work(tape, gradient, last, index)) record_vjp(tape, index, gradient);
     for (int i = 0; i < n && !tape->error.status; i++) {
