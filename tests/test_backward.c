@@ -103,3 +103,18 @@ Test(backward, the_recorded_gradient_of_what_stops_it_is_zero) {
     expect_ok(t);
     ad_tape_free(t);
 }
+
+/* ---- products ----------------------------------------------------------------------------------------------------------- */
+
+/* The stack of products has one vector under it: its gradient is their sum. */
+Test(backward, a_vector_times_a_stretched_stack_sums_over_the_stack) {
+    ad_tape *t = ad_tape_new(NULL);
+    ad_var x = ad_leaf(t, "x", AD_F64, AD_SHAPE(2), (double[]){5, 7});
+    ad_var W = ad_leaf(t, "W", AD_F64, AD_SHAPE(2, 2), (double[]){1, 2, 3, 4});
+    ad_var y = ad_matmul(x, ad_broadcast_to(W, AD_SHAPE(3, 2, 2)));
+    ad_backward(ad_sum(ad_broadcast_to(ad_sum(y, AD_AXES(0), AD_KEEPDIM), AD_SHAPE(3, 2)), AD_ALL_AXES, false));
+    expect_values(ad_gradient(x), 27, 63);
+    expect_values(ad_gradient(W), 45, 45, 63, 63);
+    expect_ok(t);
+    ad_tape_free(t);
+}
