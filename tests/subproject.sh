@@ -12,8 +12,8 @@ for part in autodiff bench examples meson.build meson_options.txt ops tests tool
     cp -R "$ADTAPE_SOURCE/$part" subprojects/adtape/ || exit 1
 done
 cat >meson.build <<'END'
-project('outer', 'c', default_options: ['c_std=c11', 'warning_level=3', 'werror=true', 'default_library=static'])
-adtape = dependency('adtape', version: '>= 0.1', fallback: 'adtape')
+project('outer', 'c', default_options: ['c_std=c11', 'warning_level=3', 'werror=true'])
+adtape = dependency('adtape', fallback: 'adtape', default_options: ['default_library=static'])
 test('uses', executable('uses', 'uses.c', dependencies: adtape))
 END
 cat >uses.c <<'END'

@@ -104,6 +104,8 @@ AD_API ad_var ad_log_softmax_at(const char *where, ad_var x, int axis);
 #define ad_softmax_xent(...) ad_softmax_xent_at(AD_HERE, __VA_ARGS__)
 AD_API ad_var ad_softmax_xent_at(const char *where, ad_var x, ad_var target);
 
+/* new-op: constructors go above this line */
+
 /* Every op by name; the registry is filled from this list. */
 #define AD_OP_LIST(X)                                                                                            \
     X(add) X(sub) X(mul) X(div) X(masked_mul) X(masked_div) X(greater) X(where)                                  \
