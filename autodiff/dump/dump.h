@@ -23,6 +23,7 @@ typedef struct ad_string {
 void ad_string_put(ad_string *string, const char *data, size_t length);
 void ad_string_print(ad_string *string, const char *format, ...) AD_PRINTF(2, 3);
 void ad_string_bytes(ad_string *string, uint64_t bytes); /* "72 B", "1.5 MiB" */
+void ad_string_count(ad_string *string, int64_t count, const char *what); /* "1 node", "2 nodes" */
 void ad_string_free(ad_string *string);
 static inline void ad_string_clear(ad_string *string) { string->length = 0; }
 

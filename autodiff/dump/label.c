@@ -189,17 +189,24 @@ void ad_put_op(ad_string *string, const ad_node_info *node) {
     }
 }
 
+/* Whether the contribution to input i reads the value, and i is not the same node as an earlier one that does. */
+static bool is_reader(const ad_node_info *node, const ad_saved *saved, int i) {
+    if (!(saved->read_for >> ad_min_int(i, 63) & 1)) return false;
+    for (int k = 0; k < i; k++)
+        if (node->input[k] == node->input[i] && (saved->read_for >> ad_min_int(k, 63) & 1)) return false;
+    return true;
+}
+
 /* "H 72 B for x̄": what is kept, and the gradients that need it. */
 void ad_put_saved(ad_string *string, const ad_dump *dump, const ad_node_info *node, const ad_saved *saved) {
     ad_put_label(string, dump, saved->node);
     ad_string_print(string, " ");
     ad_string_bytes(string, saved->bytes);
-    const char *before = " for ";
-    for (int i = 0; i < node->inputs && i < AD_MOST_TERMS; i++) {
-        if (!(saved->read_for >> ad_min_int(i, 63) & 1)) continue;
-        ad_string_print(string, "%s", before);
+    int shown = 0;
+    for (int i = 0; i < node->inputs && shown < AD_MOST_TERMS; i++) {
+        if (!is_reader(node, saved, i)) continue;
+        ad_string_print(string, shown++ ? ", " : " for ");
         ad_put_bar(string, dump, node->input[i]);
-        before = ", ";
     }
 }
 

@@ -1,6 +1,7 @@
 /* Strings that grow, and the widths of characters on a terminal. */
 #include "autodiff/dump/dump.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -47,6 +48,10 @@ void ad_string_bytes(ad_string *string, uint64_t bytes) {
     int unit = 0;
     for (; amount >= 1024; unit++) amount /= 1024;
     ad_string_print(string, unit && amount < 100 ? "%.1f %s" : "%.0f %s", amount, units[unit]);
+}
+
+void ad_string_count(ad_string *string, int64_t count, const char *what) {
+    ad_string_print(string, "%" PRId64 " %s%s", count, what, count == 1 ? "" : "s");
 }
 
 void ad_string_free(ad_string *string) {

@@ -3,81 +3,72 @@
 
 #include <string.h>
 
-enum { indent = 2, least_width = 12 };
+enum { indent = 2 };
 
 static int gap_after(const ad_column *column) { return column->tight ? 1 : 2; }
 
 /* ---- lines of a cell ------------------------------------------------------------------------------------------------ */
 
-/* Line number n of a cell; false if it has fewer. */
-static bool cell_line(const ad_string *cell, int n, const char **line, size_t *length) {
-    const char *at = cell->data, *end = cell->data + cell->length;
-    if (cell->length == 0) return false;
-    for (; n > 0; n--) {
-        at = memchr(at, '\n', (size_t)(end - at));
-        if (!at) return false;
-        at++;
-    }
-    const char *stop = memchr(at, '\n', (size_t)(end - at));
-    *line = at;
-    *length = (size_t)((stop ? stop : end) - at);
+/* The next line of a cell, wrapped to `width` columns, if that is not 0: at a blank if possible. */
+static bool next_line(const char **at, const char *end, int width, const char **line, size_t *length) {
+    if (*at >= end) return false;
+    const char *stop = memchr(*at, '\n', (size_t)(end - *at));
+    *line = *at;
+    *length = (size_t)((stop ? stop : end) - *at);
+    *at = stop ? stop + 1 : end;
+    if (width == 0 || ad_utf8_columns(*line, *length) <= width) return true;
+    size_t fits = ad_utf8_fit(*line, *length, width), blank = fits;
+    while (blank > 0 && (*line)[blank] != ' ') blank--;
+    *length = blank > 0 ? blank : fits > 0 ? fits : 1;
+    *at = *line + *length;
+    while (**at == ' ') (*at)++;
     return true;
 }
 
 static void measure(ad_table *table) {
     const char *line;
     size_t length;
-    for (int c = 0; c < table->columns; c++)
-        for (int n = 0; cell_line(&table->cell[c], n, &line, &length); n++)
+    for (int c = 0; c < table->columns; c++) {
+        const char *at = table->cell[c].data, *end = at + table->cell[c].length;
+        while (next_line(&at, end, 0, &line, &length))
             table->width[c] = ad_max_int(table->width[c], ad_utf8_columns(line, length));
+    }
 }
 
 /* ---- printing ------------------------------------------------------------------------------------------------------- */
 
-static void print_cut(ad_table *table, int c, ad_style style, const char *text, size_t length) {
+static void print_padded(ad_table *table, int c, ad_style style, const char *text, size_t length) {
     ad_writer *writer = &table->dump->writer;
-    int columns = ad_utf8_columns(text, length), width = table->width[c];
-    if (table->column[c].right && columns < width) writer->blanks += width - columns;
-    if (columns <= width) {
-        ad_writer_styled(writer, style, text, length);
-    } else {
-        const char *mark = table->dump->options.ascii ? "..." : "…";
-        int room = width - ad_utf8_columns(mark, strlen(mark));
-        size_t fits = ad_utf8_fit(text, length, room);
-        ad_writer_styled(writer, style, text, fits);
-        ad_writer_put(writer, mark, strlen(mark));
-        columns = width - room + ad_utf8_columns(text, fits);
-    }
-    if (!table->column[c].right && columns < width) writer->blanks += width - columns;
+    int blanks = table->width[c] - ad_utf8_columns(text, length);
+    if (table->column[c].right) writer->blanks += blanks;
+    ad_writer_styled(writer, style, text, length);
+    if (!table->column[c].right) writer->blanks += blanks;
+    writer->blanks += gap_after(&table->column[c]);
 }
 
-static void print_line(ad_table *table, int n) {
+/* One line of all columns; each continues at its `at`. False if no column has one. */
+static bool print_line(ad_table *table, const char *at[AD_MOST_COLUMNS]) {
     ad_writer *writer = &table->dump->writer;
+    bool any = false;
     writer->blanks = indent;
     for (int c = 0; c < table->columns; c++) {
         if (table->width[c] == 0) continue;
-        const char *line;
-        size_t length;
-        ad_style style = table->style[c] ? table->style[c] : table->column[c].style;
-        if (cell_line(&table->cell[c], n, &line, &length)) {
-            print_cut(table, c, style, line, length);
-        } else {
-            writer->blanks += table->width[c];
-        }
-        writer->blanks += gap_after(&table->column[c]);
+        const char *line = "", *end = table->cell[c].data + table->cell[c].length;
+        size_t length = 0;
+        any |= next_line(&at[c], end, table->width[c], &line, &length);
+        print_padded(table, c, table->style[c] ? table->style[c] : table->column[c].style, line, length);
     }
-    ad_writer_line(writer);
+    if (any) ad_writer_line(writer);
+    writer->blanks = 0;
+    return any;
 }
 
 static void print_titles(ad_table *table) {
-    ad_writer *writer = &table->dump->writer;
-    writer->blanks = indent;
-    for (int c = 0; c < table->columns; c++) {
-        if (table->width[c] == 0) continue;
-        print_cut(table, c, AD_STYLE_FAINT, table->column[c].title, strlen(table->column[c].title));
-        writer->blanks += gap_after(&table->column[c]);
-    }
-    ad_writer_line(writer);
+    table->dump->writer.blanks = indent;
+    for (int c = 0; c < table->columns; c++)
+        if (table->width[c] > 0)
+            print_padded(table, c, AD_STYLE_FAINT, table->column[c].title, strlen(table->column[c].title));
+    ad_writer_line(&table->dump->writer);
 }
 
 /* ---- rows ------------------------------------------------------------------------------------------------------------ */
@@ -90,20 +81,13 @@ static void empty_cells(ad_table *table) {
     }
 }
 
-static int cell_lines(const ad_string *cell) {
-    int lines = cell->length > 0;
-    for (size_t i = 0; i < cell->length; i++) lines += cell->data[i] == '\n';
-    return lines;
-}
-
 void ad_table_row(ad_table *table) {
     if (table->measuring) {
         measure(table);
     } else {
-        int lines = 1;
-        for (int c = 0; c < table->columns; c++)
-            if (table->width[c] > 0) lines = ad_max_int(lines, cell_lines(&table->cell[c]));
-        for (int n = 0; n < lines && !table->dump->writer.failed; n++) print_line(table, n);
+        const char *at[AD_MOST_COLUMNS];
+        for (int c = 0; c < table->columns; c++) at[c] = table->cell[c].data;
+        while (!table->dump->writer.failed && print_line(table, at)) continue;
     }
     empty_cells(table);
 }
@@ -133,26 +117,38 @@ static int line_width(const ad_table *table) {
     return width;
 }
 
-static int widest_that_shrinks(const ad_table *table) {
-    int widest = -1;
+/* Leaves out the columns of that turn if a line is too long. */
+static void drop(ad_table *table, int turn) {
+    if (line_width(table) <= table->dump->options.width) return;
     for (int c = 0; c < table->columns; c++)
-        if (table->column[c].shrinks && table->width[c] > least_width &&
-            (widest < 0 || table->width[c] > table->width[widest]))
-            widest = c;
-    return widest;
+        if (table->column[c].drop == turn) table->width[c] = 0;
+}
+
+/* Narrows the widest of those columns, as long as a line is too long, to no less than `least`. */
+static void shrink(ad_table *table, int shrinks, int least) {
+    while (line_width(table) > table->dump->options.width) {
+        int widest = -1;
+        for (int c = 0; c < table->columns; c++)
+            if (table->column[c].shrinks == shrinks && table->width[c] > least &&
+                (widest < 0 || table->width[c] > table->width[widest]))
+                widest = c;
+        if (widest < 0) return;
+        table->width[widest]--;
+    }
 }
 
 static void fit(ad_table *table) {
-    int most = table->dump->options.width, widest;
-    for (int c = 0; c < table->columns; c++)
-        if (table->width[c] > 0)
-            table->width[c] =
-                ad_max_int(table->width[c], ad_utf8_columns(table->column[c].title, strlen(table->column[c].title)));
-    if (most <= 0) return;
-    for (int drop = 1; drop <= AD_MOST_COLUMNS && line_width(table) > most; drop++)
-        for (int c = 0; c < table->columns; c++)
-            if (table->column[c].drop == drop) table->width[c] = 0;
-    while (line_width(table) > most && (widest = widest_that_shrinks(table)) >= 0) table->width[widest]--;
+    for (int c = 0; c < table->columns; c++) {
+        int title = ad_utf8_columns(table->column[c].title, strlen(table->column[c].title));
+        if (table->column[c].hide & table->dump->options.hide) table->width[c] = 0;
+        if (table->width[c] > 0) table->width[c] = ad_max_int(table->width[c], title);
+    }
+    if (table->dump->options.width <= 0) return;
+    for (int turn = 1; turn <= 3; turn++) drop(table, turn);
+    shrink(table, 1, 20);
+    drop(table, 4);
+    shrink(table, 1, 12);
+    shrink(table, 2, 12);
 }
 
 void ad_table_show(ad_dump *dump, const ad_column *column, int columns, void (*rows)(ad_table *table, void *user),
@@ -160,8 +156,6 @@ void ad_table_show(ad_dump *dump, const ad_column *column, int columns, void (*r
     ad_table table = {.dump = dump, .column = column, .columns = columns, .measuring = true};
     for (int c = 0; c < columns; c++) table.cell[c].allocator = dump->allocator;
     rows(&table, user);
-    for (int c = 0; c < columns; c++)
-        if (column[c].hide & dump->options.hide) table.width[c] = 0;
     fit(&table);
     if (!dump->status) {
         print_titles(&table);

@@ -12,8 +12,8 @@ typedef struct ad_column {
     ad_style style;
     bool right;    /* aligned at the right */
     bool tight;    /* the next column is close */
-    int drop;      /* where a line is too long: column 1 is left out first, then 2; 0: never */
-    bool shrinks;  /* then this one is cut */
+    int drop;      /* where lines would be too long: 1 is left out first, then 2, ...; 0: never */
+    int shrinks;   /* 1: its text then continues on the next line; 2: only if that does not help; 0: never */
     unsigned hide; /* the option that leaves it out */
 } ad_column;
 

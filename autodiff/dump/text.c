@@ -20,9 +20,9 @@ static void elided_line(ad_table *table) {
                   table->dump->window[1].first - 1, table->dump->options.ascii ? "..." : "⋮");
 }
 
-/* A line above the first node of each scope. */
+/* A line above the first node of each scope, if there are any. */
 static void scope_line(ad_table *table, const ad_node_info *node, int64_t *scope) {
-    if (node->scope_number == *scope) return;
+    if (node->scope_number == *scope || table->dump->scopes == 1) return;
     *scope = node->scope_number;
     if (table->measuring) return;
     ad_string path = {.allocator = table->dump->allocator};
@@ -37,13 +37,13 @@ enum { F_NUMBER, F_NODE, F_OP, F_INPUTS, F_FORMULA, F_TYPE, F_VALUE, F_SAVED, F_
 
 static const ad_column forward_columns[F_COLUMNS] = {
     [F_NUMBER] = {"#", AD_STYLE_FAINT, .right = true, .drop = 3, .hide = AD_DUMP_HIDE_NUMBERS},
-    [F_NODE] = {"node", AD_STYLE_NODE},
-    [F_OP] = {"op", AD_STYLE_PLAIN},
-    [F_INPUTS] = {"inputs", AD_STYLE_PLAIN, .drop = 1, .shrinks = true, .hide = AD_DUMP_HIDE_INPUTS},
-    [F_FORMULA] = {"formula", AD_STYLE_PLAIN, .shrinks = true, .hide = AD_DUMP_HIDE_FORMULAS},
-    [F_TYPE] = {"type", AD_STYLE_FAINT, .hide = AD_DUMP_HIDE_TYPES},
-    [F_VALUE] = {"value", AD_STYLE_PLAIN, .shrinks = true, .hide = AD_DUMP_HIDE_VALUES},
-    [F_SAVED] = {"saved for backward", AD_STYLE_SAVED, .shrinks = true, .hide = AD_DUMP_HIDE_SAVED},
+    [F_NODE] = {"node", AD_STYLE_NODE, .shrinks = 2},
+    [F_OP] = {"op", AD_STYLE_PLAIN, .shrinks = 2},
+    [F_INPUTS] = {"inputs", AD_STYLE_PLAIN, .drop = 1, .hide = AD_DUMP_HIDE_INPUTS},
+    [F_FORMULA] = {"formula", AD_STYLE_PLAIN, .shrinks = 1, .hide = AD_DUMP_HIDE_FORMULAS},
+    [F_TYPE] = {"type", AD_STYLE_FAINT, .drop = 4, .hide = AD_DUMP_HIDE_TYPES},
+    [F_VALUE] = {"value", AD_STYLE_PLAIN, .shrinks = 2, .hide = AD_DUMP_HIDE_VALUES},
+    [F_SAVED] = {"saved", AD_STYLE_SAVED, .shrinks = 1, .hide = AD_DUMP_HIDE_SAVED},
     [F_PLACE] = {"at", AD_STYLE_FAINT, .drop = 2, .hide = AD_DUMP_HIDE_PLACES},
 };
 
@@ -92,7 +92,10 @@ static void forward_rows(ad_table *table, void *user) {
     ad_dump *dump = table->dump;
     int64_t scope = 0;
     for (int w = 0; w < dump->windows; w++) {
-        if (w > 0) elided_line(table);
+        if (w > 0) {
+            elided_line(table);
+            scope = -1;
+        }
         for (int64_t i = dump->window[w].first; i < dump->window[w].end && !dump->writer.failed; i++) {
             ad_node_info node = ad_dump_node(dump, i);
             scope_line(table, &node, &scope);
@@ -107,12 +110,12 @@ enum { R_NUMBER, R_NODE, R_OP, R_SIGN, R_GRADIENT, R_FROM, R_PASSES_ON, R_COLUMN
 
 static const ad_column reverse_columns[R_COLUMNS] = {
     [R_NUMBER] = {"#", AD_STYLE_FAINT, .right = true, .drop = 3, .hide = AD_DUMP_HIDE_NUMBERS},
-    [R_NODE] = {"node", AD_STYLE_GRADIENT},
-    [R_OP] = {"op", AD_STYLE_PLAIN},
+    [R_NODE] = {"node", AD_STYLE_GRADIENT, .shrinks = 2},
+    [R_OP] = {"op", AD_STYLE_PLAIN, .drop = 4},
     [R_SIGN] = {"", AD_STYLE_MERGE, .tight = true},
-    [R_GRADIENT] = {"gradient", AD_STYLE_PLAIN, .shrinks = true, .hide = AD_DUMP_HIDE_VALUES},
-    [R_FROM] = {"from", AD_STYLE_PLAIN, .shrinks = true},
-    [R_PASSES_ON] = {"passes on", AD_STYLE_PLAIN, .shrinks = true, .hide = AD_DUMP_HIDE_FORMULAS},
+    [R_GRADIENT] = {"gradient", AD_STYLE_PLAIN, .shrinks = 2, .hide = AD_DUMP_HIDE_VALUES},
+    [R_FROM] = {"from", AD_STYLE_PLAIN, .shrinks = 1},
+    [R_PASSES_ON] = {"passes on", AD_STYLE_PLAIN, .shrinks = 1, .hide = AD_DUMP_HIDE_FORMULAS},
 };
 
 static void put_adjoints(ad_string *cell, const ad_dump *dump, const ad_node_info *node) {
@@ -141,6 +144,7 @@ static void put_gradient(ad_string *cell, const ad_dump *dump, const ad_node_inf
     } else {
         ad_string_print(cell, "(given back)");
     }
+    if (node->param && !ad_param_gradient_is_complete(node->param)) ad_string_print(cell, "\n(incomplete)");
 }
 
 /* "v6 (add)" */
@@ -213,7 +217,7 @@ static void put_start(ad_string *string, const ad_dump *dump) {
     if (dump->pass.start >= 0) {
         ad_put_label(string, dump, dump->pass.start);
     } else {
-        ad_string_print(string, "the start, now rewound,");
+        ad_string_print(string, "a node since rewound");
     }
 }
 
@@ -251,19 +255,53 @@ static void reverse_rows(ad_table *table, void *user) {
             ad_node_info node = ad_dump_node(dump, i);
             /* Zero gradients of leaves are told; intermediate nodes without one would only be noise. */
             if (!node.reached && !(node.is_leaf && node.wanted)) continue;
-            if (scope < 0) scope = node.scope_number;
             scope_line(table, &node, &scope);
             reverse_row(table, &node);
         }
-        if (w > 0) elided_line(table);
+        if (w > 0) {
+            elided_line(table);
+            scope = -1;
+        }
     }
 }
 
-/* ---- the whole ---------------------------------------------------------------------------------------------------------- */
+/* ---- scopes ------------------------------------------------------------------------------------------------------------- */
 
-static void put_count(ad_string *string, const char *before, int64_t count, const char *what) {
-    ad_string_print(string, "%s%" PRId64 " %s%s", before, count, what, count == 1 ? "" : "s");
+enum { S_SCOPE, S_NODES, S_OPERATIONS, S_SAVED, S_MERGES, S_COLUMNS };
+
+static const ad_column scope_columns[S_COLUMNS] = {
+    [S_SCOPE] = {"scope", AD_STYLE_NODE, .shrinks = 1},
+    [S_NODES] = {"nodes", AD_STYLE_PLAIN, .right = true},
+    [S_OPERATIONS] = {"operations", AD_STYLE_PLAIN, .right = true},
+    [S_SAVED] = {"saved", AD_STYLE_SAVED, .right = true},
+    [S_MERGES] = {"merges", AD_STYLE_MERGE, .right = true},
+};
+
+static void scope_row(ad_table *table, int64_t number) {
+    const ad_totals *totals = &table->dump->totals[number];
+    ad_string *cell = table->cell;
+    ad_scope_info scope;
+    ad_tape_scope(table->dump->tape, number, &scope);
+    for (int i = 1; i < scope.depth && i <= 16; i++) ad_string_print(&cell[S_SCOPE], "  ");
+    ad_put_name(&cell[S_SCOPE], scope.name, 60);
+    put_number(&cell[S_NODES], totals->nodes);
+    put_number(&cell[S_OPERATIONS], totals->operations);
+    ad_string_bytes(&cell[S_SAVED], totals->saved_bytes);
+    put_number(&cell[S_MERGES], totals->merges);
+    ad_table_row(table);
 }
+
+static void scope_rows(ad_table *table, void *user) {
+    (void)user;
+    const ad_dump *dump = table->dump;
+    int64_t most = dump->options.most_nodes, last = dump->scopes;
+    if (most >= 0 && last > most + 1) last = most + 1;
+    for (int64_t i = 1; i < last && !dump->writer.failed; i++) scope_row(table, i);
+    if (last < dump->scopes)
+        ad_table_line(table, AD_STYLE_FAINT, "  and %" PRId64 " more scopes", dump->scopes - last);
+}
+
+/* ---- the whole ---------------------------------------------------------------------------------------------------------- */
 
 static void print_line(ad_dump *dump, ad_string *string, ad_style style) {
     if (string->failed) ad_dump_fail(dump, AD_ERR_OOM);
@@ -274,16 +312,30 @@ static void print_line(ad_dump *dump, ad_string *string, ad_style style) {
 
 static void print_summary(ad_dump *dump, ad_string *line) {
     const ad_totals *totals = &dump->totals[0];
-    put_count(line, "tape: ", totals->nodes, "node");
+    const struct {
+        int64_t count;
+        const char *what;
+    } kinds[] = {{totals->inputs, "input"},
+                 {totals->parameters, "parameter"},
+                 {totals->constants, "constant"},
+                 {totals->operations, "operation"}};
+    const char *before = " (";
+    ad_string_print(line, "tape: ");
+    ad_string_count(line, totals->nodes, "node");
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        if (kinds[i].count == 0) continue;
+        ad_string_print(line, "%s", before);
+        ad_string_count(line, kinds[i].count, kinds[i].what);
+        before = ", ";
+    }
     if (totals->nodes > 0) {
-        put_count(line, " (", totals->inputs, "input");
-        if (totals->parameters) put_count(line, ", ", totals->parameters, "parameter");
-        if (totals->constants) put_count(line, ", ", totals->constants, "constant");
-        put_count(line, ", ", totals->operations, "operation");
         ad_string_print(line, "); ");
         ad_string_bytes(line, totals->saved_bytes);
         ad_string_print(line, " saved for backward");
-        if (dump->pass.nodes > 0) put_count(line, "; ", totals->merges, "merge");
+    }
+    if (dump->pass.nodes > 0) {
+        ad_string_print(line, "; ");
+        ad_string_count(line, totals->merges, "merge");
     }
     print_line(dump, line, AD_STYLE_TITLE);
     if (!ad_tape_status(dump->tape)) return;
@@ -292,32 +344,38 @@ static void print_summary(ad_dump *dump, ad_string *line) {
     print_line(dump, line, AD_STYLE_ERROR);
 }
 
-static void print_reverse(ad_dump *dump, ad_string *line) {
-    bool any = dump->pass.nodes > 0;
+static void print_title(ad_dump *dump, ad_string *title) {
     ad_writer_line(&dump->writer);
-    ad_string_print(line, "backward");
-    if (any) {
-        ad_string_print(line, ", from ");
-        put_start(line, dump);
+    print_line(dump, title, AD_STYLE_TITLE);
+}
+
+static void print_reverse(ad_dump *dump, ad_string *line) {
+    if (dump->pass.nodes == 0) {
+        ad_string_print(line, "backward: there was no pass yet");
+        print_title(dump, line);
+        return;
     }
-    print_line(dump, line, AD_STYLE_TITLE);
-    if (any) {
-        ad_table_show(dump, reverse_columns, R_COLUMNS, reverse_rows, NULL);
-    } else {
-        ad_string_print(line, "  no backward pass yet");
-        print_line(dump, line, AD_STYLE_FAINT);
-    }
+    ad_string_print(line, "backward: %s is the derivative of ", dump->options.ascii ? "~x" : "x\u0304");
+    put_start(line, dump);
+    ad_string_print(line, " with respect to x%s%s", dump->pass.is_selective ? "; only what was asked for" : "",
+                    ad_tape_status(dump->tape) ? "; perhaps incomplete, as the tape is in error" : "");
+    print_title(dump, line);
+    ad_table_show(dump, reverse_columns, R_COLUMNS, reverse_rows, NULL);
 }
 
 void ad_dump_text(ad_dump *dump) {
     ad_string line = {.allocator = dump->allocator};
     print_summary(dump, &line);
     if (dump->options.end > dump->options.first) {
-        ad_writer_line(&dump->writer);
-        ad_string_print(&line, "forward");
-        print_line(dump, &line, AD_STYLE_TITLE);
+        ad_string_print(&line, "forward: each value from those above it");
+        print_title(dump, &line);
         ad_table_show(dump, forward_columns, F_COLUMNS, forward_rows, NULL);
         print_reverse(dump, &line);
+    }
+    if (dump->scopes > 1) {
+        ad_string_print(&line, "scopes, each with those inside it");
+        print_title(dump, &line);
+        ad_table_show(dump, scope_columns, S_COLUMNS, scope_rows, NULL);
     }
     ad_string_free(&line);
 }

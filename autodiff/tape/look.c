@@ -105,28 +105,31 @@ const char *ad_op_adjoint(const ad_op *op, int i, int *written_for) {
 /* Whether a formula reads the value of that input or result (whichever is not -1). */
 static bool mentions(const char *formula, int input, int result) {
     ad_formula_part part;
-    while (ad_formula_next(&formula, &part))
-        if (!part.is_cotangent && ((part.kind == AD_FORMULA_INPUT && part.number == input) ||
-                                   (part.kind == AD_FORMULA_RESULT && part.number == result)))
+    while ((formula = strchr(formula, '$')) && ad_formula_next(&formula, &part))
+        if ((part.kind == AD_FORMULA_INPUT && part.number == input) ||
+            (part.kind == AD_FORMULA_RESULT && part.number == result))
             return true;
     return false;
 }
 
-/* Sets saved->read_for; false if only contributions that nobody wants would read the value. */
+static void read_by(const ad_tape *tape, const ad_node *node, int i, ad_saved *saved) {
+    if (ad_node_at(tape, ad_node_inputs(node)[i])->flags & AD_NODE_GRAD)
+        saved->read_for |= (uint64_t)1 << ad_min_int(i, 63);
+}
+
+/* Adds to saved->read_for who reads that input or result (the other is -1); false if no formula mentions it. */
 static bool find_readers(const ad_tape *tape, const ad_node *node, int input, int result, ad_saved *saved) {
-    const uint32_t *in = ad_node_inputs(node);
-    int formulas = adjoint_count(node->op), inputs = ad_node_input_count(node);
+    int inputs = ad_node_input_count(node), last = ad_min_int(adjoint_count(node->op), inputs) - 1;
     bool mentioned = false;
-    for (int f = 0; f < formulas && f < inputs; f++) {
-        bool own = mentions(node->op->adjoint[f], f, -1);
-        bool other = input != f && mentions(node->op->adjoint[f], input, result);
-        for (int i = f; i < (f == formulas - 1 ? inputs : f + 1) && (own || other); i++) {
-            if (!other && i != input) continue;
-            mentioned = true;
-            if (ad_node_at(tape, in[i])->flags & AD_NODE_GRAD) saved->read_for |= (uint64_t)1 << ad_min_int(i, 63);
-        }
+    for (int f = 0; f <= last; f++) {
+        /* In the last formula, its own number is that of each input it stands for. */
+        bool own = f == last && input >= f;
+        if (!mentions(node->op->adjoint[f], own ? f : input, result)) continue;
+        mentioned = true;
+        int from = own ? input : f, to = own ? input + 1 : f == last ? inputs : f + 1;
+        for (int i = from; i < to; i++) read_by(tape, node, i, saved);
     }
-    return saved->read_for || !mentioned;
+    return mentioned;
 }
 
 /* The tensor whose memory a node's value is; NULL if that is the node itself. */
@@ -146,6 +149,28 @@ static bool any_result_needs_gradient(const ad_tape *tape, uint32_t first, const
     return false;
 }
 
+/* Input i, if the op saves it and it is not the same node as an earlier one; false if nobody who counts reads it. */
+static bool saved_input(const ad_tape *tape, const ad_node *node, int i, ad_saved *saved) {
+    const uint32_t *in = ad_node_inputs(node);
+    bool mentioned = false;
+    if (!ad_op_saves_input(node->op, i)) return false;
+    for (int k = 0; k < i; k++)
+        if (in[k] == in[i] && ad_op_saves_input(node->op, k)) return false;
+    for (int k = i; k < ad_node_input_count(node); k++)
+        if (in[k] == in[i] && ad_op_saves_input(node->op, k)) mentioned |= find_readers(tape, node, k, -1, saved);
+    saved->node = in[i];
+    saved->input = i;
+    return saved->read_for || !mentioned;
+}
+
+static bool saved_result(const ad_tape *tape, const ad_node *node, int64_t index, int k, ad_saved *saved) {
+    if (!ad_op_saves_result(node->op, k)) return false;
+    bool mentioned = find_readers(tape, node, -1, k, saved);
+    saved->node = index + k;
+    saved->input = -1;
+    return saved->read_for || !mentioned;
+}
+
 bool ad_tape_saved(const ad_tape *tape, int64_t index, int *cursor, ad_saved *saved) {
     if (!tape || !cursor || !saved || index < 0 || index >= tape->count || *cursor < 0) return false;
     const ad_node *node = ad_node_at(tape, (uint32_t)index);
@@ -154,10 +179,8 @@ bool ad_tape_saved(const ad_tape *tape, int64_t index, int *cursor, ad_saved *sa
     int inputs = ad_node_input_count(node), end = inputs + ad_op_results(node->op);
     while (*cursor < end) {
         int i = (*cursor)++;
-        bool is_input = i < inputs;
-        if (!(is_input ? ad_op_saves_input(node->op, i) : ad_op_saves_result(node->op, i - inputs))) continue;
-        *saved = (ad_saved){.node = is_input ? ad_node_inputs(node)[i] : index + i - inputs, .input = is_input ? i : -1};
-        if (!find_readers(tape, node, saved->input, is_input ? -1 : i - inputs, saved)) continue;
+        *saved = (ad_saved){.read_for = 0};
+        if (!(i < inputs ? saved_input(tape, node, i, saved) : saved_result(tape, node, index, i - inputs, saved))) continue;
         saved->bytes = bytes_of(ad_node_at(tape, (uint32_t)saved->node));
         return true;
     }

@@ -232,11 +232,11 @@ AD_API bool ad_formula_next(const char **at, ad_formula_part *part);
  * for input *written_for: read that number in it as i. */
 AD_API const char *ad_op_adjoint(const ad_op *op, int i, int *written_for);
 
-/* A value that the operation at a node keeps for its backward pass. Only those are listed that are read for an input
- * which needs a gradient. */
+/* A value that the operation at a node keeps for its backward pass, once each. Only those are listed that are read for
+ * an input which needs a gradient. */
 typedef struct ad_saved {
     int64_t node; /* whose value */
-    int input;    /* which input of the operation that is; -1: it is one of its results */
+    int input;    /* which input of the operation that is, the first if several; -1: it is one of its results */
     uint64_t bytes;    /* of memory that it keeps */
     uint64_t read_for; /* why: bit i set if the formula of the contribution to input i reads it, bit 63 for all further
                         * inputs; 0 if no formula says */
