@@ -41,7 +41,7 @@ void *ad_scratch(ad_call *call, size_t bytes) {
 /* ---- the call ------------------------------------------------------------------------------------------------- */
 
 static ad_var refuse(ad_tape *tape, const ad_op *op, ad_var *results) {
-    for (int k = 0; results && k < ad_op_results(op); k++) results[k] = ad_var_invalid(tape);
+    for (int k = 0; results && k < ad_op_results(op) && k < AD_MAX_RESULTS; k++) results[k] = ad_var_invalid(tape);
     return ad_var_invalid(tape);
 }
 
@@ -118,6 +118,10 @@ static bool infer_shapes(ad_call *call) {
             ad_fail(call, AD_ERR_OP, "result %d is called a view but is not of input 0's dtype", k);
             return false;
         }
+        if (!call->op->forward && !call->is_view[k]) {
+            ad_fail(call, AD_ERR_OP, "it has no .forward to compute result %d, which is not a view", k);
+            return false;
+        }
     }
     return true;
 }
@@ -160,7 +164,8 @@ static bool allocate_results(ad_call *call) {
             slot->tensor = ad_pool_tensor(tape->pool, out->dtype, &out->shape);
         }
         if (!slot->tensor) {
-            ad_fail(call, AD_ERR_OOM, "out of memory for its result");
+            char type[AD_TYPE_TEXT];
+            ad_fail(call, AD_ERR_OOM, "out of memory for its result %s", ad_type_text(out->dtype, &out->shape, type));
             while (k-- > 0)
                 if (call->out[k].shape.rank > 0) ad_tensor_unref(priv->slot[k].tensor);
             return false;
@@ -282,19 +287,25 @@ static ad_var apply_scalar(const char *where, ad_tape *tape, const ad_op *op, co
     return y;
 }
 
+static const char *why_unfit(const ad_op *op, int n, const ad_var *in, const void *attrs) {
+    const char *flaw = op->name ? ad_op_flaw(op) : "the descriptor has no name";
+    if (flaw) return flaw;
+    if (n > 0 && !in) return "the inputs are NULL";
+    return op->attrs_size && !attrs ? "its attributes are NULL" : NULL;
+}
+
 ad_var ad_apply_at(const char *where, ad_tape *tape, const ad_op *op, int n, const ad_var *in, const void *attrs,
                    ad_var *results) {
-    if (!tape || !op) {
+    if (!op) {
         ad_tape_fail(tape, AD_ERR_NULL, "ad_apply", where, "the op is NULL");
+        if (results) results[0] = ad_var_invalid(tape);
         return ad_var_invalid(tape);
     }
-    if (tape->error.status) return refuse(tape, op, results);
+    if (!tape || tape->error.status) return refuse(tape, op, results);
     if (tape->where) where = tape->where;
-    if (!op->name || !op->shape || op->results > AD_MAX_RESULTS || (n > 0 && !in) || (op->attrs_size && !attrs)) {
-        ad_tape_fail(tape, AD_ERR_OP, op->name ? op->name : "ad_apply", where, "%s",
-                     n > 0 && !in                ? "the inputs are NULL"
-                     : op->attrs_size && !attrs ? "its attributes are NULL"
-                                                 : "the descriptor is incomplete: see ad_op_register");
+    const char *unfit = why_unfit(op, n, in, attrs);
+    if (unfit) {
+        ad_tape_fail(tape, AD_ERR_OP, op->name ? op->name : "ad_apply", where, "%s", unfit);
         return refuse(tape, op, results);
     }
     if (op->scalar && n == op->inputs && (n == 1 || n == 2)) {

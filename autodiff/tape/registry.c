@@ -33,8 +33,7 @@ static bool is_identifier(const char *name) {
     return true;
 }
 
-static const char *what_is_wrong(const ad_op *op) {
-    if (!is_identifier(op->name)) return "its name is not a C identifier";
+const char *ad_op_flaw(const ad_op *op) {
     if (op->inputs < -1 || op->inputs > 65535) return ".inputs must be a number of inputs, or -1 for any";
     if (op->results < 0 || op->results > AD_MAX_RESULTS) return ".results must be 1 to 4";
     if (!op->shape) return "it has no shape rule (.shape)";
@@ -42,10 +41,17 @@ static const char *what_is_wrong(const ad_op *op) {
         return "it has no .vjp; if it has no derivative, say so in .derivative";
     if (op->derivative != AD_DIFFERENTIABLE && (op->vjp || op->backward || op->scalar))
         return "it has a .vjp, .backward or .scalar, but .derivative says that there is none";
-    if (op->scalar && (!op->scalar->value || !op->scalar->adjoint)) return "its .scalar rule lacks a function";
-    if (op->scalar && (op->inputs < 1 || op->inputs > 2 || op->results > 1))
+    if (!op->scalar) return NULL;
+    if (!op->scalar->value || !op->scalar->adjoint) return "its .scalar rule lacks a function";
+    if (op->inputs < 1 || op->inputs > 2 || op->results > 1)
         return ".scalar is for ops with one or two inputs and one result";
-    if (op->saves >> (16 + (op->results ? op->results : 1))) return ".saves names a result that it does not have";
+    return NULL;
+}
+
+/* What a registered op has beyond that, for people and for the laws. */
+static const char *what_is_missing(const ad_op *op) {
+    if (!is_identifier(op->name)) return "its name is not a C identifier";
+    if (op->saves >> (16 + ad_op_results(op))) return ".saves names a result that it does not have";
     if (!op->formula) return "it has no .formula";
     if (op->derivative == AD_DIFFERENTIABLE && !op->adjoint[0]) return "it has no .adjoint formula for input 0";
     if (!op->sample) return "it has no .sample, so that nothing could check it";
@@ -64,7 +70,8 @@ static bool has_a_sample(const ad_op *op, ad_error *error) {
 
 ad_status ad_op_validate(const ad_op *op, ad_error *error) {
     if (!op || !op->name) return ad_error_set(error, AD_ERR_NULL, "ad_op_register: %s is NULL", op ? "name" : "op");
-    const char *wrong = what_is_wrong(op);
+    const char *wrong = ad_op_flaw(op);
+    if (!wrong) wrong = what_is_missing(op);
     if (wrong) return ad_error_set(error, AD_ERR_OP, "op %s: %s", op->name, wrong);
     ad_error sample_error = {AD_OK, ""};
     if (has_a_sample(op, &sample_error)) return AD_OK;

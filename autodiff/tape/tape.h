@@ -247,6 +247,8 @@ bool ad_call_of_node(ad_tape *tape, uint32_t result0, ad_call *call, struct ad_c
 static inline int ad_op_results(const ad_op *op) { return op->results ? op->results : 1; }
 static inline bool ad_op_saves_input(const ad_op *op, int i) { return op->saves & AD_SAVES_INPUT(i); }
 static inline bool ad_op_saves_result(const ad_op *op, int k) { return op->saves & AD_SAVES_RESULT(k); }
+/* What makes a descriptor unfit to be applied; NULL: nothing. */
+const char *ad_op_flaw(const ad_op *op);
 ad_status ad_op_validate(const ad_op *op, ad_error *error);
 
 /* ---- the walk back -------------------------------------------------------------------------------------------- */
