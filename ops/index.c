@@ -1,4 +1,5 @@
 /* Indexing along an axis: gather and its transpose, scatter_add. */
+#include "autodiff/tape/tape.h"
 #include "ops/ops.h"
 
 /* ---- gather -------------------------------------------------------------------------------------------------- */
@@ -94,16 +95,29 @@ ad_var ad_gather_at(const char *where, ad_var x, int axis, ad_var index) {
     return ad_apply_2(where, &ad_op_gather, x, index, &attrs);
 }
 
-/* [...] seen as [..., 1]. */
-static ad_var with_last_axis(const char *where, ad_var x) {
-    ad_shape shape = ad_value_at(where, x).shape;
-    if (shape.rank < AD_MAX_RANK) shape.dim[shape.rank++] = 1;
-    return ad_reshape_at(where, x, shape);
+/* x[..., C] and class indices [...]: a loss picks with it, so nothing broadcasts. */
+static bool check_pick(ad_tape *tape, ad_var x, ad_var index, const char *where) {
+    if (!ad_tape_check_var(tape, x, "ad_pick", where, "x")) return false;
+    if (!ad_tape_check_var(tape, index, "ad_pick", where, "the index")) return false;
+    ad_shape expected = ad_node_shape(ad_node_at(tape, x.index)), given = ad_node_shape(ad_node_at(tape, index.index));
+    if (expected.rank > 0) {
+        expected.rank--;
+        if (ad_shape_equal(&expected, &given)) return true;
+    }
+    char x_text[AD_TYPE_TEXT + 128], index_text[AD_TYPE_TEXT + 128];
+    ad_node_text(tape, x.index, true, x_text, sizeof x_text);
+    ad_node_text(tape, index.index, true, index_text, sizeof index_text);
+    ad_tape_fail(tape, AD_ERR_SHAPE, "ad_pick", where,
+                 "%s, %s: the index needs the shape of what it picks from without the last axis", x_text, index_text);
+    return false;
 }
 
 ad_var ad_pick_at(const char *where, ad_var x, ad_var index) {
-    ad_shape shape = ad_value_at(where, index).shape;
-    return ad_reshape_at(where, ad_gather_at(where, x, -1, with_last_axis(where, index)), shape);
+    ad_tape *tape = x.tape ? x.tape : index.tape;
+    if (!tape || !check_pick(tape, x, index, where)) return ad_var_invalid(tape);
+    ad_shape shape = ad_node_shape(ad_node_at(tape, index.index)), column = shape;
+    column.dim[column.rank++] = 1;
+    return ad_reshape_at(where, ad_gather_at(where, x, -1, ad_reshape_at(where, index, column)), shape);
 }
 
 /* ---- scatter_add ------------------------------------------------------------------------------------------------ */

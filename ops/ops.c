@@ -29,10 +29,17 @@ ad_status ad_need_same_dtype(ad_call *call, int i, int j) {
 int ad_need_axis(ad_call *call, int i, int axis) {
     int rank = call->in[i]->shape.rank;
     int index = ad_axis_index(axis, rank);
+    if (index < 0 && rank == 0) ad_fail(call, AD_ERR_INDEX, "axis %d: %s, which has no axes", axis, ad_describe(call, i));
     if (index < 0)
-        ad_fail(call, AD_ERR_INDEX, "axis %d is out of range: %s has axes %d to %d", axis, ad_describe(call, i), -rank,
-                rank - 1);
+        ad_fail(call, AD_ERR_INDEX, "axis %d is out of range: %s, so its axes are 0 to %d, or %d to -1 from the end", axis,
+                ad_describe(call, i), rank - 1, -rank);
     return index;
+}
+
+ad_status ad_need_axes(ad_call *call, const ad_axes *axes) {
+    if (axes->count >= 0 && axes->count <= AD_MAX_RANK) return AD_OK;
+    return ad_fail(call, AD_ERR_INDEX, "a list of %d axes is outside 0..%d: make it with AD_AXES", axes->count,
+                   AD_MAX_RANK);
 }
 
 ad_status ad_need_indices(ad_call *call, int i, int64_t bound) {

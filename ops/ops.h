@@ -20,6 +20,7 @@ ad_status ad_need_integer(ad_call *call, int i);     /* i32 or i64 */
 ad_status ad_need_same_dtype(ad_call *call, int i, int j);
 /* The axis counted from the front, or -1 and the error. */
 int ad_need_axis(ad_call *call, int i, int axis);
+ad_status ad_need_axes(ad_call *call, const ad_axes *axes); /* the list has a possible length */
 /* Every index of input i is in [0, bound); else an error with position and value. */
 ad_status ad_need_indices(ad_call *call, int i, int64_t bound);
 

@@ -17,7 +17,7 @@ static ad_status kept_shape(ad_call *call, const ad_axes *axes, ad_shape *kept, 
         int axis = ad_need_axis(call, 0, axes->axis[i]);
         if (axis < 0) return AD_ERR_INDEX;
         if (*reduced & 1u << axis)
-            return ad_fail(call, AD_ERR_INDEX, "axis %d is named twice for %s", axes->axis[i], ad_describe(call, 0));
+            return ad_fail(call, AD_ERR_INDEX, "axis %d is named twice: %s", axes->axis[i], ad_describe(call, 0));
         *reduced |= 1u << axis;
     }
     for (int i = 0; i < shape->rank; i++)
@@ -30,6 +30,7 @@ static ad_status reduce_shape(ad_call *call) {
     ad_shape kept;
     unsigned reduced;
     ad_status status = ad_need_float(call, 0);
+    if (!status) status = ad_need_axes(call, &attrs->axes);
     if (!status) status = kept_shape(call, &attrs->axes, &kept, &reduced);
     if (status) return status;
     if (!attrs->keepdim) {
@@ -195,7 +196,7 @@ static ad_status sum_to_shape(ad_call *call) {
         ad_shape_equal(&common, &call->in[0]->shape))
         return AD_OK;
     char text[AD_TYPE_TEXT];
-    return ad_fail(call, AD_ERR_SHAPE, "%s cannot be summed to %s, which does not broadcast to it",
+    return ad_fail(call, AD_ERR_SHAPE, "%s, which cannot be summed to %s: that does not broadcast to it",
                    ad_describe(call, 0), ad_type_text(call->in[0]->dtype, shape, text));
 }
 

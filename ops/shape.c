@@ -1,4 +1,5 @@
 /* Other shapes of the same values: views where the strides allow, copies otherwise. */
+#include "autodiff/tape/tape.h"
 #include "ops/ops.h"
 
 /* ---- reshape ----------------------------------------------------------------------------------------------- */
@@ -8,20 +9,23 @@ static ad_status resolve(ad_call *call, ad_shape *shape) {
     const ad_shape *asked = call->attrs;
     int64_t count = ad_view_count(call->in[0]), known = 1;
     int open = -1;
+    char text[AD_TYPE_TEXT];
     *shape = *asked;
     for (int i = 0; i < asked->rank && i < AD_MAX_RANK; i++) {
         if (asked->dim[i] == -1 && open >= 0)
             return ad_fail(call, AD_ERR_SHAPE, "two dimensions of the new shape are -1: only one can be worked out");
         if (asked->dim[i] == -1) {
             open = i;
-        } else if (asked->dim[i] < 0 || __builtin_mul_overflow(known, asked->dim[i], &known)) {
+        } else if (asked->dim[i] < 0) {
             return ad_fail(call, AD_ERR_SHAPE, "dimension %d of the new shape is %lld", i, (long long)asked->dim[i]);
+        } else if (__builtin_mul_overflow(known, asked->dim[i], &known)) {
+            return ad_fail(call, AD_ERR_SHAPE, "the number of elements of the new shape %s overflows",
+                           ad_type_text(call->in[0]->dtype, asked, text));
         }
     }
     if (open >= 0 && known > 0 && count % known == 0) shape->dim[open] = count / known;
     if (ad_shape_count(shape) == count) return AD_OK;
-    char text[AD_TYPE_TEXT];
-    return ad_fail(call, AD_ERR_SHAPE, "%s has %lld elements, which do not fill %s", ad_describe(call, 0),
+    return ad_fail(call, AD_ERR_SHAPE, "%s: its %lld elements do not fill %s", ad_describe(call, 0),
                    (long long)count, ad_type_text(call->in[0]->dtype, asked, text));
 }
 
@@ -93,11 +97,13 @@ ad_var ad_reshape_at(const char *where, ad_var x, ad_shape shape) {
 
 static ad_status permute_shape(ad_call *call) {
     const ad_axes *axes = call->attrs;
+    ad_status status = ad_need_axes(call, axes);
+    if (status) return status;
     call->is_view[0] = true;
     if (ad_view_permute(call->in[0], axes, &call->out[0]) == AD_OK) return AD_OK;
     char text[128];
     ad_show_axes(axes, text, sizeof text);
-    return ad_fail(call, AD_ERR_INDEX, "%s do not name each axis of %s once", text, ad_describe(call, 0));
+    return ad_fail(call, AD_ERR_INDEX, "%s, but %s do not name each of its axes once", ad_describe(call, 0), text);
 }
 
 /* The order that undoes the one in `attrs`. */
@@ -145,10 +151,17 @@ const ad_op ad_op_permute = {
 ad_var ad_permute_at(const char *where, ad_var x, ad_axes axes) { return ad_apply_1(where, &ad_op_permute, x, &axes); }
 
 ad_var ad_transpose_at(const char *where, ad_var x) {
-    ad_axes axes = {.count = ad_value_at(where, x).shape.rank, .axis = {0}};
+    if (!ad_check_var(x, "ad_transpose", where)) return ad_var_invalid(x.tape);
+    ad_axes axes = {.count = ad_node_shape(ad_node_at(x.tape, x.index)).rank, .axis = {0}};
+    if (axes.count < 2) {
+        char text[AD_TYPE_TEXT + 128];
+        ad_node_text(x.tape, x.index, true, text, sizeof text);
+        ad_tape_fail(x.tape, AD_ERR_SHAPE, "ad_transpose", where,
+                     "%s, which has no two axes to swap: ad_reshape makes a row or a column of it", text);
+        return ad_var_invalid(x.tape);
+    }
     for (int i = 0; i < axes.count; i++) axes.axis[i] = i;
-    /* Of rank 1 there are not two to swap, and the list below is then refused by the op. */
-    int last = ad_max_int(axes.count, 2) - 1;
+    int last = axes.count - 1;
     axes.axis[last] = last - 1;
     axes.axis[last - 1] = last;
     return ad_permute_at(where, x, axes);

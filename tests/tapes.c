@@ -38,13 +38,14 @@ void expect_values_at(const char *line, ad_view view, int64_t n, const double *v
     cr_assert(view.data, "%s: a view without data", line);
     for (int64_t i = 0; i < n; i++) {
         double got = ad_view_get(&view, i);
-        cr_assert(got == values[i] || (isnan(got) && isnan(values[i])), "%s: element %lld is %.17g instead of %.17g", line,
-                  (long long)i, got, values[i]);
+        cr_assert(got == values[i] || (isnan(got) && isnan(values[i])), "%s: element %lld is %.17g instead of %.17g",
+                  line, (long long)i, got, values[i]);
     }
 }
 
 void expect_near_at(const char *line, double got, double wanted, double tolerance) {
-    cr_assert(fabs(got - wanted) <= tolerance * fmax(1, fabs(wanted)), "%s: %.17g instead of %.17g", line, got, wanted);
+    cr_assert(fabs(got - wanted) <= tolerance * fmax(1, fabs(wanted)), "%s: %.17g instead of %.17g", line, got,
+              wanted);
 }
 
 /* ---- the same place again ------------------------------------------------------------------------------------------ */

@@ -13,12 +13,14 @@ void expect_ok_at(const char *line, const ad_tape *tape);
 void expect_error_at(const char *line, ad_tape *tape, ad_status status, const char *const *texts);
 
 /* The same for an ad_error, which is then cleared. */
-#define expect_message(error, status, ...) expect_message_at(AD_HERE, error, status, (const char *[]){__VA_ARGS__, NULL})
+#define expect_message(error, status, ...)                                                                           \
+    expect_message_at(AD_HERE, error, status, (const char *[]){__VA_ARGS__, NULL})
 void expect_message_at(const char *line, ad_error *error, ad_status status, const char *const *texts);
 
 /* The view has this many elements and these values, in row-major order, exactly. */
-#define expect_values(view, ...)                                                                                      \
-    expect_values_at(AD_HERE, view, (int64_t)(sizeof((double[]){__VA_ARGS__}) / sizeof(double)), (double[]){__VA_ARGS__})
+#define expect_values(view, ...)                                                                                     \
+    expect_values_at(AD_HERE, view, (int64_t)(sizeof((double[]){__VA_ARGS__}) / sizeof(double)),                     \
+                     (double[]){__VA_ARGS__})
 void expect_values_at(const char *line, ad_view view, int64_t n, const double *values);
 
 /* |got - wanted| <= tolerance * max(1, |wanted|). */

@@ -58,6 +58,7 @@ Test(tape, keeps_the_gradients_of_nodes_before_the_mark_when_y_is_rewound) {
     ad_var y = ad_mul(x, c);
     cr_assert_not(ad_gradient_reached(y));
     cr_assert_null(ad_gradient(y).data);
-    expect_error(t, AD_ERR_NOGRAD, "ad_gradient at test_tape.c", "no backward pass since it was recorded", "ad_backward");
+    expect_error(t, AD_ERR_NOGRAD, "ad_gradient at test_tape.c", "no backward pass since it was recorded",
+                 "ad_backward");
     ad_tape_free(t);
 }

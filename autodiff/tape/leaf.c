@@ -149,20 +149,21 @@ ad_status ad_param_new(ad_param **out, const ad_allocator *allocator, const char
                        ad_shape shape, const void *data, ad_error *error) {
     if (!out) return ad_error_set(error, AD_ERR_NULL, "ad_param_new: out is NULL");
     *out = NULL;
-    if (!ad_dtype_is_float(dtype))
-        return ad_error_set(error, AD_ERR_DTYPE, "parameter %s: %s has no gradient; use AD_F32 or AD_F64",
-                            name ? name : "", ad_dtype_name(dtype));
-    if (!allocator) allocator = ad_allocator_default();
     if (!name) name = "";
+    if (!ad_dtype_is_float(dtype))
+        return ad_error_set(error, AD_ERR_DTYPE, "parameter %s: %s has no gradient; use AD_F32 or AD_F64", name,
+                            ad_dtype_name(dtype));
+    if (!allocator) allocator = ad_allocator_default();
     size_t length = strlen(name) + 1, size = sizeof(ad_param) + length;
     ad_tensor *value = NULL, *grad = NULL;
-    ad_status status = ad_tensor_new(&value, allocator, dtype, shape, data, error);
-    if (!status) status = ad_tensor_new(&grad, allocator, dtype, shape, NULL, error);
+    ad_error cause = {AD_ERR_OOM, "out of memory"};
+    ad_status status = ad_tensor_new(&value, allocator, dtype, shape, data, &cause);
+    if (!status) status = ad_tensor_new(&grad, allocator, dtype, shape, NULL, &cause);
     ad_param *param = status ? NULL : ad_allocate(allocator, size, _Alignof(ad_param));
     if (!param) {
         ad_tensor_unref(value);
         ad_tensor_unref(grad);
-        return status ? status : ad_error_set(error, AD_ERR_OOM, "out of memory for parameter %s", name);
+        return ad_error_set(error, cause.status, "parameter %s: %s", name, cause.message);
     }
     memset(param, 0, sizeof *param);
     atomic_init(&param->refs, 1);

@@ -205,8 +205,8 @@ ad_status ad_grad_at(const char *where, ad_var y, ad_var seed, int n, const ad_v
     if (!ad_check_start(y, seed, "ad_grad", where)) return y.tape ? y.tape->error.status : AD_ERR_HANDLE;
     ad_tape *tape = y.tape;
     if (n < 1 || !x || !result)
-        return ad_tape_fail(tape, AD_ERR_NULL, "ad_grad", where, "n is %d, x is %s, the result is %s", n,
-                            x ? "set" : "NULL", result ? "set" : "NULL");
+        return ad_tape_fail(tape, n < 1 ? AD_ERR_VALUE : AD_ERR_NULL, "ad_grad", where,
+                            "n is %d, x is %s, the result is %s", n, x ? "set" : "NULL", result ? "set" : "NULL");
     if (!check_targets(tape, n, x, where)) return tape->error.status;
 
     /* Results after y of the same operation are read too. */
