@@ -39,11 +39,8 @@ static ad_status new_adam(const char *subject, bool decoupled, ad_optim **out, c
     if (status) return status;
     const ad_optim model = {
         .kind = &adam,
-        .rule.adam = {.beta1 = o.beta1,
-                      .beta2 = o.beta2,
-                      .epsilon = o.epsilon,
-                      .decay = o.decay,
-                      .decoupled = decoupled},
+        .rule.adam =
+            {.beta1 = o.beta1, .beta2 = o.beta2, .epsilon = o.epsilon, .decay = o.decay, .decoupled = decoupled},
         .rate = o.rate,
         .moments = 2,
     };
