@@ -43,18 +43,16 @@ ad_status ad_gradient_check(const char *subject, int i, const ad_param *param, a
     const ad_view *g = ad_param_gradient(param);
     char text[PARAM_TEXT], type[AD_TYPE_TEXT];
     if (!ad_param_gradient_is_complete(param))
-        return ad_error_set(
-            error, AD_ERR_NOGRAD,
-            "%s: the gradient of %s is incomplete: a backward pass failed half-way; nothing was changed; "
-            "run a whole one first",
-            subject, param_text(i, param, text));
+        return ad_error_set(error, AD_ERR_NOGRAD,
+                            "%s: the gradient of %s is incomplete: a backward pass failed half-way; nothing was "
+                            "changed; run a whole one first",
+                            subject, param_text(i, param, text));
     if (ad_kernels_get()->all_finite(g)) return AD_OK;
     int64_t at = 0;
     while (__builtin_isfinite(ad_view_get(g, at))) at++;
-    return ad_error_set(
-        error, AD_ERR_VALUE,
-        "%s: the gradient of %s is %g at element %lld of %s; nothing was changed; look for a division "
-        "by 0, the logarithm of 0, or an overflow on the way to the loss",
-        subject, param_text(i, param, text), ad_view_get(g, at), (long long)at,
-        ad_type_text(g->dtype, &g->shape, type));
+    return ad_error_set(error, AD_ERR_VALUE,
+                        "%s: the gradient of %s is %g at element %lld of %s; nothing was changed; look for a "
+                        "division by 0, the logarithm of 0, or an overflow on the way to the loss",
+                        subject, param_text(i, param, text), ad_view_get(g, at), (long long)at,
+                        ad_type_text(g->dtype, &g->shape, type));
 }
