@@ -32,10 +32,10 @@ static ad_axes wild_axes(int count) {
 /* ---- how errors behave ------------------------------------------------------------------------------------------------ */
 
 Test(errors, the_message_names_file_and_line_without_the_folders) {
+    int before = __LINE__;
     ad_add(INPUT("a", 2), INPUT("b", 3));
-    const char *line = AD_TEXT(__LINE__);
     char place[64];
-    snprintf(place, sizeof place, "add at test_errors.c:%s: ", line);
+    snprintf(place, sizeof place, "add at test_errors.c:%d: ", before + 1);
     cr_assert_eq(strncmp(ad_tape_error(t), place, strlen(place)), 0, "%s", ad_tape_error(t));
     expect_error(t, AD_ERR_SHAPE, "a is f64[2], b is f64[3]");
 }
@@ -447,8 +447,8 @@ Test(errors, elementwise) {
     expect_error(t, AD_ERR_SHAPE, "where at", "a is f64[2], b is f64[3]");
     ad_where(INDEX("c", 2), INPUT("a", 2), FLOATS("b", 2));
     expect_error(t, AD_ERR_DTYPE, "where at", "a is f64[2], b is f32[2]");
-    ad_var wide = ad_broadcast_to(ad_number(t, AD_F64, 1), AD_SHAPE(1LL << 30, 1));
-    ad_add(wide, ad_broadcast_to(ad_number(t, AD_F64, 1), AD_SHAPE(1LL << 30)));
+    ad_var one = INPUT("one", 1); /* its stretched views take no memory */
+    ad_add(ad_broadcast_to(one, AD_SHAPE(1LL << 30, 1)), ad_broadcast_to(one, AD_SHAPE(1LL << 30)));
     expect_error(t, AD_ERR_SHAPE, "add at", "f64[1073741824,1]", "f64[1073741824]");
 }
 
