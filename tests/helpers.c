@@ -14,7 +14,7 @@ static bool is_filled(const void *at, size_t n, int byte) {
     return true;
 }
 
-/* ---- the allocator ------------------------------------------------------------------------------------------------ */
+/* ---- the allocator ----------------------------------------------------------------------------------------------- */
 
 /* In memory: padding, head, fence, the block, fence. */
 typedef struct block_head {
@@ -68,7 +68,7 @@ void test_memory_close(const test_memory *memory) {
                  (long long)memory->bytes);
 }
 
-/* ---- arrays --------------------------------------------------------------------------------------------------------- */
+/* ---- arrays ------------------------------------------------------------------------------------------------------ */
 
 enum { pattern_byte = 0x5C, gap = 2 };
 
@@ -189,7 +189,7 @@ bool test_same_bits(const ad_view *a, const ad_view *b) {
     return true;
 }
 
-/* ---- numbers ---------------------------------------------------------------------------------------------------------- */
+/* ---- numbers ----------------------------------------------------------------------------------------------------- */
 
 static long double spacing_at(ad_dtype dtype, long double x) {
     int digits = dtype == AD_F32 ? 24 : 53, least = dtype == AD_F32 ? -149 : -1074, exponent;

@@ -5,7 +5,7 @@
 
 #include "autodiff/base/base.h"
 
-/* ---- an allocator that watches --------------------------------------------------------------------------------- */
+/* ---- an allocator that watches ----------------------------------------------------------------------------------- */
 
 /* Every block has a fence on both sides, looked at when it is released; a block of another size, or a broken fence, fails
  * the test. What is released is overwritten. Not for several threads. */
@@ -48,7 +48,7 @@ void test_set(const ad_view *view, int64_t i, double value);
 /* Both views have one dtype, one shape and the same bits, signs of zero and NaN included (every NaN equals every NaN). */
 bool test_same_bits(const ad_view *a, const ad_view *b);
 
-/* ---- numbers ------------------------------------------------------------------------------------------------------ */
+/* ---- numbers ----------------------------------------------------------------------------------------------------- */
 
 /* |got - want| in units of the last place that numbers of this dtype have at `want`. 0 if both are NaN or the same
  * infinity, infinite if only one is. A result that overflows counts from the largest finite number. */

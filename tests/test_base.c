@@ -8,7 +8,7 @@
 
 #define COUNT(array) ((int)(sizeof(array) / sizeof *(array)))
 
-/* ---- statuses and messages ------------------------------------------------------------------------------------- */
+/* ---- statuses and messages --------------------------------------------------------------------------------------- */
 
 Test(error, every_status_has_its_own_name) {
     for (int i = 0; i < AD_STATUS_COUNT; i++) {
@@ -82,7 +82,7 @@ Test(error, text_is_cut_between_characters_and_stays_in_its_buffer) {
     }
 }
 
-/* ---- dtypes and elements ------------------------------------------------------------------------------------------ */
+/* ---- dtypes and elements ----------------------------------------------------------------------------------------- */
 
 Test(dtype, names_and_sizes) {
     const struct {
@@ -141,7 +141,7 @@ Test(dtype, integers_truncate_and_saturate) {
     }
 }
 
-/* ---- shapes ---------------------------------------------------------------------------------------------------------- */
+/* ---- shapes ------------------------------------------------------------------------------------------------------ */
 
 Test(shape, count_is_the_product_or_minus_1) {
     const int64_t big = INT64_C(1) << 40;
@@ -264,7 +264,7 @@ Test(shape, strides_are_row_major_and_ignore_empty_axes) {
     cr_assert(stride[0] == 4 && stride[1] == 4 && stride[2] == 1);
 }
 
-/* ---- random numbers ---------------------------------------------------------------------------------------------------- */
+/* ---- random numbers ---------------------------------------------------------------------------------------------- */
 
 /* Philox4x32-10 as section 3.3 of Salmon et al. (2011) has it: each half is multiplied, and the halves cross over. */
 static void reference_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t state[4]) {

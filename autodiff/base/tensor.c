@@ -7,7 +7,7 @@ enum {
     tensor_alignment = 64,
     /* Sizes 2^e, 1.25 * 2^e, 1.5 * 2^e, 1.75 * 2^e, from 2^8 on: at most a fifth is wasted. */
     smallest_exponent = 8,
-    size_classes = (62 - smallest_exponent) * 4,
+    size_classes = (64 - smallest_exponent) * 4, /* a valid shape and its header stay below 2^63 bytes */
     header_bytes = (sizeof(ad_tensor) + tensor_alignment - 1) / tensor_alignment * tensor_alignment
 };
 
@@ -148,6 +148,12 @@ static ad_status check_type(ad_dtype dtype, const ad_shape *shape, ad_error *err
     return AD_OK;
 }
 
+static ad_status check_alignment(const ad_view *view, const char *function, ad_error *error) {
+    if ((uintptr_t)view->data % ad_dtype_size(view->dtype) == 0) return AD_OK;
+    return ad_error_set(error, AD_ERR_VALUE, "%s: the data is not aligned for %s", function,
+                        ad_dtype_name(view->dtype));
+}
+
 ad_status ad_tensor_new(ad_tensor **out, const ad_allocator *allocator, ad_dtype dtype, ad_shape shape,
                         const void *data, ad_error *error) {
     if (!out) return ad_error_set(error, AD_ERR_NULL, "ad_tensor_new: out is NULL");
@@ -176,9 +182,8 @@ ad_status ad_tensor_wrap(ad_tensor **out, const ad_allocator *allocator, const a
     if (status) return status;
     if (!view->data && ad_view_count(view) > 0)
         return ad_error_set(error, AD_ERR_NULL, "ad_tensor_wrap: the view has elements but its data is NULL");
-    if ((uintptr_t)view->data % ad_dtype_size(view->dtype))
-        return ad_error_set(error, AD_ERR_VALUE, "ad_tensor_wrap: the data is not aligned for %s",
-                            ad_dtype_name(view->dtype));
+    status = check_alignment(view, "ad_tensor_wrap", error);
+    if (status) return status;
     ad_tensor *tensor = tensor_block(allocator, header_bytes);
     if (!tensor) return out_of_memory(error, view->dtype, &view->shape);
     tensor->view = *view;
@@ -223,6 +228,8 @@ ad_status ad_tensor_alias(ad_tensor **out, ad_tensor *base, const ad_view *view,
     if (view->dtype != base->view.dtype)
         return ad_error_set(error, AD_ERR_DTYPE, "ad_tensor_alias: a view as %s of a tensor of %s",
                             ad_dtype_name(view->dtype), ad_dtype_name(base->view.dtype));
+    status = check_alignment(view, "ad_tensor_alias", error);
+    if (status) return status;
     if (!view_lies_inside(view, &base->view))
         return ad_error_set(error, AD_ERR_INDEX, "ad_tensor_alias: the view reaches outside the tensor's memory");
     ad_tensor *tensor = tensor_block(base->allocator, header_bytes);

@@ -170,7 +170,8 @@ AD_API ad_status ad_tensor_new(ad_tensor **out, const ad_allocator *allocator, a
 /* A tensor on memory of the caller's. `release(user)`, unless NULL, is called when the last reference goes. */
 AD_API ad_status ad_tensor_wrap(ad_tensor **out, const ad_allocator *allocator, const ad_view *view,
                                 void (*release)(void *user), void *user, ad_error *error);
-/* Another view of a tensor's memory, which it keeps alive. `view` must lie inside it (AD_ERR_INDEX). */
+/* Another view of a tensor's memory, which it keeps alive. `view` must lie inside it (AD_ERR_INDEX), and be aligned
+ * (AD_ERR_VALUE). */
 AD_API ad_status ad_tensor_alias(ad_tensor **out, ad_tensor *base, const ad_view *view, ad_error *error);
 
 /* Reference counts are atomic; NULL is allowed. Tensors that came out of a tape belong to that tape's thread. */
