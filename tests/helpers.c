@@ -128,6 +128,31 @@ ad_view test_copy(const ad_view *view) {
     return copy;
 }
 
+ad_shape test_any_shape(ad_rng *rng) {
+    ad_shape shape = {.rank = (int)ad_rng_below(rng, AD_MAX_RANK + 1), .dim = {0}};
+    int64_t count = 1;
+    for (int i = 0; i < shape.rank; i++) {
+        int64_t kind = ad_rng_below(rng, 30), longest = shape.rank < 3 ? 40 : 5;
+        shape.dim[i] = kind == 0 ? 0 : kind < 8 || count > 2000 ? 1 : 1 + ad_rng_below(rng, longest);
+        count *= shape.dim[i] > 0 ? shape.dim[i] : 1;
+    }
+    return shape;
+}
+
+ad_view test_any_input(ad_rng *rng, ad_dtype dtype, ad_shape shape) {
+    ad_view view = test_random(dtype, shape, (test_layout)ad_rng_below(rng, TEST_LAYOUTS), ad_rng_next(rng));
+    for (int i = 0; i < shape.rank; i++)
+        if (ad_rng_below(rng, 8) == 0) view.stride[i] = 0;
+    return view;
+}
+
+ad_view test_any_result(ad_rng *rng, ad_dtype dtype, ad_shape shape) {
+    ad_view view = test_array(dtype, shape, (test_layout)ad_rng_below(rng, TEST_LAYOUTS));
+    for (int64_t i = 0, n = ad_shape_count(&shape); i < n; i++)
+        test_set(&view, i, ad_dtype_is_float(dtype) ? NAN : 123456789);
+    return view;
+}
+
 /* Overwrites the elements with the pattern, so that it must then be everywhere. */
 static bool gaps_are_intact(const array *checked) {
     size_t size = ad_dtype_size(checked->view.dtype);

@@ -5,6 +5,8 @@
 
 #include "autodiff/base/base.h"
 
+#define TEST_COUNT(array) ((int)(sizeof(array) / sizeof *(array)))
+
 /* ---- an allocator that watches ----------------------------------------------------------------------------------- */
 
 /* Every block has a fence on both sides, looked at when it is released; a block of another size, or a broken fence, fails
@@ -40,6 +42,13 @@ ad_view test_random(ad_dtype dtype, ad_shape shape, test_layout layout, uint64_t
 ad_view test_copy(const ad_view *view);
 /* Releases all arrays made above, and crashes if a gap of one no longer holds the pattern. Put it into .fini. */
 void test_arrays_free(void);
+
+/* What a kernel may be given: a shape of any rank, often with axes of 1, sometimes with one of 0; */
+ad_shape test_any_shape(ad_rng *rng);
+/* an input of any layout, with normal variates or small integers, some of its axes perhaps repeating (stride 0); */
+ad_view test_any_input(ad_rng *rng, ad_dtype dtype, ad_shape shape);
+/* and a result of any layout, which holds NaN, or a large integer, until it is written. */
+ad_view test_any_result(ad_rng *rng, ad_dtype dtype, ad_shape shape);
 
 /* Element i in row-major order. Strides are applied here, not by the code under test. */
 void *test_at(const ad_view *view, int64_t i);

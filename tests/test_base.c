@@ -6,8 +6,6 @@
 #include <math.h>
 #include <string.h>
 
-#define COUNT(array) ((int)(sizeof(array) / sizeof *(array)))
-
 /* ---- statuses and messages --------------------------------------------------------------------------------------- */
 
 Test(error, every_status_has_its_own_name) {
@@ -62,7 +60,7 @@ Test(error, text_is_cut_between_characters_and_stays_in_its_buffer) {
             buffer[0] = '\0';
             ad_rng rng = {.seed = (uint64_t)seed};
             for (int k = 0; k < 4; k++) {
-                const char *piece = pieces[ad_rng_below(&rng, COUNT(pieces))];
+                const char *piece = pieces[ad_rng_below(&rng, TEST_COUNT(pieces))];
                 strcat(whole, piece);
                 ad_text_add(buffer, size, &length, "%s", piece);
             }
@@ -93,7 +91,7 @@ Test(dtype, names_and_sizes) {
     } want[] = {{AD_F32, "f32", 4, true},      {AD_F64, "f64", 8, true},
                 {AD_I32, "i32", 4, false},     {AD_I64, "i64", 8, false},
                 {AD_DTYPE_COUNT, "?", 0, false}, {(ad_dtype)-1, "?", 0, false}};
-    for (int i = 0; i < COUNT(want); i++) {
+    for (int i = 0; i < TEST_COUNT(want); i++) {
         cr_assert_str_eq(ad_dtype_name(want[i].dtype), want[i].name);
         cr_assert_eq(ad_dtype_size(want[i].dtype), want[i].size);
         cr_assert_eq(ad_dtype_is_float(want[i].dtype), want[i].is_float);
@@ -131,7 +129,7 @@ Test(dtype, integers_truncate_and_saturate) {
                 {INFINITY, INT32_MAX, INT64_MAX},
                 {-INFINITY, INT32_MIN, INT64_MIN},
                 {NAN, 0, 0}};
-    for (int i = 0; i < COUNT(want); i++) {
+    for (int i = 0; i < TEST_COUNT(want); i++) {
         int32_t small;
         int64_t large;
         ad_element_set(&small, AD_I32, want[i].value);
@@ -166,7 +164,7 @@ Test(shape, count_is_the_product_or_minus_1) {
                 {(ad_shape){.rank = -1, .dim = {0}}, -1},
                 {(ad_shape){.rank = AD_MAX_RANK + 1, .dim = {1, 1, 1, 1, 1, 1, 1, 1}}, -1},
                 {(ad_shape){.rank = INT_MAX, .dim = {0}}, -1}};
-    for (int i = 0; i < COUNT(want); i++)
+    for (int i = 0; i < TEST_COUNT(want); i++)
         cr_assert_eq(ad_shape_count(&want[i].shape), want[i].count, "case %d gives %lld", i,
                      (long long)ad_shape_count(&want[i].shape));
     cr_assert_eq(ad_shape_count(NULL), -1);
@@ -203,7 +201,7 @@ Test(shape, broadcasting_follows_numpy) {
                 {AD_SHAPE(1, 1, 1), AD_SHAPE(5), AD_SHAPE(1, 1, 5)},
                 {AD_SHAPE(8, 1, 6, 1), AD_SHAPE(7, 1, 5), AD_SHAPE(8, 7, 6, 5)},
                 {AD_SHAPE(1, 2, 3, 4, 5, 6, 7, 8), AD_SHAPE(1), AD_SHAPE(1, 2, 3, 4, 5, 6, 7, 8)}};
-    for (int i = 0; i < COUNT(want); i++) {
+    for (int i = 0; i < TEST_COUNT(want); i++) {
         ad_shape ab, ba;
         cr_assert_eq(ad_shape_broadcast(&want[i].a, &want[i].b, &ab), AD_OK);
         cr_assert_eq(ad_shape_broadcast(&want[i].b, &want[i].a, &ba), AD_OK);
@@ -219,7 +217,7 @@ Test(shape, what_does_not_broadcast_is_refused) {
                                  {AD_SHAPE(0), AD_SHAPE(2)},
                                  {AD_SHAPE(3, 4), AD_SHAPE(3)},
                                  {AD_SHAPE(2, 1), AD_SHAPE(3, 2)}};
-    for (int i = 0; i < COUNT(pairs); i++) {
+    for (int i = 0; i < TEST_COUNT(pairs); i++) {
         ad_shape out = AD_SHAPE(77);
         cr_assert_eq(ad_shape_broadcast(&pairs[i][0], &pairs[i][1], &out), AD_ERR_SHAPE);
         cr_assert(ad_shape_equal(&out, &AD_SHAPE(77)), "out is left alone");
@@ -304,7 +302,7 @@ Test(rng, the_reference_gives_the_published_vectors) {
          {0xa4093822, 0x299f31d0},
          {0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}},
     };
-    for (int i = 0; i < COUNT(published); i++) {
+    for (int i = 0; i < TEST_COUNT(published); i++) {
         uint32_t out[4];
         reference_philox(published[i].counter, published[i].key, out);
         cr_assert_arr_eq(out, published[i].out, sizeof out, "vector %d", i);
@@ -314,8 +312,8 @@ Test(rng, the_reference_gives_the_published_vectors) {
 Test(rng, draws_are_philox_of_seed_and_counter) {
     cr_assert_eq(ad_rng_next(&(ad_rng){0, 0}), 0xe169c58d6627e8d5, "the published vector for zeros");
     const uint64_t points[] = {0, 1, 2, 0xFFFFFFFF, 0x100000000, 0x123456789ABCDEF0, UINT64_MAX - 1, UINT64_MAX};
-    for (int i = 0; i < COUNT(points); i++) {
-        for (int j = 0; j < COUNT(points); j++) {
+    for (int i = 0; i < TEST_COUNT(points); i++) {
+        for (int j = 0; j < TEST_COUNT(points); j++) {
             ad_rng rng = {.seed = points[i], .counter = points[j]};
             for (uint64_t k = 0; k < 3; k++)
                 cr_assert_eq(ad_rng_next(&rng), reference_draw(points[i], points[j] + k));
@@ -421,7 +419,7 @@ Test(rng, below_rejects_what_would_be_biased) {
 Test(rng, below_at_the_ends_of_its_range) {
     ad_rng rng = {.seed = 3};
     const int64_t none[] = {0, -1, INT64_MIN};
-    for (int i = 0; i < COUNT(none); i++) cr_assert_eq(ad_rng_below(&rng, none[i]), 0);
+    for (int i = 0; i < TEST_COUNT(none); i++) cr_assert_eq(ad_rng_below(&rng, none[i]), 0);
     for (int i = 0; i < 100; i++) {
         cr_assert_eq(ad_rng_below(&rng, 1), 0);
         int64_t value = ad_rng_below(&rng, INT64_MAX);

@@ -5,8 +5,6 @@
 #include <pthread.h>
 #include <string.h>
 
-#define COUNT(array) ((int)(sizeof(array) / sizeof *(array)))
-
 TestSuite(tensor, .fini = test_arrays_free);
 
 static ad_tensor *new_tensor(const ad_allocator *allocator, ad_dtype dtype, ad_shape shape, const void *data) {
@@ -74,7 +72,7 @@ Test(tensor, new_says_what_is_wrong) {
         {AD_F32, AD_SHAPE(4294967296, 4294967296), AD_ERR_LIMIT,
          "f32[4294967296,4294967296] has more elements than the address space can hold"},
     };
-    for (int i = 0; i < COUNT(wrong); i++) {
+    for (int i = 0; i < TEST_COUNT(wrong); i++) {
         ad_tensor *tensor = (ad_tensor *)&tensor;
         ad_error error = {.status = AD_OK};
         cr_assert_eq(ad_tensor_new(&tensor, NULL, wrong[i].dtype, wrong[i].shape, NULL, &error), wrong[i].status);
@@ -199,7 +197,7 @@ Test(tensor, an_alias_must_lie_inside) {
         {data + 5, 2, INT64_C(1) << 61, false}, {&elsewhere, 0, 1, true},
         {&elsewhere, 1, 1, false},
     };
-    for (int i = 0; i < COUNT(cases); i++) {
+    for (int i = 0; i < TEST_COUNT(cases); i++) {
         ad_view view = {.data = cases[i].data, .dtype = AD_F64, .shape = AD_SHAPE(cases[i].n)};
         view.stride[0] = cases[i].stride;
         ad_status want = cases[i].inside ? AD_OK : AD_ERR_INDEX;
@@ -283,8 +281,8 @@ Test(pool, gives_out_what_was_given_back) {
     const ad_shape shapes[] = {AD_SHAPE(3), AD_SHAPE(100, 7), AD_SHAPE(0), AD_SHAPE(5000), AD_SHAPE(64, 64)};
     int64_t calls = 0, own_bytes = memory.bytes;
     for (int round = 0; round < 50; round++) {
-        ad_tensor *tensor[COUNT(shapes)], *alias[COUNT(shapes)];
-        for (int i = 0; i < COUNT(shapes); i++) {
+        ad_tensor *tensor[TEST_COUNT(shapes)], *alias[TEST_COUNT(shapes)];
+        for (int i = 0; i < TEST_COUNT(shapes); i++) {
             tensor[i] = ad_pool_tensor(pool, i % 2 ? AD_F32 : AD_F64, &shapes[i]);
             cr_assert(ad_tensor_is_unique(tensor[i]));
             cr_assert(ad_shape_equal(&tensor[i]->view.shape, &shapes[i]) && ad_view_is_contiguous(&tensor[i]->view));
@@ -293,7 +291,7 @@ Test(pool, gives_out_what_was_given_back) {
             cr_assert_not(ad_tensor_is_unique(alias[i]));
         }
         cr_assert_eq((int64_t)ad_pool_bytes(pool), memory.bytes - own_bytes);
-        for (int i = 0; i < COUNT(shapes); i++) {
+        for (int i = 0; i < TEST_COUNT(shapes); i++) {
             ad_tensor_unref(round % 2 ? tensor[i] : alias[i]);
             ad_tensor_unref(round % 2 ? alias[i] : tensor[i]);
         }

@@ -6,8 +6,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define COUNT(array) ((int)(sizeof(array) / sizeof *(array)))
-
 TestSuite(view, .fini = test_arrays_free);
 TestSuite(walk, .fini = test_arrays_free);
 
@@ -177,7 +175,7 @@ Test(view, permute_wants_each_axis_once) {
     ad_view view = test_array(AD_F32, AD_SHAPE(2, 3), TEST_DENSE), out = {.data = NULL};
     const ad_axes wrong[] = {AD_AXES(0), AD_AXES(0, 0), AD_AXES(0, -2), AD_AXES(0, 2), AD_AXES(-3, 0), AD_AXES(0, 1, 2),
                              (ad_axes){.count = -1, .axis = {0}}, (ad_axes){.count = 99, .axis = {0}}};
-    for (int i = 0; i < COUNT(wrong); i++)
+    for (int i = 0; i < TEST_COUNT(wrong); i++)
         cr_assert_eq(ad_view_permute(&view, &wrong[i], &out), AD_ERR_INDEX, "case %d", i);
     cr_assert_null(out.data, "out is left alone");
 }
@@ -202,7 +200,7 @@ Test(view, broadcast_refuses_what_does_not_fit) {
     ad_view view = test_array(AD_F64, AD_SHAPE(2, 3), TEST_DENSE), out = {.data = NULL};
     const ad_shape wrong[] = {AD_SCALAR, AD_SHAPE(3), AD_SHAPE(3, 3), AD_SHAPE(2, 1), AD_SHAPE(2, 3, 1), AD_SHAPE(0, 3),
                               AD_SHAPE(-1, 2, 3), AD_SHAPE(INT64_MAX, 2, 3), {.rank = 9, .dim = {0}}};
-    for (int i = 0; i < COUNT(wrong); i++)
+    for (int i = 0; i < TEST_COUNT(wrong); i++)
         cr_assert_eq(ad_view_broadcast(&view, &wrong[i], &out), AD_ERR_SHAPE, "case %d", i);
     cr_assert_null(out.data, "out is left alone");
 }
@@ -239,7 +237,7 @@ Test(view, slice_with_extreme_numbers) {
         int64_t start, stop, step, first, length;
     } want[] = {{least, most, 1, 0, 5},  {most, least, -1, 4, 5}, {least, most, most, 0, 1}, {most, least, least, 4, 1},
                 {least, most, -1, 0, 0}, {most, least, 1, 0, 0},  {4, most, most, 4, 1},     {0, least, least, 0, 1}};
-    for (int i = 0; i < COUNT(want); i++) {
+    for (int i = 0; i < TEST_COUNT(want); i++) {
         cr_assert_eq(ad_view_slice(&view, 0, want[i].start, want[i].stop, want[i].step, &out), AD_OK);
         cr_assert_eq(out.shape.dim[0], want[i].length, "case %d gives %lld", i, (long long)out.shape.dim[0]);
         if (want[i].length > 0) cr_assert_eq(out.data, test_at(&view, want[i].first), "case %d", i);
@@ -268,7 +266,7 @@ Test(view, get_counts_in_row_major_order) {
 Test(view, copy_converts_between_all_dtypes_and_layouts) {
     const ad_shape shapes[] = {AD_SCALAR, AD_SHAPE(7), AD_SHAPE(2, 3, 4), AD_SHAPE(0, 2), AD_SHAPE(1, 5, 1),
                                AD_SHAPE(2, 1, 2, 1, 3, 1, 2, 2)};
-    for (int s = 0; s < COUNT(shapes); s++) {
+    for (int s = 0; s < TEST_COUNT(shapes); s++) {
         for (int a = 0; a < AD_DTYPE_COUNT * TEST_LAYOUTS; a++) {
             for (int b = 0; b < AD_DTYPE_COUNT * TEST_LAYOUTS; b++) {
                 ad_dtype from_dtype = (ad_dtype)(a % AD_DTYPE_COUNT), to_dtype = (ad_dtype)(b % AD_DTYPE_COUNT);
