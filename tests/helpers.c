@@ -1,6 +1,8 @@
 /* See helpers.h. */
 #include "helpers.h"
 
+#include "ops/kernels/kernels.h"
+
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdio.h>
@@ -149,7 +151,7 @@ ad_view test_any_input(ad_rng *rng, ad_dtype dtype, ad_shape shape) {
 ad_view test_any_result(ad_rng *rng, ad_dtype dtype, ad_shape shape) {
     ad_view view = test_array(dtype, shape, (test_layout)ad_rng_below(rng, TEST_LAYOUTS));
     for (int64_t i = 0, n = ad_shape_count(&shape); i < n; i++)
-        test_set(&view, i, ad_dtype_is_float(dtype) ? NAN : 123456789);
+        test_set(&view, i, ad_dtype_is_float(dtype) ? (double)NAN : 123456789.0);
     return view;
 }
 
@@ -212,6 +214,12 @@ bool test_same_bits(const ad_view *a, const ad_view *b) {
         if (!isnan(test_get(a, i)) || !isnan(test_get(b, i))) return false;
     }
     return true;
+}
+
+/* ---- kernels ----------------------------------------------------------------------------------------------------- */
+
+void test_each_table(void (*check)(const struct ad_kernels *kernels)) {
+    for (int i = 0; ad_kernels_table(i); i++) check(ad_kernels_table(i));
 }
 
 /* ---- numbers ----------------------------------------------------------------------------------------------------- */

@@ -57,6 +57,12 @@ void test_set(const ad_view *view, int64_t i, double value);
 /* Both views have one dtype, one shape and the same bits, signs of zero and NaN included (every NaN equals every NaN). */
 bool test_same_bits(const ad_view *a, const ad_view *b);
 
+/* ---- kernels ----------------------------------------------------------------------------------------------------- */
+
+/* Calls `check` with every table of kernels that runs on this machine. */
+struct ad_kernels;
+void test_each_table(void (*check)(const struct ad_kernels *kernels));
+
 /* ---- numbers ----------------------------------------------------------------------------------------------------- */
 
 /* |got - want| in units of the last place that numbers of this dtype have at `want`. 0 if both are NaN or the same
