@@ -33,6 +33,8 @@ int ad_utf8_width(uint32_t character); /* columns on a terminal: 0, 1 or 2 */
 int ad_utf8_columns(const char *text, size_t length);
 /* The length of the longest start of `text` that fits into so many columns. */
 size_t ad_utf8_fit(const char *text, size_t length, int columns);
+/* The next line of a text, wrapped to so many columns (0: not), at a blank if possible. False: there is none. */
+bool ad_next_line(const char **at, const char *end, int columns, const char **line, size_t *length);
 
 /* ---- writer ------------------------------------------------------------------------------------------------------- */
 

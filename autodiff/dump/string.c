@@ -115,3 +115,18 @@ size_t ad_utf8_fit(const char *text, size_t length, int columns) {
     }
     return (size_t)(at - text);
 }
+
+bool ad_next_line(const char **at, const char *end, int columns, const char **line, size_t *length) {
+    if (*at >= end) return false;
+    const char *stop = memchr(*at, '\n', (size_t)(end - *at));
+    *line = *at;
+    *length = (size_t)((stop ? stop : end) - *at);
+    *at = stop ? stop + 1 : end;
+    if (columns <= 0 || ad_utf8_columns(*line, *length) <= columns) return true;
+    size_t fits = ad_utf8_fit(*line, *length, columns), blank = fits;
+    while (blank > 0 && (*line)[blank] != ' ') blank--;
+    *length = blank > 0 ? blank : fits > 0 ? fits : 1;
+    *at = *line + *length;
+    while (*at < end && **at == ' ') (*at)++;
+    return true;
+}

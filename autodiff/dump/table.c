@@ -9,28 +9,14 @@ static int gap_after(const ad_column *column) { return column->tight ? 1 : 2; }
 
 /* ---- lines of a cell ------------------------------------------------------------------------------------------------ */
 
-/* The next line of a cell, wrapped to `width` columns, if that is not 0: at a blank if possible. */
-static bool next_line(const char **at, const char *end, int width, const char **line, size_t *length) {
-    if (*at >= end) return false;
-    const char *stop = memchr(*at, '\n', (size_t)(end - *at));
-    *line = *at;
-    *length = (size_t)((stop ? stop : end) - *at);
-    *at = stop ? stop + 1 : end;
-    if (width == 0 || ad_utf8_columns(*line, *length) <= width) return true;
-    size_t fits = ad_utf8_fit(*line, *length, width), blank = fits;
-    while (blank > 0 && (*line)[blank] != ' ') blank--;
-    *length = blank > 0 ? blank : fits > 0 ? fits : 1;
-    *at = *line + *length;
-    while (**at == ' ') (*at)++;
-    return true;
-}
+static const char *cell_text(const ad_string *cell) { return cell->length ? cell->data : ""; }
 
 static void measure(ad_table *table) {
     const char *line;
     size_t length;
     for (int c = 0; c < table->columns; c++) {
-        const char *at = table->cell[c].data, *end = at + table->cell[c].length;
-        while (next_line(&at, end, 0, &line, &length))
+        const char *at = cell_text(&table->cell[c]), *end = at + table->cell[c].length;
+        while (ad_next_line(&at, end, 0, &line, &length))
             table->width[c] = ad_max_int(table->width[c], ad_utf8_columns(line, length));
     }
 }
@@ -53,9 +39,9 @@ static bool print_line(ad_table *table, const char *at[AD_MOST_COLUMNS]) {
     writer->blanks = indent;
     for (int c = 0; c < table->columns; c++) {
         if (table->width[c] == 0) continue;
-        const char *line = "", *end = table->cell[c].data + table->cell[c].length;
+        const char *line = "", *end = cell_text(&table->cell[c]) + table->cell[c].length;
         size_t length = 0;
-        any |= next_line(&at[c], end, table->width[c], &line, &length);
+        any |= ad_next_line(&at[c], end, table->width[c], &line, &length);
         print_padded(table, c, table->style[c] ? table->style[c] : table->column[c].style, line, length);
     }
     if (any) ad_writer_line(writer);
@@ -86,7 +72,7 @@ void ad_table_row(ad_table *table) {
         measure(table);
     } else {
         const char *at[AD_MOST_COLUMNS];
-        for (int c = 0; c < table->columns; c++) at[c] = table->cell[c].data;
+        for (int c = 0; c < table->columns; c++) at[c] = cell_text(&table->cell[c]);
         while (!table->dump->writer.failed && print_line(table, at)) continue;
     }
     empty_cells(table);

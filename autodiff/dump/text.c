@@ -26,8 +26,10 @@ static void scope_line(ad_table *table, const ad_node_info *node, int64_t *scope
     *scope = node->scope_number;
     if (table->measuring) return;
     ad_string path = {.allocator = table->dump->allocator};
-    ad_put_name(&path, *scope ? node->scope : "top level", 100);
+    int width = table->dump->options.width;
+    ad_put_name(&path, *scope ? node->scope : "top level", width > 12 && width < 100 ? width - 2 : 100);
     ad_table_line(table, AD_STYLE_TITLE, "  %s", path.length ? path.data : "");
+    if (path.failed) ad_dump_fail(table->dump, AD_ERR_OOM);
     ad_string_free(&path);
 }
 
@@ -298,15 +300,19 @@ static void scope_rows(ad_table *table, void *user) {
     if (most >= 0 && last > most + 1) last = most + 1;
     for (int64_t i = 1; i < last && !dump->writer.failed; i++) scope_row(table, i);
     if (last < dump->scopes)
-        ad_table_line(table, AD_STYLE_FAINT, "  and %" PRId64 " more scopes", dump->scopes - last);
+        ad_table_line(table, AD_STYLE_FAINT, "  and %" PRId64 " more", dump->scopes - last);
 }
 
 /* ---- the whole ---------------------------------------------------------------------------------------------------------- */
 
 static void print_line(ad_dump *dump, ad_string *string, ad_style style) {
+    const char *at = string->length ? string->data : "", *end = at + string->length, *line;
+    size_t length;
     if (string->failed) ad_dump_fail(dump, AD_ERR_OOM);
-    if (string->length) ad_writer_styled(&dump->writer, style, string->data, string->length);
-    ad_writer_line(&dump->writer);
+    while (ad_next_line(&at, end, dump->options.width, &line, &length)) {
+        ad_writer_styled(&dump->writer, style, line, length);
+        ad_writer_line(&dump->writer);
+    }
     ad_string_clear(string);
 }
 

@@ -49,7 +49,7 @@ static void choose_decimals(int count, const ad_view *const *views, ad_number_st
     int before_point = style->greatest >= 1 ? (int)floor(log10(style->greatest)) + 1 : 0;
     style->decimals = ad_max_int(style->precision - before_point, 0);
     if (before_point > ad_max_int(style->precision, 6) || style->least < pow(10, 1 - style->decimals)) {
-        bool whole = style->greatest < 1e6;
+        bool whole = style->greatest < 1e9;
         for (int k = 0; k < count && whole; k++)
             for (int64_t i = 0, n = ad_view_count(views[k]); i < n && whole; i++)
                 whole = !isfinite(ad_view_get(views[k], i)) || ad_view_get(views[k], i) == rint(ad_view_get(views[k], i));
