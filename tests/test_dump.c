@@ -190,7 +190,8 @@ Test(dump, a_tape_in_error_shows_the_error_and_what_was_recorded) {
 Test(dump, an_empty_tape_and_one_without_a_backward_pass) {
     ad_tape *t = ad_tape_new(NULL);
     expect_golden_pair("empty.txt", "empty.dot", t);
-    ad_mul_at("plain.c:2", ad_scalar_at("plain.c:1", t, "x", 3), ad_number_at("plain.c:2", t, AD_F64, 4));
+    ad_var x = ad_scalar_at("plain.c:1", t, "x", 3);
+    ad_mul_at("plain.c:2", x, ad_number_at("plain.c:2", t, AD_F64, 4));
     expect_golden_pair("no-backward.txt", "no-backward.dot", t);
     ad_tape_free(t);
 }
