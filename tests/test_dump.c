@@ -151,7 +151,7 @@ Test(dump, a_residual_layer) {
     expect_golden("residual-brief.txt", t,
                   &(ad_dump_options){.hide = AD_DUMP_HIDE_INPUTS | AD_DUMP_HIDE_TYPES | AD_DUMP_HIDE_PLACES |
                                              AD_DUMP_HIDE_SAVED | AD_DUMP_HIDE_NUMBERS,
-                                     .precision = 2,
+                                     .precision = 3,
                                      .most_elements = 3});
     expect_ok(t);
     ad_tape_free(t);
