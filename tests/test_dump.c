@@ -1,5 +1,5 @@
-/* Dumps of tapes. Small ones are compared with the files in tests/golden, to the byte; after a change that is meant to
- * show, ADTAPE_GOLDEN=write makes the files again, to be looked at before they are committed. */
+/* Dumps of tapes. Small ones are compared with the files in tests/golden, to the byte; after a change that is meant
+ * to show, ADTAPE_GOLDEN=write makes the files again, to be looked at before they are committed. */
 #define _GNU_SOURCE /* wcwidth, memmem */
 #include "helpers.h"
 #include "tapes.h"
@@ -13,7 +13,7 @@
 #include <string.h>
 #include <wchar.h>
 
-/* ---- dumps as strings ------------------------------------------------------------------------------------------------ */
+/* ---- dumps as strings ------------------------------------------------------------------------------------------ */
 
 typedef struct text {
     char *data;
@@ -46,7 +46,8 @@ static char *dump_with(ad_tape *tape, const ad_dump_options *options) {
 
 /* The dump holds every one of these texts. */
 #define expect_dump(tape, options, ...) expect_dump_at(AD_HERE, tape, options, (const char *[]){__VA_ARGS__, NULL})
-static void expect_dump_at(const char *line, ad_tape *tape, const ad_dump_options *options, const char *const *texts) {
+static void expect_dump_at(const char *line, ad_tape *tape, const ad_dump_options *options,
+                           const char *const *texts) {
     char *got = dump_with(tape, options);
     for (; *texts; texts++) cr_expect_not_null(strstr(got, *texts), "%s: \"%s\" is not in\n%s", line, *texts, got);
     free(got);
@@ -78,12 +79,13 @@ static void expect_golden(const char *name, ad_tape *tape, const ad_dump_options
     free(got);
 }
 
-/* ---- tapes ------------------------------------------------------------------------------------------------------------ */
+/* ---- tapes ----------------------------------------------------------------------------------------------------- */
 
 /* y = x + relu(H x + v), and its cross-entropy: two gradients meet at x. */
 static ad_var residual(ad_tape *t) {
     ad_var x = ad_leaf_at("model.c:3", t, "x", AD_F64, AD_SHAPE(3), (double[]){1.0, -2.0, 0.5});
-    ad_var H = ad_leaf_at("model.c:4", t, "H", AD_F64, AD_SHAPE(3, 3), (double[]){.1, .2, -.3, .4, -.5, .6, -.7, .8, .9});
+    ad_var H = ad_leaf_at("model.c:4", t, "H", AD_F64, AD_SHAPE(3, 3),
+                          (double[]){.1, .2, -.3, .4, -.5, .6, -.7, .8, .9});
     ad_var v = ad_leaf_at("model.c:5", t, "v", AD_F64, AD_SHAPE(3), (double[]){0.1, 0.2, 0.3});
     ad_var x3 = ad_add_at("model.c:7", ad_matmul_at("model.c:7", H, x), v);
     ad_var y = ad_add_at("src/model.c:8", x, ad_relu_at("src/model.c:8", x3));
@@ -107,7 +109,10 @@ static ad_var recurrence(ad_tape *t, ad_param *w) {
 
 /* Names and values that a careless dump would trip over. */
 static ad_var oddities(ad_tape *t) {
-    ad_var x = ad_leaf_at("odd.c:1", t, "gr\"o\xCC\x88\xC3\x9F" "e\\N &amp; <b>", AD_F64, AD_SHAPE(2), (double[]){NAN, -1});
+    ad_var x = ad_leaf_at("odd.c:1", t,
+                          "gr\"o\xCC\x88\xC3\x9F"
+                          "e\\N &amp; <b>",
+                          AD_F64, AD_SHAPE(2), (double[]){NAN, -1});
     ad_var y = ad_leaf_at("odd.c:2", t, "日本\n語", AD_F64, AD_SHAPE(2), (double[]){INFINITY, 1e-30});
     ad_leaf_at("odd.c:3", t, "\033[31m\xFF", AD_F32, AD_SHAPE(0, 3), NULL);
     ad_leaf_at("odd.c:4", t, "v3", AD_F32, AD_SHAPE(2, 1, 2), (float[]){1, 20, 300, 4000});
@@ -134,7 +139,7 @@ static ad_param *new_param(const char *name, double value) {
     return w;
 }
 
-/* ---- golden files ------------------------------------------------------------------------------------------------------ */
+/* ---- golden files ---------------------------------------------------------------------------------------------- */
 
 static void expect_golden_pair(const char *text_name, const char *dot_name, ad_tape *tape) {
     expect_golden(text_name, tape, &(ad_dump_options){.format = AD_DUMP_TEXT});
@@ -196,7 +201,7 @@ Test(dump, an_empty_tape_and_one_without_a_backward_pass) {
     ad_tape_free(t);
 }
 
-/* ---- what backward passes leave ---------------------------------------------------------------------------------------- */
+/* ---- what backward passes leave -------------------------------------------------------------------------------- */
 
 static const ad_dump_options plain = {.format = AD_DUMP_TEXT}, graph = {.format = AD_DUMP_DOT};
 
@@ -263,7 +268,7 @@ Test(dump, leaves_the_tape_as_it_was) {
     ad_tape_free(t);
 }
 
-/* ---- layout -------------------------------------------------------------------------------------------------------------- */
+/* ---- layout ---------------------------------------------------------------------------------------------------- */
 
 /* The next character of a line, and the columns that the C library says it takes. */
 static size_t next_character(const char *line, size_t length, int *width) {
@@ -345,7 +350,8 @@ Test(dump, columns_are_aligned_and_no_line_is_wider_than_asked_for) {
     for (size_t i = 0; i < sizeof widths / sizeof *widths; i++)
         for (int most = 6; most <= 60; most += 27) {
             expect_table(t, &(ad_dump_options){.width = widths[i], .most_nodes = most});
-            expect_table(t, &(ad_dump_options){.width = widths[i], .most_nodes = most, .ascii = true, .precision = 9});
+            expect_table(t,
+                         &(ad_dump_options){.width = widths[i], .most_nodes = most, .ascii = true, .precision = 9});
         }
     ad_tape_free(t);
     ad_param_unref(w);
@@ -387,7 +393,7 @@ Test(dump, a_file_gets_no_colour_unless_it_is_asked_for) {
     ad_tape_free(t);
 }
 
-/* ---- long tapes ------------------------------------------------------------------------------------------------------------ */
+/* ---- long tapes ------------------------------------------------------------------------------------------------ */
 
 static int count_lines(const char *got) {
     int lines = 0;
@@ -442,7 +448,7 @@ Test(dump, shows_a_range_or_everything_when_asked) {
     ad_tape_free(t);
 }
 
-/* ---- what goes wrong -------------------------------------------------------------------------------------------------------- */
+/* ---- what goes wrong ------------------------------------------------------------------------------------------- */
 
 Test(dump, a_stream_that_fails_is_reported) {
     ad_tape *t = ad_tape_new(NULL);
@@ -471,11 +477,16 @@ Test(dump, options_that_make_no_sense_are_refused) {
         ad_dump_options options;
         ad_status status;
     } cases[] = {
-        {{.format = AD_DUMP_FORMAT_COUNT}, AD_ERR_VALUE}, {{.precision = -1}, AD_ERR_VALUE},
-        {{.precision = 18}, AD_ERR_VALUE},                {{.most_elements = -1}, AD_ERR_VALUE},
-        {{.colour = (ad_dump_colour)7}, AD_ERR_VALUE},    {{.first = -1}, AD_ERR_INDEX},
-        {{.first = 6}, AD_ERR_INDEX},                     {{.first = 3, .end = 2}, AD_ERR_INDEX},
-        {{.first = 5, .end = 9}, AD_OK},                  {{.first = 2, .end = 2}, AD_OK},
+        {{.format = AD_DUMP_FORMAT_COUNT}, AD_ERR_VALUE},
+        {{.precision = -1}, AD_ERR_VALUE},
+        {{.precision = 18}, AD_ERR_VALUE},
+        {{.most_elements = -1}, AD_ERR_VALUE},
+        {{.colour = (ad_dump_colour)7}, AD_ERR_VALUE},
+        {{.first = -1}, AD_ERR_INDEX},
+        {{.first = 6}, AD_ERR_INDEX},
+        {{.first = 3, .end = 2}, AD_ERR_INDEX},
+        {{.first = 5, .end = 9}, AD_OK},
+        {{.first = 2, .end = 2}, AD_OK},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         text got = {.data = NULL};
@@ -529,7 +540,7 @@ Test(dump, any_allocation_may_fail) {
     }
 }
 
-/* ---- Graphviz ----------------------------------------------------------------------------------------------------------------- */
+/* ---- Graphviz -------------------------------------------------------------------------------------------------- */
 
 static void expect_graphviz_takes(ad_tape *tape, const ad_dump_options *options) {
     char *got = dump_with(tape, options);

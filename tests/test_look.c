@@ -12,7 +12,7 @@ static ad_node_info node_of(ad_var x) {
     return node;
 }
 
-/* ---- nodes ---------------------------------------------------------------------------------------------------------- */
+/* ---- nodes ----------------------------------------------------------------------------------------------------- */
 
 Test(look, a_node_tells_what_it_is) {
     ad_tape *t = ad_tape_new(NULL);
@@ -80,7 +80,7 @@ Test(look, a_parameter_tells_that_it_was_changed) {
     ad_param_unref(w);
 }
 
-/* ---- formulas --------------------------------------------------------------------------------------------------------- */
+/* ---- formulas -------------------------------------------------------------------------------------------------- */
 
 /* The parts as "[i0]" for $0, "[~r1]" for ~y1, "[a]" for $a, with the text between them as it is. */
 static void expect_parts(const char *formula, const char *wanted) {
@@ -124,7 +124,7 @@ Test(look, the_last_adjoint_formula_stands_for_all_further_inputs) {
     cr_expect_str_eq(ad_op_adjoint(&op, -1, &written_for), "");
 }
 
-/* ---- saved values ----------------------------------------------------------------------------------------------------- */
+/* ---- saved values ---------------------------------------------------------------------------------------------- */
 
 typedef struct saved_wanted {
     ad_var value;
@@ -132,8 +132,8 @@ typedef struct saved_wanted {
     uint64_t bytes, read_for;
 } saved_wanted;
 
-#define expect_saved(x, ...)                                                                                          \
-    expect_saved_at(AD_HERE, x, (int)(sizeof((saved_wanted[]){__VA_ARGS__}) / sizeof(saved_wanted)),                  \
+#define expect_saved(x, ...)                                                                                         \
+    expect_saved_at(AD_HERE, x, (int)(sizeof((saved_wanted[]){__VA_ARGS__}) / sizeof(saved_wanted)),                 \
                     (saved_wanted[]){__VA_ARGS__})
 #define expect_nothing_saved(x) expect_saved_at(AD_HERE, x, 0, NULL)
 static void expect_saved_at(const char *line, ad_var x, int n, const saved_wanted *wanted) {
@@ -220,7 +220,7 @@ Test(look, one_formula_for_any_number_of_inputs_reads_each_for_itself) {
     ad_tape_free(t);
 }
 
-/* ---- contributions ------------------------------------------------------------------------------------------------------ */
+/* ---- contributions --------------------------------------------------------------------------------------------- */
 
 /* A tape of random additions and products on vectors, with many merges. */
 static ad_var random_graph(ad_tape *t, uint64_t seed, int operations) {
@@ -349,8 +349,13 @@ static void note_error(void *user, const ad_error *error) {
 
 /* Looking at a tape never puts it into its error state, and works when it is. */
 Test(look, an_op_that_fails_when_asked_again_leaves_the_tape_alone) {
-    static const ad_op moody = {.name = "moody", .inputs = 1, .shape = moody_shape, .backward = moody_backward,
-                                .vjp = wide_vjp, .formula = "$y = $0", .adjoint = {"~0 += ~y"}};
+    static const ad_op moody = {.name = "moody",
+                                .inputs = 1,
+                                .shape = moody_shape,
+                                .backward = moody_backward,
+                                .vjp = wide_vjp,
+                                .formula = "$y = $0",
+                                .adjoint = {"~0 += ~y"}};
     int errors = 0;
     ad_tape *t = ad_tape_new(&(ad_tape_options){.on_error = note_error, .user = &errors});
     ad_var x = ad_leaf(t, "x", AD_F64, AD_SHAPE(2), (double[]){1, 2}), y = ad_apply(t, &moody, 1, &x, NULL, NULL);
@@ -378,9 +383,10 @@ Test(look, an_op_that_fails_when_asked_again_leaves_the_tape_alone) {
     ad_tape_free(t);
 }
 
-/* ---- scopes and totals ---------------------------------------------------------------------------------------------------- */
+/* ---- scopes and totals ----------------------------------------------------------------------------------------- */
 
-static void expect_scope(const ad_tape *t, int64_t number, const char *path, const char *name, int64_t parent, int depth) {
+static void expect_scope(const ad_tape *t, int64_t number, const char *path, const char *name, int64_t parent,
+                         int depth) {
     ad_scope_info scope;
     cr_assert_eq(ad_tape_scope(t, number, &scope), AD_OK);
     cr_expect_str_eq(scope.path, path);
@@ -434,7 +440,8 @@ Test(look, totals_count_memory_that_is_shared_once_and_scopes_with_those_inside)
     cr_expect(totals[0].saved_bytes == 64 && totals[1].saved_bytes == 64 && totals[2].saved_bytes == 32,
               "%llu, %llu and %llu bytes", (unsigned long long)totals[0].saved_bytes,
               (unsigned long long)totals[1].saved_bytes, (unsigned long long)totals[2].saved_bytes);
-    cr_expect(totals[1].nodes == 4 && totals[1].operations == 4 && totals[1].inputs == 0 && totals[2].operations == 3);
+    cr_expect(totals[1].nodes == 4 && totals[1].operations == 4 && totals[1].inputs == 0 &&
+              totals[2].operations == 3);
     cr_expect(totals[0].merges == 1 && totals[1].merges == 0);
     cr_expect_eq(ad_tape_totals(NULL, totals), AD_ERR_NULL);
     cr_expect_eq(ad_tape_totals(t, NULL), AD_ERR_NULL);

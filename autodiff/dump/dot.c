@@ -1,5 +1,5 @@
-/* The dump for Graphviz: values flow down along the solid edges, gradients up along the dashed ones, and where several
- * arrive they meet in a circle. Green is what is saved for backward. */
+/* The dump for Graphviz: values flow down along the solid edges, gradients up along the dashed ones, and where
+ * several arrive they meet in a circle. Green is what is saved for backward. */
 #include "autodiff/dump/dump.h"
 
 #include <inttypes.h>
@@ -51,7 +51,7 @@ static void put_text(dot *d) {
     ad_string_clear(&d->text);
 }
 
-/* ---- nodes ---------------------------------------------------------------------------------------------------------- */
+/* ---- nodes ----------------------------------------------------------------------------------------------------- */
 
 /* Takes d->text as a row of a node's label. */
 static void put_row(dot *d, const char *font) {
@@ -101,7 +101,8 @@ static const char *look_of(const ad_node_info *node) {
 
 static void put_node(dot *d, const ad_node_info *node) {
     print(d, "n%" PRId64 " [%s%s label=<<table border=\"0\" cellborder=\"0\" cellspacing=\"0\" cellpadding=\"1\">",
-          node->index, look_of(node), is_saved_result(d, node) ? " color=\"" SAVED "\" penwidth=2 peripheries=2" : "");
+          node->index, look_of(node),
+          is_saved_result(d, node) ? " color=\"" SAVED "\" penwidth=2 peripheries=2" : "");
     print(d, "<tr><td align=\"left\"><b>");
     ad_put_label(&d->text, d->dump, node->index);
     put_text(d);
@@ -119,12 +120,13 @@ static void put_node(dot *d, const ad_node_info *node) {
     gradient_row(d, node);
     print(d, "</table>>];\n");
     if (ad_dump_term_count(d->dump, node->index) > 1)
-        print(d, "m%" PRId64 " [shape=circle style=filled fillcolor=\"#fbe4e2\" color=\"" GRADIENT "\" fontcolor=\"" GRADIENT
-                 "\" margin=0 width=0.3 label=\"+\"];\n",
+        print(d,
+              "m%" PRId64 " [shape=circle style=filled fillcolor=\"#fbe4e2\" color=\"" GRADIENT
+              "\" fontcolor=\"" GRADIENT "\" margin=0 width=0.3 label=\"+\"];\n",
               node->index);
 }
 
-/* ---- clusters -------------------------------------------------------------------------------------------------------- */
+/* ---- clusters -------------------------------------------------------------------------------------------------- */
 
 static void close_clusters(dot *d) {
     for (; d->depth > 0; d->depth--) print(d, "}\n");
@@ -132,7 +134,8 @@ static void close_clusters(dot *d) {
 }
 
 static void open_cluster(dot *d, int64_t number, const ad_scope_info *scope) {
-    print(d, "subgraph cluster_%" PRId64 " { style=rounded; color=\"#b0b0b0\"; fontcolor=\"" FAINT "\"; label=<", number);
+    print(d, "subgraph cluster_%" PRId64 " { style=rounded; color=\"#b0b0b0\"; fontcolor=\"" FAINT "\"; label=<",
+          number);
     ad_put_name(&d->text, scope->name, 60);
     put_text(d);
     print(d, ">;\n");
@@ -141,22 +144,25 @@ static void open_cluster(dot *d, int64_t number, const ad_scope_info *scope) {
 
 /* Opens the clusters of a scope, the outermost first. Graphviz takes a cluster that comes again for the same one. */
 static void enter_scope(dot *d, int64_t number) {
+    enum { most_depth = 16 };
+    int64_t chain[most_depth + 1];
+    ad_scope_info scope;
     if (number == d->scope) return;
     close_clusters(d);
-    ad_scope_info scope;
-    ad_tape_scope(d->dump->tape, number, &scope);
-    for (int depth = 1, most = scope.depth; depth <= most; depth++) {
-        int64_t outer = number;
-        for (ad_tape_scope(d->dump->tape, outer, &scope); scope.depth > depth;) {
-            outer = scope.parent;
-            ad_tape_scope(d->dump->tape, outer, &scope);
-        }
-        open_cluster(d, outer, &scope);
-    }
     d->scope = number;
+    int depth = 0;
+    for (; ad_tape_scope(d->dump->tape, number, &scope) == AD_OK && scope.depth > 0; number = scope.parent) {
+        if (scope.depth > most_depth) continue;
+        depth = ad_max_int(depth, scope.depth);
+        chain[scope.depth] = number;
+    }
+    for (int k = 1; k <= depth; k++) {
+        ad_tape_scope(d->dump->tape, chain[k], &scope);
+        open_cluster(d, chain[k], &scope);
+    }
 }
 
-/* ---- edges ------------------------------------------------------------------------------------------------------------ */
+/* ---- edges ----------------------------------------------------------------------------------------------------- */
 
 static bool is_shown(const ad_dump *dump, int64_t index) {
     for (int w = 0; w < dump->windows; w++)
@@ -225,15 +231,16 @@ static void gradient_edges(dot *d, const ad_node_info *node) {
     ad_contribution term;
     for (; ad_dump_term(d->dump, node->index, n, &term); n++) gradient_edge(d, node, &term, count > 1);
     if (count > 1)
-        print(d, "n%" PRId64 " -> m%" PRId64 " [dir=back style=dashed color=\"" GRADIENT "\" penwidth=2];\n", node->index,
-              node->index);
+        print(d, "n%" PRId64 " -> m%" PRId64 " [dir=back style=dashed color=\"" GRADIENT "\" penwidth=2];\n",
+              node->index, node->index);
     if (count > n)
-        print(d, "more%" PRId64 " [shape=plaintext fontcolor=\"" GRADIENT "\" label=\"%" PRId64 " more\"]; m%" PRId64
-                 " -> more%" PRId64 " [dir=back style=dashed color=\"" GRADIENT "\"];\n",
+        print(d,
+              "more%" PRId64 " [shape=plaintext fontcolor=\"" GRADIENT "\" label=\"%" PRId64 " more\"]; m%" PRId64
+              " -> more%" PRId64 " [dir=back style=dashed color=\"" GRADIENT "\"];\n",
               node->index, count - n, node->index, node->index);
 }
 
-/* ---- the graph ---------------------------------------------------------------------------------------------------------- */
+/* ---- the graph ------------------------------------------------------------------------------------------------- */
 
 static void put_title(dot *d) {
     const ad_totals *totals = &d->dump->totals[0];

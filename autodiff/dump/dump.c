@@ -38,7 +38,7 @@ bool ad_dump_term(const ad_dump *dump, int64_t index, int64_t n, ad_contribution
     return false;
 }
 
-/* ---- what is shown -------------------------------------------------------------------------------------------------- */
+/* ---- what is shown --------------------------------------------------------------------------------------------- */
 
 static void choose_windows(ad_dump *dump) {
     const ad_dump_options *options = &dump->options;
@@ -106,7 +106,7 @@ static void release(ad_dump *dump) {
     for (int w = 0; w < dump->windows; w++) ad_contributors_free(dump->window[w].contributors);
 }
 
-/* ---- options --------------------------------------------------------------------------------------------------------- */
+/* ---- options --------------------------------------------------------------------------------------------------- */
 
 static ad_status fill_options(ad_dump_options *options, const ad_tape *tape) {
     int64_t size = ad_tape_size(tape);
@@ -132,7 +132,7 @@ static int terminal_width(int file) {
     return isatty(file) && ioctl(file, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : -1;
 }
 
-/* ---- entry points ------------------------------------------------------------------------------------------------------ */
+/* ---- entry points ---------------------------------------------------------------------------------------------- */
 
 ad_status ad_tape_dump_to(ad_tape *tape, const ad_dump_options *options,
                           bool (*write)(void *user, const char *text, size_t size), void *user) {

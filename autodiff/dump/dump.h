@@ -12,7 +12,7 @@
 #include <adtape/dump.h>
 #include <adtape/op.h>
 
-/* ---- strings ------------------------------------------------------------------------------------------------------- */
+/* ---- strings --------------------------------------------------------------------------------------------------- */
 
 typedef struct ad_string {
     const ad_allocator *allocator;
@@ -22,7 +22,7 @@ typedef struct ad_string {
 } ad_string;
 void ad_string_put(ad_string *string, const char *data, size_t length);
 void ad_string_print(ad_string *string, const char *format, ...) AD_PRINTF(2, 3);
-void ad_string_bytes(ad_string *string, uint64_t bytes); /* "72 B", "1.5 MiB" */
+void ad_string_bytes(ad_string *string, uint64_t bytes);                  /* "72 B", "1.5 MiB" */
 void ad_string_count(ad_string *string, int64_t count, const char *what); /* "1 node", "2 nodes" */
 void ad_string_free(ad_string *string);
 static inline void ad_string_clear(ad_string *string) { string->length = 0; }
@@ -36,7 +36,7 @@ size_t ad_utf8_fit(const char *text, size_t length, int columns);
 /* The next line of a text, wrapped to so many columns (0: not), at a blank if possible. False: there is none. */
 bool ad_next_line(const char **at, const char *end, int columns, const char **line, size_t *length);
 
-/* ---- writer ------------------------------------------------------------------------------------------------------- */
+/* ---- writer ---------------------------------------------------------------------------------------------------- */
 
 typedef enum ad_style {
     AD_STYLE_PLAIN,
@@ -66,7 +66,7 @@ void ad_writer_print(ad_writer *writer, const char *format, ...) AD_PRINTF(2, 3)
 void ad_writer_line(ad_writer *writer); /* ends it */
 void ad_writer_flush(ad_writer *writer);
 
-/* ---- the dump ------------------------------------------------------------------------------------------------------- */
+/* ---- the dump -------------------------------------------------------------------------------------------------- */
 
 typedef struct ad_window {
     int64_t first, end;
@@ -93,7 +93,7 @@ typedef struct ad_dump {
     int64_t scopes;
     ad_name_use *names; /* every named node that the dump mentions, sorted */
     size_t name_count, name_room;
-    ad_status status;   /* the first failure */
+    ad_status status; /* the first failure */
 } ad_dump;
 
 void ad_dump_fail(ad_dump *dump, ad_status status);

@@ -8,7 +8,7 @@
 
 enum { label_columns = 24, attribute_columns = 40 };
 
-/* ---- names -------------------------------------------------------------------------------------------------------- */
+/* ---- names ----------------------------------------------------------------------------------------------------- */
 
 static void put_character(ad_string *string, const char *at, const char *next, uint32_t character) {
     if (character == '\n') {
@@ -113,7 +113,7 @@ void ad_put_bar(ad_string *string, const ad_dump *dump, int64_t index) {
     ad_string_free(&label);
 }
 
-/* ---- formulas ------------------------------------------------------------------------------------------------------ */
+/* ---- formulas -------------------------------------------------------------------------------------------------- */
 
 /* Text between references, with ^T and ^2 raised. */
 static void put_formula_text(ad_string *string, const ad_dump *dump, const char *text, size_t length) {
@@ -146,7 +146,7 @@ void ad_put_formula(ad_string *string, const ad_dump *dump, int64_t first, const
         int number = part.kind == AD_FORMULA_INPUT && part.number == from ? to : part.number;
         int64_t index = -1;
         if (part.kind == AD_FORMULA_INPUT && number < node.inputs) index = node.input[number];
-        if (part.kind == AD_FORMULA_RESULT && number < (node.op->results ? node.op->results : 1)) index = first + number;
+        if (part.kind == AD_FORMULA_RESULT && number <= ad_max_int(node.op->results - 1, 0)) index = first + number;
         if (part.kind == AD_FORMULA_ATTRS) {
             put_attrs(string, &node);
         } else if (index < 0) {
@@ -179,7 +179,7 @@ void ad_put_adjoint(ad_string *string, const ad_dump *dump, const ad_node_info *
     ad_put_formula(string, dump, node->index, formula, written_for, input);
 }
 
-/* ---- other texts ---------------------------------------------------------------------------------------------------- */
+/* ---- other texts ----------------------------------------------------------------------------------------------- */
 
 void ad_put_op(ad_string *string, const ad_node_info *node) {
     if (node->result > 0) {

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* ---- strings ------------------------------------------------------------------------------------------------------ */
+/* ---- strings --------------------------------------------------------------------------------------------------- */
 
 static bool reserve(ad_string *string, size_t more) {
     if (string->failed) return false;
@@ -59,16 +59,16 @@ void ad_string_free(ad_string *string) {
     *string = (ad_string){.allocator = string->allocator};
 }
 
-/* ---- UTF-8 -------------------------------------------------------------------------------------------------------- */
+/* ---- UTF-8 ----------------------------------------------------------------------------------------------------- */
 
 uint32_t ad_utf8_next(const char **at, const char *end) {
     const unsigned char *c = (const unsigned char *)*at;
     static const uint32_t least[] = {0, 0x80, 0x800, 0x10000};
-    int more = c[0] < 0x80 ? 0 : (c[0] & 0xE0) == 0xC0 ? 1 : (c[0] & 0xF0) == 0xE0 ? 2 : (c[0] & 0xF8) == 0xF0 ? 3 : -1;
-    uint32_t character = more <= 0 ? c[0] : c[0] & (0x3Fu >> more);
     (*at)++;
-    if (more == 0) return character;
-    if (more < 0 || end - *at < more) return 0xFFFD;
+    if (c[0] < 0x80) return c[0];
+    int more = c[0] >= 0xF0 ? 3 : c[0] >= 0xE0 ? 2 : 1; /* bytes that should follow */
+    if (c[0] < 0xC0 || c[0] >= 0xF8 || end - *at < more) return 0xFFFD;
+    uint32_t character = c[0] & (0x3Fu >> more);
     for (int i = 1; i <= more; i++) {
         if ((c[i] & 0xC0) != 0x80) return 0xFFFD;
         character = character << 6 | (c[i] & 0x3F);

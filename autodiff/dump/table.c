@@ -7,7 +7,7 @@ enum { indent = 2 };
 
 static int gap_after(const ad_column *column) { return column->tight ? 1 : 2; }
 
-/* ---- lines of a cell ------------------------------------------------------------------------------------------------ */
+/* ---- lines of a cell ------------------------------------------------------------------------------------------- */
 
 static const char *cell_text(const ad_string *cell) { return cell->length ? cell->data : ""; }
 
@@ -21,7 +21,7 @@ static void measure(ad_table *table) {
     }
 }
 
-/* ---- printing ------------------------------------------------------------------------------------------------------- */
+/* ---- printing -------------------------------------------------------------------------------------------------- */
 
 static void print_padded(ad_table *table, int c, ad_style style, const char *text, size_t length) {
     ad_writer *writer = &table->dump->writer;
@@ -57,7 +57,7 @@ static void print_titles(ad_table *table) {
     ad_writer_line(&table->dump->writer);
 }
 
-/* ---- rows ------------------------------------------------------------------------------------------------------------ */
+/* ---- rows ------------------------------------------------------------------------------------------------------ */
 
 static void empty_cells(ad_table *table) {
     for (int c = 0; c < table->columns; c++) {
@@ -91,7 +91,7 @@ void ad_table_line(ad_table *table, ad_style style, const char *format, ...) {
     ad_writer_line(&table->dump->writer);
 }
 
-/* ---- widths ----------------------------------------------------------------------------------------------------------- */
+/* ---- widths ---------------------------------------------------------------------------------------------------- */
 
 static int line_width(const ad_table *table) {
     int width = indent, gap = 0;
@@ -137,16 +137,15 @@ static void fit(ad_table *table) {
     shrink(table, 2, 12);
 }
 
-void ad_table_show(ad_dump *dump, const ad_column *column, int columns, void (*rows)(ad_table *table, void *user),
-                   void *user) {
+void ad_table_show(ad_dump *dump, const ad_column *column, int columns, void (*rows)(ad_table *table)) {
     ad_table table = {.dump = dump, .column = column, .columns = columns, .measuring = true};
     for (int c = 0; c < columns; c++) table.cell[c].allocator = dump->allocator;
-    rows(&table, user);
+    rows(&table);
     fit(&table);
     if (!dump->status) {
         print_titles(&table);
         table.measuring = false;
-        rows(&table, user);
+        rows(&table);
     }
     for (int c = 0; c < columns; c++) ad_string_free(&table.cell[c]);
 }

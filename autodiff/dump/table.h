@@ -1,5 +1,5 @@
-/* Tables of text with aligned columns, in constant memory: the rows are made twice, first to measure them, then to print
- * them. A cell may have several lines; a column without content is left out. */
+/* Tables of text with aligned columns, in constant memory: the rows are made twice, first to measure them, then to
+ * print them. A cell may have several lines; a column without content is left out. */
 #ifndef AD_DUMP_TABLE_H
 #define AD_DUMP_TABLE_H
 
@@ -28,8 +28,7 @@ typedef struct ad_table {
 } ad_table;
 
 /* Makes the rows with `rows`, which fills the cells and calls ad_table_row, or ad_table_line for a line of its own. */
-void ad_table_show(ad_dump *dump, const ad_column *column, int columns, void (*rows)(ad_table *table, void *user),
-                   void *user);
+void ad_table_show(ad_dump *dump, const ad_column *column, int columns, void (*rows)(ad_table *table));
 void ad_table_row(ad_table *table); /* and empties the cells */
 void ad_table_line(ad_table *table, ad_style style, const char *format, ...) AD_PRINTF(3, 4);
 

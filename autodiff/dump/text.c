@@ -4,7 +4,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-/* ---- both halves ---------------------------------------------------------------------------------------------------- */
+/* ---- both halves ----------------------------------------------------------------------------------------------- */
 
 static void put_number(ad_string *string, int64_t number) { ad_string_print(string, "%" PRId64, number); }
 
@@ -33,7 +33,7 @@ static void scope_line(ad_table *table, const ad_node_info *node, int64_t *scope
     ad_string_free(&path);
 }
 
-/* ---- forward ----------------------------------------------------------------------------------------------------------- */
+/* ---- forward --------------------------------------------------------------------------------------------------- */
 
 enum { F_NUMBER, F_NODE, F_OP, F_INPUTS, F_FORMULA, F_TYPE, F_VALUE, F_SAVED, F_PLACE, F_COLUMNS };
 
@@ -89,8 +89,7 @@ static void forward_row(ad_table *table, int64_t index) {
     ad_table_row(table);
 }
 
-static void forward_rows(ad_table *table, void *user) {
-    (void)user;
+static void forward_rows(ad_table *table) {
     ad_dump *dump = table->dump;
     int64_t scope = 0;
     for (int w = 0; w < dump->windows; w++) {
@@ -106,7 +105,7 @@ static void forward_rows(ad_table *table, void *user) {
     }
 }
 
-/* ---- reverse ------------------------------------------------------------------------------------------------------------ */
+/* ---- reverse --------------------------------------------------------------------------------------------------- */
 
 enum { R_NUMBER, R_NODE, R_OP, R_SIGN, R_GRADIENT, R_FROM, R_PASSES_ON, R_COLUMNS };
 
@@ -121,26 +120,20 @@ static const ad_column reverse_columns[R_COLUMNS] = {
 };
 
 static void put_adjoints(ad_string *cell, const ad_dump *dump, const ad_node_info *node) {
-    int shown = 0;
-    for (int i = 0; i < node->inputs; i++) {
-        ad_node_info input = ad_dump_node(dump, node->input[i]);
-        size_t before = cell->length;
-        if (!input.wanted || node->result > 0) continue;
+    int shown = 0, written_for;
+    for (int i = 0; i < node->inputs && node->result == 0; i++) {
+        if (!ad_dump_node(dump, node->input[i]).wanted || !*ad_op_adjoint(node->op, i, &written_for)) continue;
         if (shown == AD_MOST_TERMS) {
             ad_string_print(cell, "\nand more");
             return;
         }
-        if (shown > 0) ad_string_print(cell, "\n");
+        ad_string_print(cell, "%s", shown++ ? "\n" : "");
         ad_put_adjoint(cell, dump, node, i);
-        if (cell->length == before + (shown > 0)) {
-            cell->length = before;
-        } else {
-            shown++;
-        }
     }
 }
 
-static void put_gradient(ad_string *cell, const ad_dump *dump, const ad_node_info *node, const ad_number_style *style) {
+static void put_gradient(ad_string *cell, const ad_dump *dump, const ad_node_info *node,
+                         const ad_number_style *style) {
     if (node->has_gradient) {
         ad_put_value(cell, dump, &node->gradient, style);
     } else {
@@ -248,8 +241,7 @@ static void reverse_row(ad_table *table, const ad_node_info *node) {
     ad_table_row(table);
 }
 
-static void reverse_rows(ad_table *table, void *user) {
-    (void)user;
+static void reverse_rows(ad_table *table) {
     ad_dump *dump = table->dump;
     int64_t scope = -1;
     for (int w = dump->windows - 1; w >= 0; w--) {
@@ -267,7 +259,7 @@ static void reverse_rows(ad_table *table, void *user) {
     }
 }
 
-/* ---- scopes ------------------------------------------------------------------------------------------------------------- */
+/* ---- scopes ---------------------------------------------------------------------------------------------------- */
 
 enum { S_SCOPE, S_NODES, S_OPERATIONS, S_SAVED, S_MERGES, S_COLUMNS };
 
@@ -293,17 +285,15 @@ static void scope_row(ad_table *table, int64_t number) {
     ad_table_row(table);
 }
 
-static void scope_rows(ad_table *table, void *user) {
-    (void)user;
+static void scope_rows(ad_table *table) {
     const ad_dump *dump = table->dump;
     int64_t most = dump->options.most_nodes, last = dump->scopes;
     if (most >= 0 && last > most + 1) last = most + 1;
     for (int64_t i = 1; i < last && !dump->writer.failed; i++) scope_row(table, i);
-    if (last < dump->scopes)
-        ad_table_line(table, AD_STYLE_FAINT, "  and %" PRId64 " more", dump->scopes - last);
+    if (last < dump->scopes) ad_table_line(table, AD_STYLE_FAINT, "  and %" PRId64 " more", dump->scopes - last);
 }
 
-/* ---- the whole ---------------------------------------------------------------------------------------------------------- */
+/* ---- the whole ------------------------------------------------------------------------------------------------- */
 
 static void print_line(ad_dump *dump, ad_string *string, ad_style style) {
     const char *at = string->length ? string->data : "", *end = at + string->length, *line;
@@ -366,7 +356,7 @@ static void print_reverse(ad_dump *dump, ad_string *line) {
     ad_string_print(line, " with respect to x%s%s", dump->pass.is_selective ? "; only what was asked for" : "",
                     ad_tape_status(dump->tape) ? "; perhaps incomplete, as the tape is in error" : "");
     print_title(dump, line);
-    ad_table_show(dump, reverse_columns, R_COLUMNS, reverse_rows, NULL);
+    ad_table_show(dump, reverse_columns, R_COLUMNS, reverse_rows);
 }
 
 void ad_dump_text(ad_dump *dump) {
@@ -375,13 +365,13 @@ void ad_dump_text(ad_dump *dump) {
     if (dump->options.end > dump->options.first) {
         ad_string_print(&line, "forward: each value from those above it");
         print_title(dump, &line);
-        ad_table_show(dump, forward_columns, F_COLUMNS, forward_rows, NULL);
+        ad_table_show(dump, forward_columns, F_COLUMNS, forward_rows);
         print_reverse(dump, &line);
     }
     if (dump->scopes > 1) {
         ad_string_print(&line, "scopes, each with those inside it");
         print_title(dump, &line);
-        ad_table_show(dump, scope_columns, S_COLUMNS, scope_rows, NULL);
+        ad_table_show(dump, scope_columns, S_COLUMNS, scope_rows);
     }
     ad_string_free(&line);
 }

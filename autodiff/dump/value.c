@@ -8,7 +8,7 @@
 
 enum { line_elements = 6 }; /* more continue on the next line */
 
-/* ---- numbers ------------------------------------------------------------------------------------------------------ */
+/* ---- numbers --------------------------------------------------------------------------------------------------- */
 
 /* Where element number i in row-major order lies. */
 static const void *element_at(const ad_view *view, int64_t i) {
@@ -28,7 +28,8 @@ static int number_text(const ad_view *view, int64_t i, const ad_number_style *st
     }
     double value = ad_element_get(element, view->dtype);
     if (isnan(value)) return snprintf(text, 64, "%*s", style->width, "NaN");
-    if (isinf(value) || style->decimals < 0) return snprintf(text, 64, "%*.*g", style->width, style->precision, value);
+    if (isinf(value) || style->decimals < 0)
+        return snprintf(text, 64, "%*.*g", style->width, style->precision, value);
     return snprintf(text, 64, "%*.*f", style->width, style->decimals, value);
 }
 
@@ -52,7 +53,8 @@ static void choose_decimals(int count, const ad_view *const *views, ad_number_st
         bool whole = style->greatest < 1e9;
         for (int k = 0; k < count && whole; k++)
             for (int64_t i = 0, n = ad_view_count(views[k]); i < n && whole; i++)
-                whole = !isfinite(ad_view_get(views[k], i)) || ad_view_get(views[k], i) == rint(ad_view_get(views[k], i));
+                whole = !isfinite(ad_view_get(views[k], i)) ||
+                        ad_view_get(views[k], i) == rint(ad_view_get(views[k], i));
         style->decimals = whole ? 0 : -1;
     }
     while (style->decimals > 0 && can_drop_decimal(count, views, style)) style->decimals--;
@@ -83,7 +85,7 @@ ad_number_style ad_number_style_of(const ad_dump *dump, int count, const ad_view
     return style;
 }
 
-/* ---- statistics ---------------------------------------------------------------------------------------------------- */
+/* ---- statistics ------------------------------------------------------------------------------------------------ */
 
 typedef struct statistics {
     double least, greatest, magnitude; /* of what is not NaN; the last is of what is finite */
@@ -133,7 +135,7 @@ static void put_statistics(ad_string *string, const ad_dump *dump, const ad_view
     if (s.infinities) ad_string_print(string, "  %" PRId64 " infinite", s.infinities);
 }
 
-/* ---- elements ------------------------------------------------------------------------------------------------------ */
+/* ---- elements -------------------------------------------------------------------------------------------------- */
 
 /* How many axes begin (or, counted from the other side, end) at element i. */
 static int axes_that_turn(const ad_shape *shape, int64_t i) {

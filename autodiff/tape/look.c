@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- nodes ------------------------------------------------------------------------------------------------------ */
+/* ---- nodes ----------------------------------------------------------------------------------------------------- */
 
 ad_var ad_tape_var(ad_tape *tape, int64_t index) {
     if (!tape || index < 0 || index >= tape->count) return ad_var_invalid(tape);
@@ -45,8 +45,8 @@ ad_status ad_tape_node(const ad_tape *tape, int64_t index, ad_node_info *info) {
         .needs_gradient = node->flags & AD_NODE_GRAD,
         .wanted = at < tape->pass_nodes && (node->flags & (tape->pass_has_wrt ? AD_NODE_WANTED : AD_NODE_GRAD)),
         .reached = ad_pass_reached(tape, at),
-        .has_gradient =
-            ad_has_gradient(tape, at) && ((node->flags & AD_NODE_INLINE) || ad_cotangent_at(tape, at)->value.tensor),
+        .has_gradient = ad_has_gradient(tape, at) &&
+                        ((node->flags & AD_NODE_INLINE) || ad_cotangent_at(tape, at)->value.tensor),
         .param = extra ? extra->param : NULL,
         .is_changed = extra && extra->param && extra->param->version != extra->param_version,
     };
@@ -55,7 +55,7 @@ ad_status ad_tape_node(const ad_tape *tape, int64_t index, ad_node_info *info) {
     return AD_OK;
 }
 
-/* ---- formulas ---------------------------------------------------------------------------------------------------- */
+/* ---- formulas -------------------------------------------------------------------------------------------------- */
 
 /* The length of the reference at `text`, which starts with $ or ~; 0: it is none. */
 static size_t reference(const char *text, ad_formula_part *part) {
@@ -100,7 +100,7 @@ const char *ad_op_adjoint(const ad_op *op, int i, int *written_for) {
     return count > 0 && i >= 0 ? op->adjoint[*written_for] : "";
 }
 
-/* ---- saved values ------------------------------------------------------------------------------------------------- */
+/* ---- saved values ---------------------------------------------------------------------------------------------- */
 
 /* Whether a formula reads the value of that input or result (whichever is not -1). */
 static bool mentions(const char *formula, int input, int result) {
@@ -180,14 +180,16 @@ bool ad_tape_saved(const ad_tape *tape, int64_t index, int *cursor, ad_saved *sa
     while (*cursor < end) {
         int i = (*cursor)++;
         *saved = (ad_saved){.read_for = 0};
-        if (!(i < inputs ? saved_input(tape, node, i, saved) : saved_result(tape, node, index, i - inputs, saved))) continue;
+        bool is_kept = i < inputs ? saved_input(tape, node, i, saved)
+                                  : saved_result(tape, node, index, i - inputs, saved);
+        if (!is_kept) continue;
         saved->bytes = bytes_of(ad_node_at(tape, (uint32_t)saved->node));
         return true;
     }
     return false;
 }
 
-/* ---- who contributed ------------------------------------------------------------------------------------------------ */
+/* ---- who contributed ------------------------------------------------------------------------------------------- */
 
 /* Whether the last pass went back through the operation at `index`. */
 static bool went_through(const ad_tape *tape, uint32_t index, const ad_node *node) {
@@ -289,7 +291,7 @@ bool ad_contributors_at(const ad_contributors *c, int64_t index, int64_t n, ad_c
     return true;
 }
 
-/* ---- scopes and totals ---------------------------------------------------------------------------------------------- */
+/* ---- scopes and totals ----------------------------------------------------------------------------------------- */
 
 int64_t ad_tape_scope_count(const ad_tape *tape) { return tape ? tape->scope_count : 1; }
 
@@ -301,7 +303,7 @@ ad_status ad_tape_scope(const ad_tape *tape, int64_t number, ad_scope_info *info
     const ad_scope *scope = &tape->scopes[number];
     info->path = info->name = scope->path;
     info->parent = scope->parent;
-    for (uint32_t i = (uint32_t)number; i != 0; i = tape->scopes[i].parent) info->depth++;
+    info->depth = (int)scope->depth;
     size_t outer = scope->parent ? strlen(tape->scopes[scope->parent].path) : 0;
     /* A path that was too long was cut. */
     if (outer && strlen(scope->path) > outer && scope->path[outer] == '/') info->name = scope->path + outer + 1;

@@ -399,7 +399,7 @@ static bool scope_room(ad_tape *tape) {
     if (tape->scopes) {
         memcpy(scopes, tape->scopes, tape->scope_count * sizeof *scopes);
     } else {
-        scopes[0] = (ad_scope){"", 0};
+        scopes[0] = (ad_scope){"", 0, 0};
     }
     ad_release(tape->allocator, tape->scopes, tape->scope_room * sizeof *scopes);
     tape->scopes = scopes;
@@ -426,7 +426,7 @@ void ad_scope_begin(ad_tape *tape, const char *format, ...) {
         ad_tape_out_of_memory(tape, "ad_scope_begin", NULL);
         return;
     }
-    tape->scopes[tape->scope_count] = (ad_scope){copy, tape->scope};
+    tape->scopes[tape->scope_count] = (ad_scope){copy, tape->scope, tape->scopes[tape->scope].depth + 1};
     enter_scope(tape, tape->scope_count++);
 }
 

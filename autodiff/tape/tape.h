@@ -82,7 +82,7 @@ typedef struct ad_chunk {
 
 typedef struct ad_scope {
     const char *path;
-    uint32_t parent;
+    uint32_t parent, depth;
 } ad_scope;
 
 /* Nodes from `first` on, up to the next stretch, belong to `scope`. */

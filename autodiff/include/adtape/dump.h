@@ -1,11 +1,11 @@
 /* adtape/dump.h: a tape as people read it.
  *
- * The text is the classic evaluation trace: the forward half computes each value from those above it; the reverse half
- * walks back and passes each gradient on, and where several arrive at one node it shows them and their sum. x̄ is the
- * gradient of x. A node without a name is called v3, by its number; x#7 is node 7 where several are called x.
+ * The text is the classic evaluation trace: the forward half computes each value from those above it; the reverse
+ * half walks back and passes each gradient on, and where several arrive at one node it shows them and their sum. x̄
+ * is the gradient of x. A node without a name is called v3, by its number; x#7 is node 7 where several are called x.
  *
- * A dump shows what is there: a tape in error, without a backward pass, or empty, is fine. Long tapes are elided in the
- * middle; time and memory then depend on what is shown, but for a walk that counts. */
+ * A dump shows what is there: a tape in error, without a backward pass, or empty, is fine. Long tapes are elided in
+ * the middle; time and memory then depend on what is shown, but for a walk that counts. */
 #ifndef ADTAPE_DUMP_H
 #define ADTAPE_DUMP_H
 
@@ -40,18 +40,18 @@ enum {
 /* All zero is what ad_tape_dump uses. */
 typedef struct ad_dump_options {
     ad_dump_format format;
-    int64_t first, end;      /* the nodes from `first` up to `end`; end 0: to the last one */
-    int64_t most_nodes;      /* more are elided in the middle; 0: 60; -1: all are shown */
-    int64_t most_elements;   /* of a value; larger ones are shown as statistics; 0: 12 */
-    int precision;           /* significant digits, 1 to 17; 0: 4 */
-    int width;               /* columns of a line of text; 0: as wide as the terminal, else as needed; -1: as needed */
-    unsigned hide;           /* AD_DUMP_HIDE_... */
+    int64_t first, end;    /* the nodes from `first` up to `end`; end 0: to the last one */
+    int64_t most_nodes;    /* more are elided in the middle; 0: 60; -1: all are shown */
+    int64_t most_elements; /* of a value; larger ones are shown as statistics; 0: 12 */
+    int precision;         /* significant digits, 1 to 17; 0: 4 */
+    int width;             /* columns of a line of text; 0: as wide as the terminal, else as needed; -1: as needed */
+    unsigned hide;         /* AD_DUMP_HIDE_... */
     ad_dump_colour colour;
-    bool ascii;              /* no other characters, except in names: the gradient of x is then ~x */
+    bool ascii; /* no other characters, except in names: the gradient of x is then ~x */
 } ad_dump_options;
 
-/* AD_ERR_IO if the stream fails, AD_ERR_OOM, AD_ERR_NULL; AD_ERR_VALUE or AD_ERR_INDEX for options that make no sense.
- * The tape's own status stays as it is. The stream is flushed. */
+/* AD_ERR_IO if the stream fails, AD_ERR_OOM, AD_ERR_NULL; AD_ERR_VALUE or AD_ERR_INDEX for options that make no
+ * sense. The tape's own status stays as it is. The stream is flushed. */
 AD_API ad_status ad_tape_dump(ad_tape *tape, ad_dump_format format, FILE *stream);
 AD_API ad_status ad_tape_dump_with(ad_tape *tape, const ad_dump_options *options, FILE *stream); /* NULL: all zero */
 
