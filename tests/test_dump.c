@@ -5,12 +5,15 @@
 #include "tapes.h"
 
 #include <criterion/criterion.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <locale.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
 #include <wchar.h>
 
 /* ---- dumps as strings ------------------------------------------------------------------------------------------ */
@@ -390,6 +393,43 @@ Test(dump, a_file_gets_no_colour_unless_it_is_asked_for) {
     cr_assert_not_null(strchr(data, '\033'));
     fclose(stream);
     free(data);
+    ad_tape_free(t);
+}
+
+/* What a dump of `tape` writes to a terminal so many columns wide. */
+static void dump_to_terminal(ad_tape *tape, int width, char *got, size_t size) {
+    int terminal = posix_openpt(O_RDWR | O_NOCTTY);
+    if (terminal < 0 || grantpt(terminal) || unlockpt(terminal)) cr_skip_test("no pseudo-terminals here");
+    FILE *stream = fopen(ptsname(terminal), "w");
+    cr_assert_not_null(stream);
+    const struct winsize window = {.ws_col = (unsigned short)width, .ws_row = 25};
+    cr_assert_eq(ioctl(terminal, TIOCSWINSZ, &window), 0);
+    cr_assert_eq(ad_tape_dump(tape, AD_DUMP_TEXT, stream), AD_OK);
+    ssize_t length = read(terminal, got, size - 1);
+    cr_assert_gt(length, 0);
+    got[length] = '\0';
+    fclose(stream);
+    close(terminal);
+}
+
+Test(dump, a_terminal_gets_colour_and_lines_that_fit_unless_no_color_is_set) {
+    ad_tape *t = ad_tape_new(NULL);
+    ad_scalar_at("a_long_name_of_a_file.c:1", t, "a_rather_long_name", 1.0 / 3);
+    char got[4096];
+    setenv("TERM", "xterm", 1);
+    unsetenv("NO_COLOR");
+    dump_to_terminal(t, 120, got, sizeof got);
+    cr_expect_not_null(strstr(got, "\033["), "%s", got);
+    cr_expect_not_null(strstr(got, "a_long_name_of_a_file.c"), "%s", got);
+    setenv("NO_COLOR", "1", 1);
+    dump_to_terminal(t, 60, got, sizeof got);
+    cr_expect_null(strchr(got, '\033'), "%s", got);
+    cr_expect_not_null(strstr(got, "0.3333"), "%s", got);
+    cr_expect_null(strstr(got, "a_long_name_of_a_file.c"), "the place is left out first:\n%s", got);
+    unsetenv("NO_COLOR");
+    setenv("TERM", "dumb", 1);
+    dump_to_terminal(t, 60, got, sizeof got);
+    cr_expect_null(strchr(got, '\033'), "%s", got);
     ad_tape_free(t);
 }
 

@@ -26,7 +26,7 @@ static int number_text(const ad_view *view, int64_t i, const ad_number_style *st
         int64_t value = view->dtype == AD_I64 ? *(const int64_t *)element : *(const int32_t *)element;
         return snprintf(text, 64, "%*" PRId64, style->width, value);
     }
-    double value = ad_element_get(element, view->dtype);
+    double value = ad_element_get(element, view->dtype) + 0.0; /* -0 becomes 0 */
     if (isnan(value)) return snprintf(text, 64, "%*s", style->width, "NaN");
     if (isinf(value) || style->decimals < 0)
         return snprintf(text, 64, "%*.*g", style->width, style->precision, value);
@@ -129,8 +129,9 @@ static void put_statistics(ad_string *string, const ad_dump *dump, const ad_view
     double scale = s.magnitude > 0 ? s.magnitude : 1;
     int digits = dump->options.precision;
     if (s.numbers > 0)
-        ad_string_print(string, "min %.*g  mean %.*g  max %.*g  norm %.*g", digits, s.least, digits,
-                        s.sum / (double)s.numbers * scale, digits, s.greatest, digits, sqrt(s.squares) * scale);
+        ad_string_print(string, "min %.*g  mean %.*g  max %.*g  norm %.*g", digits, s.least + 0.0, digits,
+                        s.sum / (double)s.numbers * scale + 0.0, digits, s.greatest + 0.0, digits,
+                        sqrt(s.squares) * scale);
     if (s.nans) ad_string_print(string, "%s%" PRId64 " NaN", s.numbers ? "  " : "", s.nans);
     if (s.infinities) ad_string_print(string, "  %" PRId64 " infinite", s.infinities);
 }
