@@ -10,7 +10,7 @@ case $ADTAPE_CC in *clang*) cxx=clang++ ;; *) cxx=g++ ;; esac
 cpp() { ${CXX:-$cxx} ${ADTAPE_SANITIZE:-} -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror "$@"; }
 pc() { pkg-config --define-variable=prefix="$prefix" "$@"; }
 
-# ---- meson install -----------------------------------------------------------------------------------------------------
+# ---- meson install -------------------------------------------------------------------------------------------------
 
 check 'meson install' env DESTDIR="$tap_folder/stage" meson install -C "$ADTAPE_BUILD" --no-rebuild --quiet || finish
 header=$(find "$tap_folder/stage" -name adtape.h)
@@ -27,7 +27,7 @@ fi
 check 'pkg-config knows adtape' pc --modversion adtape
 check_equal 'pkg-config gives the version' "$ADTAPE_VERSION" "$output"
 
-# ---- programs ----------------------------------------------------------------------------------------------------------
+# ---- programs ------------------------------------------------------------------------------------------------------
 
 cat >program.c <<'END'
 #include <adtape.h>
@@ -91,7 +91,7 @@ if [ -e "$libraries/libadtape.a" ]; then
     static_program 'a C++17 program on the static library' cpp c++17 program.cpp
 fi
 
-# ---- headers -----------------------------------------------------------------------------------------------------------
+# ---- headers -------------------------------------------------------------------------------------------------------
 
 # Twice, to see the guard.
 for path in "$include"/adtape.h "$include"/adtape/*.h; do
@@ -111,7 +111,7 @@ check_equal 'every header is installed' \
     "$(cd "$ADTAPE_SOURCE/autodiff/include" && find . -name '*.h' | LC_ALL=C sort)" \
     "$(cd "$include" && find . -name '*.h' | LC_ALL=C sort)"
 
-# ---- the shared library --------------------------------------------------------------------------------------------------
+# ---- the shared library --------------------------------------------------------------------------------------------
 
 if ! [ -e "$libraries/libadtape.so" ]; then finish; fi
 check_equal 'libadtape.so leads to the version' "libadtape.so.$ADTAPE_VERSION" \

@@ -2,8 +2,8 @@
 #
 #     . "$ADTAPE_SOURCE/tests/tap.sh"
 #
-# runs in an empty folder of its own, calls the functions below, and ends with `finish`. tests/meson.build says what else
-# is in the environment.
+# runs in an empty folder of its own, calls the functions below, and ends with `finish`. tests/meson.build says what
+# else is in the environment.
 # shellcheck shell=sh disable=SC2034 # the scripts use `output`
 set -u
 : "${ADTAPE_SOURCE:?}" "${ADTAPE_BUILD:?}"
@@ -64,9 +64,9 @@ check_equal() {
     if [ "$2" = "$3" ]; then
         pass "$1"
     else
-        printf '%s\n' "$2" >tap.expected
-        printf '%s\n' "$3" >tap.actual
-        fail "$1" "$(diff -u tap.expected tap.actual | tail -n +4)"
+        printf '%s\n' "$2" >"$tap_folder/expected"
+        printf '%s\n' "$3" >"$tap_folder/actual"
+        fail "$1" "$(diff -u "$tap_folder/expected" "$tap_folder/actual" | tail -n +4)"
         return 1
     fi
 }

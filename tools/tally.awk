@@ -1,6 +1,6 @@
 # Reads meson's testlog.txt, in which each test program reported in TAP; prints what failed, with the line that
-# reproduces it (`command` is its first half), and appends the numbers that passed and failed to the file `counts`. Every
-# TAP result counts as one; so does a program that ended badly without saying which of its tests failed.
+# reproduces it (`command` is its first half), and appends the numbers that passed and failed to the file `counts`.
+# Every TAP result counts as one; so does a program that ended badly without saying which of its tests failed.
 
 function fail(what, how) {
     failed++
@@ -66,7 +66,8 @@ part == "stdout" && /^not ok/ {
     next
 }
 part == "stdout" && in_failure { print "  " $0; next }
-(part == "stderr" || (part == "stdout" && results == 0)) && !/^(TAP version|# Criterion|#$|# Running|[(]test program|$)/ {
+/^(TAP version|# Criterion|#$|# Running|[(]test program|$)/ { next }
+part == "stderr" || (part == "stdout" && results == 0) {
     stray[++stray_lines] = $0
 }
 

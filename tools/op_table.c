@@ -1,0 +1,169 @@
+/* op_table: prints docs/ops.md, a table of every op in the registry. The types in a row, and the attributes in its
+ * formulas, are those of one of the op's own samples. */
+#include <adtape.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+
+static _Noreturn void fail(const ad_op *op, const char *message) {
+    fprintf(stderr, "op_table: %s: %s\n", op->name, message);
+    exit(1);
+}
+
+/* ---- the parts of a row ---------------------------------------------------------------------------------------- */
+
+/* x; or a, b, c; or x0, x1, ...: how input i is called. A bar goes over the letter. */
+static void put_input(const ad_op *op, int i, bool bar) {
+    if (op->inputs == 1) {
+        printf("x%s", bar ? "\u0304" : "");
+    } else if (op->inputs > 0 && op->inputs <= 3) {
+        printf("%c%s", 'a' + i, bar ? "\u0304" : "");
+    } else {
+        printf("x%s%d", bar ? "\u0304" : "", i);
+    }
+}
+
+static void put_result(int k, bool bar) {
+    printf("y%s", bar ? "\u0304" : "");
+    if (k > 0) printf("%d", k);
+}
+
+static void put_text(const ad_op *op, const void *attrs, const char *formula) {
+    char text[256] = "";
+    ad_formula_part part;
+    if (op->show_attrs) op->show_attrs(attrs, text, sizeof text);
+    while (ad_formula_next(&formula, &part)) {
+        switch (part.kind) {
+        case AD_FORMULA_TEXT: printf("%.*s", (int)part.length, part.text); break;
+        case AD_FORMULA_INPUT: put_input(op, part.number, part.is_cotangent); break;
+        case AD_FORMULA_RESULT: put_result(part.number, part.is_cotangent); break;
+        case AD_FORMULA_ATTRS: printf("%s", text); break;
+        }
+    }
+}
+
+static void put_formula(const ad_op *op, const void *attrs, const char *formula) {
+    putchar('`');
+    put_text(op, attrs, formula);
+    putchar('`');
+}
+
+static void put_values(const ad_op *op, const void *attrs) {
+    put_formula(op, attrs, op->formula);
+    for (int k = 1; k < op->results; k++) {
+        printf("<br>");
+        put_formula(op, attrs, op->result_formula[k - 1]);
+    }
+}
+
+static void put_adjoints(const ad_op *op, const void *attrs) {
+    if (op->derivative == AD_STOPS_GRADIENT) printf("nothing, by design");
+    if (op->derivative == AD_NOT_DIFFERENTIABLE) printf("has none");
+    const char *separator = "";
+    for (int i = 0; i < 4 && op->adjoint[i]; i++) {
+        if (!*op->adjoint[i]) continue;
+        printf("%s", separator);
+        put_formula(op, attrs, op->adjoint[i]);
+        separator = "<br>";
+    }
+}
+
+static void put_saved(const ad_op *op, int inputs) {
+    const char *separator = "";
+    for (int i = 0; i < inputs; i++) {
+        if (!(op->saves & AD_SAVES_INPUT(i))) continue;
+        printf("%s", separator);
+        put_input(op, i, false);
+        separator = ", ";
+    }
+    for (int k = 0; k < AD_MAX_RESULTS; k++) {
+        if (!(op->saves & AD_SAVES_RESULT(k))) continue;
+        printf("%s", separator);
+        put_result(k, false);
+        separator = ", ";
+    }
+}
+
+/* ---- a sample -------------------------------------------------------------------------------------------------- */
+
+typedef struct application {
+    ad_sample sample;
+    ad_view in[AD_MAX_SAMPLE_INPUTS], out[AD_MAX_RESULTS];
+} application;
+
+static int result_count(const ad_op *op) { return op->results ? op->results : 1; }
+
+/* Applies the op to its sample number k; false if there is none. */
+static bool apply(ad_tape *tape, const ad_op *op, int k, application *a) {
+    a->sample = (ad_sample){.rng = {1, 0}, .dtype = AD_F64, .allocator = ad_allocator_default()};
+    if (!op->sample(&a->sample, k)) return false;
+    ad_var in[AD_MAX_SAMPLE_INPUTS], out[AD_MAX_RESULTS];
+    for (int i = 0; i < a->sample.inputs; i++) in[i] = ad_leaf_tensor(tape, NULL, a->sample.input[i]);
+    ad_apply(tape, op, a->sample.inputs, in, &a->sample.attrs, out);
+    if (ad_tape_status(tape)) fail(op, ad_tape_error(tape));
+    for (int i = 0; i < a->sample.inputs; i++) a->in[i] = ad_value(in[i]);
+    for (int i = 0; i < result_count(op); i++) a->out[i] = ad_value(out[i]);
+    return true;
+}
+
+static void release(ad_tape *tape, application *a) {
+    for (int i = 0; i < a->sample.inputs; i++) ad_tensor_unref(a->sample.input[i]);
+    ad_tape_reset(tape);
+}
+
+static bool is_all_of_one_shape(const ad_op *op, const application *a) {
+    for (int i = 0; i < a->sample.inputs; i++)
+        for (int k = 0; k < result_count(op); k++)
+            if (!ad_shape_equal(&a->in[i].shape, &a->out[k].shape)) return false;
+    return true;
+}
+
+/* The first sample that shows something: where shapes differ, if there is one, else the first. */
+static void apply_telling(ad_tape *tape, const ad_op *op, application *a) {
+    for (int k = 0; apply(tape, op, k, a); k++) {
+        if (!is_all_of_one_shape(op, a)) return;
+        release(tape, a);
+    }
+    if (!apply(tape, op, 0, a)) fail(op, a->sample.error.message);
+}
+
+/* ---- the table ------------------------------------------------------------------------------------------------- */
+
+static void put_type(const ad_view *view, const char *before) {
+    char text[AD_TYPE_TEXT];
+    printf("%s%s", before, ad_type_text(view->dtype, &view->shape, text));
+}
+
+static void put_row(ad_tape *tape, const ad_op *op) {
+    application a;
+    apply_telling(tape, op, &a);
+    const void *attrs = &a.sample.attrs;
+    printf("| `%s` | ", op->name);
+    for (int i = 0; i < a.sample.inputs; i++) put_type(&a.in[i], i ? ", " : "");
+    for (int k = 0; k < result_count(op); k++) put_type(&a.out[k], k ? ", " : " → ");
+    printf(" | ");
+    put_values(op, attrs);
+    printf(" | ");
+    put_adjoints(op, attrs);
+    printf(" | ");
+    put_saved(op, a.sample.inputs);
+    printf(" | ");
+    if (op->convention) put_text(op, attrs, op->convention);
+    printf(" |\n");
+    release(tape, &a);
+}
+
+int main(void) {
+    ad_tape *tape = ad_tape_new(NULL);
+    printf("# The ops\n\n"
+           "<!-- `./dev docs` writes this page from the registry: edit the descriptors in ops/, not the page. -->\n\n"
+           "Each row shows an op on one of its own samples. x̄ is the gradient of x; *kept* is what the backward pass\n"
+           "reads, and nothing else is stored for it. Constructors are declared in\n"
+           "[adtape/ops.h](../autodiff/include/adtape/ops.h), every part of a descriptor in\n"
+           "[adtape/op.h](../autodiff/include/adtape/op.h); [adding an op](adding-an-op.md) makes a new row.\n\n"
+           "| op | types | value | backward | kept | where there is no derivative |\n"
+           "| --- | --- | --- | --- | --- | --- |\n");
+    for (int i = 0; i < ad_op_count(); i++) put_row(tape, ad_op_at(i));
+    ad_tape_free(tape);
+    return fflush(stdout) ? 1 : 0;
+}
