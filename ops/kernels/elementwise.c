@@ -2,6 +2,9 @@
 #include "ops/kernels/elementary.h"
 #include "ops/kernels/isa.h"
 
+/* Of elements that pass through the stack. */
+enum { AD_BLOCK = 256 };
+
 #define T       float
 #define S(name) name##_f32
 #include "ops/kernels/elementwise_typed.h"

@@ -1,88 +1,165 @@
-/* The inner loops of the elementwise kernels for one type: T, and S(name) to name them. Strides are in elements. */
+/* The elementwise kernels for one type: T, and S(name) to name them.
+ *
+ * A row becomes one loop for its value and one for each derivative, over contiguous memory alone, which is what compilers
+ * turn into vector code. Operands of any other stride, and results that are added to, pass through a block on the stack:
+ * a loop of its own for each case would be ten times the code. */
 
-#define X(name, value, x_bar, ...)                                                                                   \
-    static void S(name)(int64_t n, const T *restrict px, int64_t sx, T *restrict py, int64_t sy, const double *c) { \
-        (void)c;                                                                                                     \
-        if (sx == 1 && sy == 1) {                                                                                    \
-            for (int64_t i = 0; i < n; i++) {                                                                        \
-                const T x = px[i];                                                                                   \
-                py[i] = value;                                                                                       \
-            }                                                                                                        \
-        } else {                                                                                                     \
-            for (int64_t i = 0; i < n; i++) {                                                                        \
-                const T x = px[i * sx];                                                                              \
-                py[i * sy] = value;                                                                                  \
-            }                                                                                                        \
-        }                                                                                                            \
-    }                                                                                                                \
-    static inline T S(name##_bar)(T g, T x, T y, const double *c) {                                                  \
-        (void)x, (void)y, (void)c;                                                                                   \
-        const T bar = x_bar;                                                                                         \
-        return g == (T)0 ? (T)0 : bar;                                                                               \
-    }                                                                                                                \
-    static void S(name##_back)(int64_t n, const T *restrict g, int64_t sg, const T *restrict x, int64_t sx,          \
-                               const T *restrict y, int64_t sy, T *restrict out, int64_t so, bool add,               \
-                               const double *c) {                                                                    \
-        if (sg == 1 && sx == 1 && sy == 1 && so == 1) {                                                              \
-            if (add)                                                                                                 \
-                for (int64_t i = 0; i < n; i++) out[i] += S(name##_bar)(g[i], x[i], y[i], c);                        \
-            else                                                                                                     \
-                for (int64_t i = 0; i < n; i++) out[i] = S(name##_bar)(g[i], x[i], y[i], c);                         \
-        } else {                                                                                                     \
-            for (int64_t i = 0; i < n; i++) {                                                                        \
-                const T bar = S(name##_bar)(g[i * sg], x[i * sx], y[i * sy], c);                                     \
-                out[i * so] = add ? out[i * so] + bar : bar;                                                         \
-            }                                                                                                        \
-        }                                                                                                            \
+/* n elements from p on with stride s, contiguous: where they are, or in `block`. */
+static inline const T *S(gathered)(const T *p, int64_t s, int64_t n, T *block) {
+    if (s == 1) return p;
+    if (s == 0) {
+        for (int64_t i = 0; i < n; i++) block[i] = p[0];
+    } else {
+        for (int64_t i = 0; i < n; i++) block[i] = p[i * s];
+    }
+    return block;
+}
+
+/* Where to compute n results that go to p with stride s. */
+static inline T *S(target)(T *p, int64_t s, bool add, T *block) { return s == 1 && !add ? p : block; }
+
+/* Takes them from there. */
+static inline void S(scattered)(T *p, int64_t s, int64_t n, bool add, const T *from) {
+    if (from == p) return;
+    if (s == 1 && add) {
+        for (int64_t i = 0; i < n; i++) p[i] += from[i];
+    } else if (add) {
+        for (int64_t i = 0; i < n; i++) p[i * s] += from[i];
+    } else {
+        for (int64_t i = 0; i < n; i++) p[i * s] = from[i];
+    }
+}
+
+/* How many elements to do at once: all where nothing passes through a block. */
+static inline int64_t S(step)(const ad_walk *w, bool add) {
+    for (int k = 0; k < w->arrays; k++)
+        if (w->inner[k] != 1) return AD_BLOCK;
+    return add ? AD_BLOCK : w->n;
+}
+
+#define FOR_BLOCKS(w, add)                                                                                          \
+    for (; w.more; ad_walk_next(&w))                                                                                \
+        for (int64_t first = 0, step = S(step)(&w, add), n; first < w.n; first += step)                             \
+            if (n = w.n - first < step ? w.n - first : step, n > 0)
+#define OPERAND(k)       ((T *)(void *)w.at[k] + first * w.inner[k])
+#define GATHERED(k, to)  S(gathered)(OPERAND(k), w.inner[k], n, to)
+
+/* ---- one input -------------------------------------------------------------------------------------------------- */
+
+#define VALUE_LOOP(name, value)                                                                                     \
+    static void S(name)(int64_t n, const T *restrict px, T *restrict py, const double *c) {                         \
+        (void)c;                                                                                                    \
+        for (int64_t i = 0; i < n; i++) {                                                                           \
+            const T x = px[i];                                                                                      \
+            py[i] = (T)(value);                                                                                     \
+        }                                                                                                           \
+    }
+
+#define X(name, value, x_bar, ...)                                                                                  \
+    VALUE_LOOP(name, value)                                                                                         \
+    static void S(name##_back)(int64_t n, const T *restrict pg, const T *restrict px, const T *restrict py,         \
+                               T *restrict out, const double *c) {                                                  \
+        (void)px, (void)py, (void)c;                                                                                \
+        for (int64_t i = 0; i < n; i++) {                                                                           \
+            const T g = pg[i], x = px[i], y = py[i], bar = (T)(x_bar);                                              \
+            (void)x, (void)y;                                                                                       \
+            out[i] = g == (T)0 ? (T)0 : bar;                                                                        \
+        }                                                                                                           \
     }
 AD_UNARY_ROWS(X) AD_UNARY_CONSTANT_ROWS(X)
 #undef X
+#undef VALUE_LOOP
 
-#define X(name, value, a_bar, b_bar, ...)                                                                            \
-    static inline T S(name##_value)(T a, T b) { return value; }                                                      \
-    static void S(name)(int64_t n, const T *restrict pa, int64_t sa, const T *restrict pb, int64_t sb,               \
-                        T *restrict py, int64_t sy) {                                                                \
-        if (sa == 1 && sb == 1 && sy == 1) {                                                                         \
-            for (int64_t i = 0; i < n; i++) py[i] = S(name##_value)(pa[i], pb[i]);                                   \
-        } else if (sa == 0 && sb == 1 && sy == 1) {                                                                  \
-            const T a = pa[0];                                                                                       \
-            for (int64_t i = 0; i < n; i++) py[i] = S(name##_value)(a, pb[i]);                                       \
-        } else if (sa == 1 && sb == 0 && sy == 1) {                                                                  \
-            const T b = pb[0];                                                                                       \
-            for (int64_t i = 0; i < n; i++) py[i] = S(name##_value)(pa[i], b);                                       \
-        } else {                                                                                                     \
-            for (int64_t i = 0; i < n; i++) py[i * sy] = S(name##_value)(pa[i * sa], pb[i * sb]);                    \
-        }                                                                                                            \
-    }                                                                                                                \
-    static inline T S(name##_bars)(int which, T g, T a, T b, T y) {                                                  \
-        (void)a, (void)b, (void)y;                                                                                   \
-        const T bar = which == 0 ? (a_bar) : (b_bar);                                                                \
-        return g == (T)0 ? (T)0 : bar;                                                                               \
-    }                                                                                                                \
-    static inline void S(name##_back_to)(int which, int64_t n, const T *restrict g, int64_t sg,                      \
-                                         const T *restrict a, int64_t sa, const T *restrict b, int64_t sb,           \
-                                         const T *restrict y, int64_t sy, T *restrict out, int64_t so, bool add) {   \
-        if (sg == 1 && sa == 1 && sb == 1 && sy == 1 && so == 1) {                                                   \
-            if (add)                                                                                                 \
-                for (int64_t i = 0; i < n; i++) out[i] += S(name##_bars)(which, g[i], a[i], b[i], y[i]);             \
-            else                                                                                                     \
-                for (int64_t i = 0; i < n; i++) out[i] = S(name##_bars)(which, g[i], a[i], b[i], y[i]);              \
-        } else {                                                                                                     \
-            for (int64_t i = 0; i < n; i++) {                                                                        \
-                const T bar = S(name##_bars)(which, g[i * sg], a[i * sa], b[i * sb], y[i * sy]);                     \
-                out[i * so] = add ? out[i * so] + bar : bar;                                                         \
-            }                                                                                                        \
-        }                                                                                                            \
-    }                                                                                                                \
-    static void S(name##_back)(int which, int64_t n, const T *g, int64_t sg, const T *a, int64_t sa, const T *b,     \
-                               int64_t sb, const T *y, int64_t sy, T *out, int64_t so, bool add) {                   \
-        if (which == 0)                                                                                              \
-            S(name##_back_to)(0, n, g, sg, a, sa, b, sb, y, sy, out, so, add);                                       \
-        else                                                                                                         \
-            S(name##_back_to)(1, n, g, sg, a, sa, b, sb, y, sy, out, so, add);                                       \
+static void S(rows_unary)(ad_unary op, ad_walk w, const double *c) {
+    static void (*const loop[])(int64_t, const T *, T *, const double *) = {
+#define X(name, ...) [AD_UNARY_##name] = S(name),
+        AD_UNARY_ROWS(X) AD_UNARY_CONSTANT_ROWS(X)
+#undef X
+    };
+    T x_block[AD_BLOCK], y_block[AD_BLOCK];
+    FOR_BLOCKS(w, false) {
+        T *to = S(target)(OPERAND(1), w.inner[1], false, y_block);
+        loop[op](n, GATHERED(0, x_block), to, c);
+        S(scattered)(OPERAND(1), w.inner[1], n, false, to);
     }
+}
+
+/* g, x, y and x_bar */
+static void S(rows_unary_back)(ad_unary op, ad_walk w, bool add, const double *c) {
+    static void (*const loop[])(int64_t, const T *, const T *, const T *, T *, const double *) = {
+#define X(name, ...) [AD_UNARY_##name] = S(name##_back),
+        AD_UNARY_ROWS(X) AD_UNARY_CONSTANT_ROWS(X)
+#undef X
+    };
+    T block[4][AD_BLOCK];
+    FOR_BLOCKS(w, add) {
+        T *to = S(target)(OPERAND(3), w.inner[3], add, block[3]);
+        loop[op](n, GATHERED(0, block[0]), GATHERED(1, block[1]), GATHERED(2, block[2]), to, c);
+        S(scattered)(OPERAND(3), w.inner[3], n, add, to);
+    }
+}
+
+/* ---- two inputs --------------------------------------------------------------------------------------------------- */
+
+#define BARS_LOOP(name, contribution)                                                                               \
+    static void S(name)(int64_t n, const T *restrict pg, const T *restrict pa, const T *restrict pb,                \
+                        const T *restrict py, T *restrict out) {                                                    \
+        (void)pa, (void)pb, (void)py;                                                                               \
+        for (int64_t i = 0; i < n; i++) {                                                                           \
+            const T g = pg[i], a = pa[i], b = pb[i], y = py[i], bar = (T)(contribution);                            \
+            (void)a, (void)b, (void)y;                                                                              \
+            out[i] = g == (T)0 ? (T)0 : bar;                                                                        \
+        }                                                                                                           \
+    }
+
+#define X(name, value, a_bar, b_bar, ...)                                                                           \
+    static void S(name)(int64_t n, const T *restrict pa, const T *restrict pb, T *restrict py) {                    \
+        for (int64_t i = 0; i < n; i++) {                                                                           \
+            const T a = pa[i], b = pb[i];                                                                           \
+            py[i] = (T)(value);                                                                                     \
+        }                                                                                                           \
+    }                                                                                                               \
+    BARS_LOOP(name##_a, a_bar)                                                                                      \
+    BARS_LOOP(name##_b, b_bar)
 AD_BINARY_ROWS(X)
 #undef X
+#undef BARS_LOOP
+
+static void S(rows_binary)(ad_binary op, ad_walk w) {
+    static void (*const loop[])(int64_t, const T *, const T *, T *) = {
+#define X(name, ...) [AD_BINARY_##name] = S(name),
+        AD_BINARY_ROWS(X)
+#undef X
+    };
+    T block[3][AD_BLOCK];
+    FOR_BLOCKS(w, false) {
+        T *to = S(target)(OPERAND(2), w.inner[2], false, block[2]);
+        loop[op](n, GATHERED(0, block[0]), GATHERED(1, block[1]), to);
+        S(scattered)(OPERAND(2), w.inner[2], n, false, to);
+    }
+}
+
+/* g, a, b, y and the contribution to a (`which` 0) or b (1) */
+static void S(rows_binary_back)(ad_binary op, int which, ad_walk w, bool add) {
+    static void (*const loop[][2])(int64_t, const T *, const T *, const T *, const T *, T *) = {
+#define X(name, ...) [AD_BINARY_##name] = {S(name##_a), S(name##_b)},
+        AD_BINARY_ROWS(X)
+#undef X
+    };
+    T block[5][AD_BLOCK];
+    FOR_BLOCKS(w, add) {
+        T *to = S(target)(OPERAND(4), w.inner[4], add, block[4]);
+        loop[op][which](n, GATHERED(0, block[0]), GATHERED(1, block[1]), GATHERED(2, block[2]), GATHERED(3, block[3]),
+                        to);
+        S(scattered)(OPERAND(4), w.inner[4], n, add, to);
+    }
+}
+
+#undef FOR_BLOCKS
+#undef OPERAND
+#undef GATHERED
+
+/* ---- copies ------------------------------------------------------------------------------------------------------- */
 
 static void S(copy)(int64_t n, const T *restrict x, int64_t sx, T *restrict y, int64_t sy, T scale, bool add) {
     if (sx == 1 && sy == 1) {
@@ -99,52 +176,6 @@ static void S(copy)(int64_t n, const T *restrict x, int64_t sx, T *restrict y, i
     } else {
         for (int64_t i = 0; i < n; i++) y[i * sy] = (add ? y[i * sy] : (T)0) + scale * x[i * sx];
     }
-}
-
-static void S(rows_unary)(ad_unary op, ad_walk w, const double *c) {
-    static void (*const loop[])(int64_t, const T *, int64_t, T *, int64_t, const double *) = {
-#define X(name, ...) [AD_UNARY_##name] = S(name),
-        AD_UNARY_ROWS(X) AD_UNARY_CONSTANT_ROWS(X)
-#undef X
-    };
-    for (; w.more; ad_walk_next(&w))
-        loop[op](w.n, (const T *)(void *)w.at[0], w.inner[0], (T *)(void *)w.at[1], w.inner[1], c);
-}
-
-static void S(rows_unary_back)(ad_unary op, ad_walk w, bool add, const double *c) {
-    static void (*const loop[])(int64_t, const T *, int64_t, const T *, int64_t, const T *, int64_t, T *, int64_t,
-                                bool, const double *) = {
-#define X(name, ...) [AD_UNARY_##name] = S(name##_back),
-        AD_UNARY_ROWS(X) AD_UNARY_CONSTANT_ROWS(X)
-#undef X
-    };
-    for (; w.more; ad_walk_next(&w))
-        loop[op](w.n, (const T *)(void *)w.at[0], w.inner[0], (const T *)(void *)w.at[1], w.inner[1],
-                 (const T *)(void *)w.at[2], w.inner[2], (T *)(void *)w.at[3], w.inner[3], add, c);
-}
-
-static void S(rows_binary)(ad_binary op, ad_walk w) {
-    static void (*const loop[])(int64_t, const T *, int64_t, const T *, int64_t, T *, int64_t) = {
-#define X(name, ...) [AD_BINARY_##name] = S(name),
-        AD_BINARY_ROWS(X)
-#undef X
-    };
-    for (; w.more; ad_walk_next(&w))
-        loop[op](w.n, (const T *)(void *)w.at[0], w.inner[0], (const T *)(void *)w.at[1], w.inner[1],
-                 (T *)(void *)w.at[2], w.inner[2]);
-}
-
-static void S(rows_binary_back)(ad_binary op, int which, ad_walk w, bool add) {
-    static void (*const loop[])(int, int64_t, const T *, int64_t, const T *, int64_t, const T *, int64_t, const T *,
-                                int64_t, T *, int64_t, bool) = {
-#define X(name, ...) [AD_BINARY_##name] = S(name##_back),
-        AD_BINARY_ROWS(X)
-#undef X
-    };
-    for (; w.more; ad_walk_next(&w))
-        loop[op](which, w.n, (const T *)(void *)w.at[0], w.inner[0], (const T *)(void *)w.at[1], w.inner[1],
-                 (const T *)(void *)w.at[2], w.inner[2], (const T *)(void *)w.at[3], w.inner[3],
-                 (T *)(void *)w.at[4], w.inner[4], add);
 }
 
 static void S(rows_copy)(ad_walk w, double scale, bool add) {
