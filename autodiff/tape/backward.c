@@ -263,13 +263,13 @@ static void walk_back(ad_tape *tape, uint32_t end, uint16_t mask, bool leaves_on
 /* ---- parameters ------------------------------------------------------------------------------------------------ */
 
 /* The node whose memory the value of this one is. */
-static uint32_t memory_of(const ad_tape *tape, uint32_t index) {
+static const ad_node *memory_of(const ad_tape *tape, uint32_t index) {
     const ad_node *node = ad_node_at(tape, index);
     while (node->flags & AD_NODE_VIEW) {
-        index = node->in[0];
-        node = ad_node_at(tape, index);
+        if (ad_node_result(node) > 0) node = ad_node_at(tape, node->in[0]);
+        node = ad_node_at(tape, ad_node_inputs(node)[0]);
     }
-    return index;
+    return node;
 }
 
 static bool is_changed(const ad_node *node) {
@@ -277,13 +277,23 @@ static bool is_changed(const ad_node *node) {
            node->extra->param->version != node->extra->param_version;
 }
 
-static bool fail_changed(ad_tape *tape, uint32_t reader, uint32_t index, const char *where) {
-    const ad_node *node = ad_node_at(tape, memory_of(tape, index));
-    if (!is_changed(node)) return true;
-    ad_tape_fail(tape, AD_ERR_CHANGED, "ad_backward", where,
+/* The leaf of a parameter that was changed, and whose old value that derivative would read; NULL: none. */
+static const ad_node *changed_leaf(const ad_tape *tape, uint32_t index, uint32_t saves) {
+    const ad_node *node = ad_node_at(tape, index), *memory = NULL;
+    for (int i = 0; i < ad_node_input_count(node); i++)
+        if ((saves & AD_SAVES_INPUT(i)) && is_changed(memory = memory_of(tape, ad_node_inputs(node)[i]))) return memory;
+    for (uint32_t k = 0; k < (uint32_t)ad_op_results(node->op); k++)
+        if ((saves & AD_SAVES_RESULT(k)) && is_changed(memory = memory_of(tape, index + k))) return memory;
+    return NULL;
+}
+
+bool ad_check_unchanged(ad_tape *tape, uint32_t index, uint32_t saves, const char *subject, const char *where) {
+    const ad_node *leaf = changed_leaf(tape, index, saves);
+    if (!leaf) return true;
+    ad_tape_fail(tape, AD_ERR_CHANGED, subject, where,
                  "parameter %s was changed after %s (node %u) used it: its derivative needs the old value; take the "
                  "optimiser's step after the backward pass",
-                 node->extra->param->name, ad_node_at(tape, reader)->op->name, reader);
+                 leaf->extra->param->name, ad_node_at(tape, index)->op->name, index);
     return false;
 }
 
@@ -307,11 +317,9 @@ static bool check_unchanged(ad_tape *tape, uint32_t y, uint16_t mask, const char
         const ad_node *node = ad_node_at(tape, index);
         if (!reached[index] || ad_node_is_leaf(node)) continue;
         const uint32_t *in = ad_node_inputs(node);
-        for (int i = 0; i < ad_node_input_count(node) && ok; i++) {
-            if (ad_op_saves_input(node->op, i)) ok = fail_changed(tape, index, in[i], where);
+        for (int i = 0; i < ad_node_input_count(node); i++)
             if (ad_node_at(tape, in[i])->flags & mask) reached[in[i]] = 1;
-        }
-        if (ok && ad_op_saves_result(node->op, 0)) ok = fail_changed(tape, index, index, where);
+        ok = ad_check_unchanged(tape, index, node->op->saves, "ad_backward", where);
     }
     ad_arena_rewind(&tape->scratch, scratch);
     return ok;
@@ -531,7 +539,7 @@ ad_status ad_tape_contribution(ad_tape *tape, int64_t consumer, int input, ad_te
     ad_error_scope_begin(&scope, tape);
     if (node->flags & AD_NODE_FAST) {
         *out = scalar_contribution(tape, (uint32_t)consumer, input);
-    } else {
+    } else if (ad_check_unchanged(tape, (uint32_t)consumer, node->op->saves, "ad_tape_contribution", node->where)) {
         operation_back(tape, (uint32_t)consumer, 0, input, out);
     }
     ad_status status = ad_error_scope_end(&scope, tape);

@@ -205,7 +205,9 @@ ad_status ad_pushforward_at(const char *where, int n, const ad_var *x, const ad_
     const char *outer = tape->where;
     tape->where = where;
     for (uint32_t index = 0; index <= last && !tape->error.status; index++)
-        if (tangent[index] == STANDS_STILL && moves(tape, tangent, index, where)) push(tape, index, tangent);
+        if (tangent[index] == STANDS_STILL && moves(tape, tangent, index, where) &&
+            ad_check_unchanged(tape, index, UINT32_MAX, "ad_pushforward", where))
+            push(tape, index, tangent);
     for (int j = 0; j < m && !tape->error.status; j++) {
         const ad_node *node = ad_node_at(tape, y[j].index);
         ad_shape shape = ad_node_shape(node);

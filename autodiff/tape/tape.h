@@ -253,6 +253,9 @@ ad_status ad_op_validate(const ad_op *op, ad_error *error);
 
 /* ---- the walk back -------------------------------------------------------------------------------------------- */
 
+/* False, and an error, if a parameter was changed whose value the derivative of the operation at `index` would read;
+ * `saves` as in ad_op: the inputs and results that it reads. */
+bool ad_check_unchanged(ad_tape *tape, uint32_t index, uint32_t saves, const char *subject, const char *where);
 /* Checks that y and its seed can start a walk; `subject` is the function that was asked. */
 bool ad_check_start(ad_var y, ad_var seed, const char *subject, const char *where);
 

@@ -224,7 +224,9 @@ ad_status ad_grad_at(const char *where, ad_var y, ad_var seed, int n, const ad_v
     /* A y that does not depend on x, or stops the gradient, stays unwanted: nothing is walked. */
     if (!tape->error.status && gradient[y.index] != AD_NOT_WANTED) gradient[y.index] = AD_GRADIENT_BASE + seed.index;
     for (uint32_t index = y.index + 1; index-- > 0 && !tape->error.status;)
-        if (has_work(tape, gradient, last, index)) record_vjp(tape, index, gradient);
+        if (has_work(tape, gradient, last, index) &&
+            ad_check_unchanged(tape, index, ad_node_at(tape, index)->op->saves, "ad_grad", where))
+            record_vjp(tape, index, gradient);
     for (int i = 0; i < n && !tape->error.status; i++) {
         const ad_node *node = ad_node_at(tape, x[i].index);
         ad_shape shape = ad_node_shape(node);

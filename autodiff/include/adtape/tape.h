@@ -260,7 +260,7 @@ AD_API bool ad_contributors_at(const ad_contributors *contributors, int64_t inde
 
 /* What the consumer's VJP added to the gradient of the node at its input number `input`: recomputed from the consumer's
  * gradient. *out is the caller's to unref; NULL if nothing was added, or the consumer's gradient was given back. A
- * failure does not become the tape's. */
+ * failure does not become the tape's: AD_ERR_CHANGED if it would read a parameter that was changed since. */
 AD_API ad_status ad_tape_contribution(ad_tape *tape, int64_t consumer, int input, ad_tensor **out);
 
 /* Scopes by number, in the order in which they were begun; number 0 is the top and holds everything. */
