@@ -2,6 +2,8 @@
 #include "tapes.h"
 
 #include <criterion/criterion.h>
+#include <stdio.h>
+#include <string.h>
 
 /* ---- parameters ----------------------------------------------------------------------------------------------------- */
 
@@ -398,6 +400,36 @@ Test(backward, a_vector_times_a_stretched_stack_sums_over_the_stack) {
     ad_backward(ad_sum(ad_broadcast_to(ad_sum(y, AD_AXES(0), AD_KEEPDIM), AD_SHAPE(3, 2)), AD_ALL_AXES, false));
     expect_values(ad_gradient(x), 27, 63);
     expect_values(ad_gradient(W), 45, 45, 63, 63);
+    expect_ok(t);
+    ad_tape_free(t);
+}
+
+/* ---- where recorded derivatives come from ------------------------------------------------------------------------------- */
+
+Test(backward, what_is_recorded_for_a_derivative_names_the_line_that_asked) {
+    ad_tape *t = ad_tape_new(NULL);
+    ad_var x[] = {ad_scalar(t, "x", 2), ad_leaf(t, "v", AD_F64, AD_SHAPE(2), (double[]){1, 2})}, dot[2], gradient[2];
+    ad_var y = ad_mul(ad_tanh(ad_mul(x[0], x[0])), total(ad_exp(x[1])));
+    for (int forward = 0; forward < 2; forward++) {
+        for (int i = 0; i < 2; i++) dot[i] = x[i];
+        int64_t before = ad_tape_size(t);
+        int line = __LINE__ + (forward ? 2 : 4);
+        if (forward) {
+            ad_pushforward(2, x, dot, 1, &y, gradient);
+        } else {
+            ad_grad(y, (ad_var){0}, 2, x, gradient);
+        }
+        cr_assert_gt(ad_tape_size(t), before + 5);
+        for (int64_t i = before; i < ad_tape_size(t); i++) {
+            ad_node_info info;
+            ad_tape_node(t, i, &info);
+            const char *place = strrchr(info.where, '/');
+            char wanted[64];
+            snprintf(wanted, sizeof wanted, "/test_backward.c:%d", line);
+            cr_assert(place && strcmp(place, wanted) == 0, "node %lld, %s, at %s", (long long)i, info.op->name,
+                      info.where);
+        }
+    }
     expect_ok(t);
     ad_tape_free(t);
 }

@@ -186,13 +186,13 @@ ad_status ad_pushforward_at(const char *where, int n, const ad_var *x, const ad_
         return ad_tape_fail(tape, AD_ERR_NULL, "ad_pushforward", where, "m is %d, x_dot is %s, y is %s, y_dot is %s", m,
                             x_dot ? "set" : "NULL", y ? "set" : "NULL", y_dot ? "set" : "NULL");
     if (!check_pairs(tape, n, x, x_dot, where)) return tape->error.status;
-    uint32_t last = 0;
+    uint32_t last = 0, end = tape->count;
     for (int j = 0; j < m; j++) {
         if (!ad_tape_check_var(tape, y[j], "ad_pushforward", where, "one of y")) return tape->error.status;
         if (y[j].index > last) last = y[j].index;
     }
     /* An operation's results are pushed together, x may come after every y. */
-    while (last + 1 < tape->count && ad_node_at(tape, last + 1)->op == &ad_result_of) last++;
+    while (last + 1 < end && ad_node_at(tape, last + 1)->op == &ad_result_of) last++;
     for (int i = 0; i < n; i++)
         if (x[i].index > last) last = x[i].index;
 
@@ -216,6 +216,7 @@ ad_status ad_pushforward_at(const char *where, int n, const ad_var *x, const ad_
                        : ad_tape_filled(tape, where, &ad_leaf_constant, (ad_dtype)node->dtype, &shape, 0.0);
     }
     tape->where = outer;
+    ad_tape_place(tape, end, where);
     ad_arena_rewind(&tape->scratch, scratch);
     for (int j = 0; j < m && tape->error.status; j++) y_dot[j] = ad_var_invalid(tape);
     return tape->error.status;

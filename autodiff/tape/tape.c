@@ -277,6 +277,10 @@ ad_node *ad_tape_push(ad_tape *tape, const char *where) {
     return node;
 }
 
+void ad_tape_place(ad_tape *tape, uint32_t from, const char *where) {
+    for (uint32_t index = from; index < tape->count; index++) ad_node_at(tape, index)->where = where;
+}
+
 ad_extra *ad_node_extra(ad_tape *tape, ad_node *node) {
     if (!node->extra) {
         node->extra = ad_arena_take(&tape->extras, sizeof *node->extra);

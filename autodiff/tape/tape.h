@@ -197,6 +197,8 @@ static inline ad_shape ad_node_shape(const ad_node *node) {
 bool ad_tape_room(ad_tape *tape, const char *where, uint32_t n);
 /* The next node, with everything but op, value and inputs set. There must be room. */
 ad_node *ad_tape_push(ad_tape *tape, const char *where);
+/* Says that the nodes from `from` on were recorded for that place: the fast path does not look at tape->where. */
+void ad_tape_place(ad_tape *tape, uint32_t from, const char *where);
 ad_extra *ad_node_extra(ad_tape *tape, ad_node *node); /* made when missing; NULL: the tape has the error */
 void ad_tape_drop_gradients(ad_tape *tape);            /* of the last pass */
 uint32_t ad_scope_of(const ad_tape *tape, uint32_t index);

@@ -235,6 +235,7 @@ ad_status ad_grad_at(const char *where, ad_var y, ad_var seed, int n, const ad_v
                             : ad_tape_filled(tape, where, &ad_leaf_constant, (ad_dtype)node->dtype, &shape, 0.0);
     }
     tape->where = outer;
+    ad_tape_place(tape, end, where);
     ad_arena_rewind(&tape->scratch, scratch);
     for (int i = 0; i < n && tape->error.status; i++) result[i] = ad_var_invalid(tape);
     return tape->error.status;
