@@ -433,3 +433,16 @@ Test(backward, what_is_recorded_for_a_derivative_names_the_line_that_asked) {
     expect_ok(t);
     ad_tape_free(t);
 }
+
+Test(backward, a_gradient_does_not_follow_a_parameter_that_was_the_seed) {
+    ad_tape *t = ad_tape_new(NULL);
+    ad_param *param = param_of(2, (double[]){3, 4});
+    ad_var x = ad_leaf(t, "x", AD_F64, AD_SHAPE(2, 1), (double[]){1, 2});
+    ad_var y = ad_add(x, ad_leaf(t, "b", AD_F64, AD_SHAPE(2, 1), (double[]){1, 2}));
+    ad_backward_with(y, &(ad_backward_options){.seed = ad_reshape(ad_use(t, param), AD_SHAPE(2, 1))});
+    *(double *)ad_param_edit(param)->data = 99;
+    expect_values(ad_gradient(x), 3, 4);
+    expect_ok(t);
+    ad_tape_free(t);
+    ad_param_unref(param);
+}

@@ -456,7 +456,9 @@ static bool start_at(ad_tape *tape, uint32_t y, ad_var seed) {
     ad_view scratch, seed_scratch;
     bool add;
     const ad_node *given = seed.tape ? ad_node_at(tape, seed.index) : NULL;
-    if (given && !(node->flags & (AD_NODE_INLINE | AD_NODE_DIRECT))) {
+    /* Gradients may share the seed's memory, but not that of a parameter, which may be changed later. */
+    if (given && !(node->flags & (AD_NODE_INLINE | AD_NODE_DIRECT)) &&
+        memory_of(tape, seed.index)->op != &ad_leaf_parameter) {
         if (!claim(tape, y)) return false;
         ad_cotangent_at(tape, y)->value.tensor = ad_tensor_ref(given->value.tensor);
     } else {
