@@ -62,3 +62,31 @@ Test(tape, keeps_the_gradients_of_nodes_before_the_mark_when_y_is_rewound) {
                  "ad_backward");
     ad_tape_free(t);
 }
+
+/* ---- handles ---------------------------------------------------------------------------------------------------------- */
+
+Test(tape, refuses_variables_and_marks_of_a_freed_tape_that_lay_in_the_same_place) {
+    same_place place;
+    same_place_open(&place);
+    ad_tape *first = NULL;
+    ad_var old = {0};
+    ad_mark mark = {0};
+    for (int i = 0; i < 100; i++) {
+        ad_tape *t = ad_tape_new(&(ad_tape_options){.allocator = &place.allocator});
+        if (i == 0) first = t;
+        cr_assert_eq((void *)t, (void *)first);
+        ad_var x = ad_scalar(t, "x", i), y = ad_scalar(t, "y", i);
+        if (i > 0) {
+            cr_assert_eq(old.index, x.index);
+            ad_add(y, old);
+            expect_error(t, AD_ERR_HANDLE, "input 1 is a stale variable");
+            ad_tape_rewind(t, mark);
+            expect_error(t, AD_ERR_HANDLE, "the mark is stale");
+            x = ad_scalar(t, "x", i);
+        }
+        old = x;
+        mark = ad_tape_mark(t);
+        ad_tape_free(t);
+    }
+    same_place_close(&place);
+}

@@ -3,8 +3,18 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 /* ---- life ------------------------------------------------------------------------------------------------- */
+
+/* A tape may lie where a freed one lay, whose variables are still about: where generations start is left to chance. */
+static uint32_t any_generation(void) {
+    struct timespec now = {0};
+    timespec_get(&now, TIME_UTC);
+    uint64_t time = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+    uint32_t generation = (uint32_t)(time * 0x9E3779B97F4A7C15u >> 32);
+    return generation ? generation : 1;
+}
 
 ad_tape *ad_tape_new(const ad_tape_options *options) {
     static const ad_tape_options none;
@@ -16,7 +26,7 @@ ad_tape *ad_tape_new(const ad_tape_options *options) {
     tape->allocator = allocator;
     tape->on_error = options->on_error;
     tape->user = options->user;
-    tape->generation = tape->first_generation = 1;
+    tape->generation = tape->first_generation = any_generation();
     tape->max_nodes = options->max_nodes && options->max_nodes < UINT32_MAX - 1 ? (uint32_t)options->max_nodes
                                                                                 : UINT32_MAX - 1;
     tape->scope_count = 1; /* the top; its entry is only needed when another is made */
