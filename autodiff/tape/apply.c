@@ -166,10 +166,10 @@ static bool allocate_results(ad_call *call) {
         if (!slot->tensor) {
             char type[AD_TYPE_TEXT];
             ad_fail(call, AD_ERR_OOM, "out of memory for its result %s", ad_type_text(out->dtype, &out->shape, type));
-            while (k-- > 0)
-                if (call->out[k].shape.rank > 0) ad_tensor_unref(priv->slot[k].tensor);
+            ad_tape_release_held(tape);
             return false;
         }
+        tape->held[k] = slot->tensor;
         if (source && (source->flags & AD_NODE_INLINE)) {
             /* A view of a 0-d value has nothing to share: every element is that value. */
             ad_view all = *out;
@@ -181,11 +181,6 @@ static bool allocate_results(ad_call *call) {
         *out = slot->tensor->view;
     }
     return true;
-}
-
-static void release_results(const ad_call *call) {
-    for (int k = 0; k < ad_op_results(call->op); k++)
-        if (call->out[k].shape.rank > 0) ad_tensor_unref(call->priv->slot[k].tensor);
 }
 
 /* Attributes and long input lists live as long as the node. */
@@ -230,6 +225,7 @@ static void commit(const ad_call *call, ad_extra *extra, bool grad, ad_var *resu
             node->in[0] = first;
         }
         if (!is_inline) ad_list_push(&tape->owners, tape->count - 1);
+        tape->held[k] = NULL;
         if (results) results[k] = (ad_var){tape, tape->count - 1, tape->generation};
     }
 }
@@ -262,7 +258,7 @@ static ad_var record(ad_call *call, ad_var *results) {
             return (ad_var){tape, first, tape->generation};
         }
         ad_fail(call, AD_ERR_OP, "its forward function failed without saying why (use ad_fail)");
-        release_results(call);
+        ad_tape_release_held(tape);
     }
     ad_arena_rewind(&tape->extras, extras);
     return refuse(tape, op, results);

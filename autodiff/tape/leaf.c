@@ -13,6 +13,7 @@ static ad_var push_leaf(ad_tape *tape, const char *where, const ad_op *op, const
                         ad_tensor *tensor, ad_param *param) {
     bool is_inline = value->shape.rank == 0;
     if (tape->where) where = tape->where;
+    tape->held[0] = tensor;
     ad_extra *extra = NULL;
     bool ok = ad_tape_room(tape, where, 1) && ad_list_reserve(&tape->owners, tape->allocator, 1) &&
               (!param || ad_list_reserve(&tape->params, tape->allocator, 1));
@@ -23,10 +24,11 @@ static ad_var push_leaf(ad_tape *tape, const char *where, const ad_op *op, const
         if (ok) *extra = (ad_extra){.name = copy, .param = param, .param_version = param ? param->version : 0};
     }
     if (!ok) {
-        ad_tape_out_of_memory(tape, op->name, where);
-        ad_tensor_unref(tensor);
+        ad_tape_out_of_memory(tape, name && *name ? name : op->name, where);
+        ad_tape_release_held(tape);
         return ad_var_invalid(tape);
     }
+    tape->held[0] = NULL;
     ad_node *node = ad_tape_push(tape, where);
     uint32_t index = tape->count - 1;
     node->op = op;

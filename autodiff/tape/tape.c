@@ -87,9 +87,17 @@ static void update_fast_end(ad_tape *tape) {
     tape->fast_end = tape->error.status ? 0 : room < tape->max_nodes ? (uint32_t)room : tape->max_nodes;
 }
 
+void ad_tape_release_held(ad_tape *tape) {
+    for (int k = 0; k < AD_MAX_RESULTS; k++) {
+        ad_tensor_unref(tape->held[k]);
+        tape->held[k] = NULL;
+    }
+}
+
 void ad_tape_reset(ad_tape *tape) {
     if (!tape) return;
     forget_nodes(tape, 0);
+    ad_tape_release_held(tape);
     ad_arena_rewind(&tape->extras, 0);
     ad_arena_rewind(&tape->scratch, 0);
     tape->first_generation = tape->generation;
@@ -108,6 +116,7 @@ void ad_tape_free(ad_tape *tape) {
     if (!tape) return;
     const ad_allocator *allocator = tape->allocator;
     forget_nodes(tape, 0);
+    ad_tape_release_held(tape);
     for (uint32_t i = 0; i < tape->chunks; i++) ad_release(allocator, tape->chunk[i], sizeof(ad_chunk));
     ad_release(allocator, tape->chunk, tape->chunk_room * sizeof *tape->chunk);
     ad_release(allocator, tape->scopes, tape->scope_room * sizeof *tape->scopes);

@@ -117,6 +117,7 @@ struct ad_tape {
     uint32_t pass_start; /* node where the last pass began; at least pass_nodes: it is gone */
     bool pass_has_wrt;  /* that pass was asked for some gradients only */
     const char *where;  /* unless NULL: the place in the user's source that recording is done for */
+    ad_tensor *held[AD_MAX_RESULTS]; /* of the call under way, no node's yet: a handler may jump out of it */
 
     void (*on_error)(void *user, const ad_error *error);
     void *user;
@@ -200,6 +201,7 @@ ad_node *ad_tape_push(ad_tape *tape, const char *where);
 /* Says that the nodes from `from` on were recorded for that place: the fast path does not look at tape->where. */
 void ad_tape_place(ad_tape *tape, uint32_t from, const char *where);
 ad_extra *ad_node_extra(ad_tape *tape, ad_node *node); /* made when missing; NULL: the tape has the error */
+void ad_tape_release_held(ad_tape *tape);
 void ad_tape_drop_gradients(ad_tape *tape);            /* of the last pass */
 uint32_t ad_scope_of(const ad_tape *tape, uint32_t index);
 void ad_tape_rewind_to(ad_tape *tape, const ad_mark *mark); /* a valid mark; also while the tape carries an error */

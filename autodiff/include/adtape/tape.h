@@ -37,7 +37,8 @@ typedef struct ad_var {
 
 typedef struct ad_tape_options {
     const ad_allocator *allocator; /* NULL: the default; must outlive the tape and every tensor taken from it */
-    /* Called once when the tape enters its error state; may longjmp out only to a place that resets or frees it. */
+    /* Called once when the tape enters its error state. It must not use the tape, and may longjmp out of it only to a
+     * place that resets or frees the tape. */
     void (*on_error)(void *user, const ad_error *error);
     void *user;
     uint64_t max_nodes; /* 0: as many as an index can name (2^32 - 2) */
