@@ -55,7 +55,7 @@ static bool arena_advance(ad_arena *arena, size_t size) {
         chunk->next = *link;
         chunk->size = bytes;
         *link = chunk;
-        arena->bytes += bytes;
+        arena->bytes += sizeof *chunk + bytes;
     }
     if (arena->current) arena->before += arena->current->size;
     arena->current = *link;

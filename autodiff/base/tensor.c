@@ -14,7 +14,7 @@ enum {
 struct ad_pool {
     const ad_allocator *allocator;
     int64_t outstanding; /* tensors in use */
-    uint64_t bytes;      /* of all blocks, in use or kept */
+    uint64_t bytes;      /* of all blocks, in use or kept, and of this one */
     bool closed;
     ad_tensor *kept[size_classes]; /* linked through `base` */
 };
@@ -37,6 +37,7 @@ ad_pool *ad_pool_new(const ad_allocator *allocator) {
     if (!pool) return NULL;
     memset(pool, 0, sizeof *pool);
     pool->allocator = allocator;
+    pool->bytes = sizeof *pool;
     return pool;
 }
 
