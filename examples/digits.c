@@ -81,9 +81,10 @@ static void read_image(FILE *file, int *number, const char *line, float *pixel, 
     *digit = line[0] - '0';
     for (int row = 0; row < 8; row++) {
         line = next_line(file, number);
-        if (!line || strlen(line) != 8 || strspn(line, levels) != 8)
+        if (!line) fail("%s ends in the middle of an image", options.data);
+        if (strlen(line) != 8 || strspn(line, levels) != 8)
             fail("%s:%d: row %d of an image should be eight of %s, not \"%s\"", options.data, *number, row + 1,
-                 levels, line ? line : "");
+                 levels, line);
         for (int column = 0; column < 8; column++) *pixel++ = (float)(strchr(levels, line[column]) - levels) / 16.0f;
     }
 }

@@ -80,5 +80,5 @@ int main(void) {
     if (status != AD_OK) fprintf(stderr, "fan_out: %s\n", ad_tape_error(t));
     printf("\nlargest difference between hand and tape: %.1e\n", largest);
     ad_tape_free(t);
-    return status != AD_OK || !(largest <= 1e-15);
+    return status != AD_OK || !(largest <= 1e-14);
 }
