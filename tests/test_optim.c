@@ -434,10 +434,11 @@ Test(optim, options_out_of_range_are_refused_by_name) {
         {{1, -0.1, 0.99, 1e-8, 0}, "beta1 is -0.1", "at least 0"},
         {{1, 0.9, 1.5, 1e-8, 0}, "beta2 is 1.5", "below 1"},
         {{1, 0.9, (double)NAN, 1e-8, 0}, "beta2 is nan", "below 1"},
-        {{1, 0.9, 0.99, 0, 0}, "epsilon is 0", "at least 1.17549e-38"},
+        {{1, 0.9, 0.99, 0, 0}, "epsilon is 0", "ad_adam_defaults()"},
+        {{1, 0.9, 0.99, 1e-40, 0}, "epsilon is 1e-40", "at least 1.17549e-38"},
         {{1, 0.9, 0.99, -1e-8, 0}, "epsilon is -1e-08", "at least"},
         {{1, 0.9, 0.99, 1e-8, -0.5}, "decay is -0.5", "at least 0"},
-        {{.rate = 1}, "epsilon is 0", ""}, /* not begun from ad_adam_defaults() */
+        {{.rate = 1}, "epsilon is 0", "ad_adamw_defaults()"},
     };
     for (int i = 0; i < COUNT(adam); i++) {
         ad_optim *optim[2] = {(void *)w, (void *)w};

@@ -27,6 +27,11 @@ ad_adam_options ad_adamw_defaults(void) { return defaults(0.01); }
 
 static ad_status new_adam(const char *subject, bool decoupled, ad_optim **out, const ad_allocator *allocator,
                           int count, ad_param *const *params, ad_adam_options o, ad_error *error) {
+    if (o.epsilon == 0)
+        return ad_error_set(error, AD_ERR_VALUE,
+                            "%s: epsilon is 0: to change only some options, start from those that ad_adam_defaults() "
+                            "or ad_adamw_defaults() returns",
+                            subject);
     /* FLT_MIN: a smaller epsilon would be 0 for f32, and 0 / 0 where a gradient has always been 0. */
     const ad_limit limits[] = {
         {"rate", o.rate, 0, AD_LIMIT_HIGH},
