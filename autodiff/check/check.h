@@ -99,6 +99,8 @@ double *ad_checker_numbers(ad_checker *checker, int64_t count);
 ad_status ad_checker_output(ad_checker *checker, const ad_way *way, double *output);
 /* The gradient of <weight, results> to gradient[inputs]; zeros for what is a constant. */
 ad_status ad_checker_gradient(ad_checker *checker, const ad_way *way, double *gradient);
+/* How the results move (forward mode) when float inputs, one of them if the way says so, move along x_dot[inputs]. */
+ad_status ad_checker_push(ad_checker *checker, const ad_way *way, const double *x_dot, double *y_dot);
 /* Brings results down to one variable to walk back from and its seed: the only float result with its own cotangent, or
  * the weighted sum of several. An empty variable if none is a float. `only` as in ad_way. */
 ad_var ad_checker_start(const ad_var *y, const ad_var *cotangent, int results, int only, ad_var *seed);
@@ -118,7 +120,7 @@ void ad_point_fill(const ad_checker *checker, int64_t i, ad_check_point *point);
 const ad_part *ad_part_of(const ad_part *parts, int64_t i);
 
 /* Compares arrays of gradients or results, of which `right` is trusted. A difference may be `tolerance` relative to the
- * larger, and a thousandth of that relative to the largest of the same input or result; 0: the same bits. */
+ * larger, and a twentieth of that relative to the largest of all and of what they are made from; 0: the same bits. */
 ad_status ad_compare(ad_checker *checker, const char *law, bool results, double tolerance, const double *wrong,
                      const char *wrong_text, const double *right, const char *right_text);
 
@@ -141,10 +143,18 @@ typedef struct ad_law {
     const char *name;
     ad_status (*check)(ad_checker *checker, const char *law);
 } ad_law;
-ad_status ad_check_laws(ad_checker *checker, const ad_law *laws, int count);
+/* Those of a list that ends with one that has no name, until one is broken. */
+ad_status ad_check_laws(ad_checker *checker, const ad_law *laws);
 /* Those that hold for every subject. */
 ad_status ad_check_common_laws(ad_checker *checker);
 /* The options with every default in place. AD_ERR_VALUE if one makes no sense. */
 ad_status ad_check_open_options(const ad_check_options *given, ad_check_options *options, ad_check_report *report);
+
+/* ---- op_laws.c ------------------------------------------------------------------------------------------------------- */
+
+/* At a sample; among them, for ops that have a derivative, the common ones. */
+const ad_law *ad_op_laws(ad_derivative derivative);
+extern const ad_law ad_op_f32_laws[];      /* at a sample whose values f32 holds exactly */
+extern const ad_law ad_op_repeated_laws[]; /* at a sample that repeats its first slice along axis 0 */
 
 #endif

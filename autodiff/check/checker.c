@@ -202,6 +202,32 @@ ad_status ad_checker_gradient(ad_checker *checker, const ad_way *way, double *gr
     return ad_tape_status(checker->tape) ? ad_report_tape(checker) : AD_OK;
 }
 
+static ad_var tangent(ad_checker *checker, int i, const double *x_dot) {
+    const ad_part *part = &checker->input[i];
+    return ad_constant_at(NULL, checker->tape, NULL, AD_F64, part->shape, x_dot + part->first);
+}
+
+ad_status ad_checker_push(ad_checker *checker, const ad_way *way, const double *x_dot, double *y_dot) {
+    int results, n = 0, m = 0;
+    ad_status status = record(checker, way, &results);
+    if (status) return status;
+    for (int i = 0; i < checker->subject->n; i++) {
+        if (!wants(checker, way, i)) continue;
+        checker->target[n] = checker->x[i];
+        checker->gradient[n++] = tangent(checker, i, x_dot);
+    }
+    for (int k = 0; k < results; k++)
+        if (ad_dtype_is_float(checker->result[k].dtype)) checker->again[m++] = checker->y[k];
+    if (m > 0) ad_pushforward_at(NULL, n, checker->target, checker->gradient, m, checker->again, checker->y);
+    if (ad_tape_status(checker->tape)) return ad_report_tape(checker);
+    for (int k = 0, next = 0; k < results; k++) {
+        if (!ad_dtype_is_float(checker->result[k].dtype)) continue;
+        ad_view view = ad_value_at(NULL, checker->y[next++]);
+        copy_numbers(&view, y_dot + checker->result[k].first);
+    }
+    return AD_OK;
+}
+
 /* ---- life -------------------------------------------------------------------------------------------------------------- */
 
 static ad_status open_memory(ad_checker *checker, int n) {
@@ -286,13 +312,13 @@ static ad_status first_results(ad_checker *checker) {
     return checker->output && checker->weight ? AD_OK : AD_ERR_OOM;
 }
 
-/* Away from 0, so that no element escapes. */
+/* Away from 0, so that no element escapes. A single number is left as it is, so that what is reported is its own. */
 static void draw_weights(ad_checker *checker) {
     for (int k = 0; k < checker->results; k++) {
         const ad_part *part = &checker->result[k];
         for (int64_t i = part->first; i < part->first + part->count && ad_dtype_is_float(part->dtype); i++) {
             double draw = ad_rng_normal(&checker->rng);
-            checker->weight[i] = draw + copysign(0.5, draw);
+            checker->weight[i] = checker->float_outputs == 1 ? 1 : draw + copysign(0.5, draw);
         }
     }
 }

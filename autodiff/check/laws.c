@@ -7,11 +7,11 @@
 /* Two ways to compute a gradient in f64 differ by rounding only; sums may be in another order. */
 static const double exact = 1e-10;
 
-ad_status ad_check_laws(ad_checker *checker, const ad_law *laws, int count) {
+ad_status ad_check_laws(ad_checker *checker, const ad_law *laws) {
     ad_status status = AD_OK;
-    for (int i = 0; i < count && !status; i++) {
+    for (; laws->name && !status; laws++) {
         uint64_t position = ad_arena_position(&checker->memory);
-        status = laws[i].check(checker, laws[i].name);
+        status = laws->check(checker, laws->name);
         ad_arena_rewind(&checker->memory, position);
     }
     return status;
@@ -134,6 +134,50 @@ static ad_status adds_up(ad_checker *checker, const char *law) {
     return AD_OK;
 }
 
+/* ---- forward mode ---------------------------------------------------------------------------------------------------- */
+
+/* <a, b>, and the sum of the terms' sizes is added to *size. */
+static double inner_product(const double *a, const double *b, int64_t count, double *size) {
+    long double sum = 0;
+    for (int64_t i = 0; i < count; i++) {
+        sum += (long double)a[i] * b[i];
+        *size += fabs(a[i] * b[i]);
+    }
+    return (double)sum;
+}
+
+/* <w, J v> = <J^T w, v>, for tangents v of one input, or of all (`input` -1). */
+static ad_status transposes_agree(ad_checker *checker, const char *law, int input, const double *v, double *moved) {
+    int64_t from = input < 0 ? 0 : checker->input[input].first;
+    int64_t count = input < 0 ? checker->inputs : checker->input[input].count;
+    if (count == 0) return AD_OK;
+    ad_status status = ad_checker_push(checker, &(ad_way){.only_input = input + 1}, v, moved);
+    if (status) return status;
+    double size = 0, forward = inner_product(checker->weight, moved, checker->outputs, &size);
+    double backward = inner_product(checker->analytic + from, v + from, count, &size);
+    checker->report->compared++;
+    double excess = forward == backward ? 0 : fabs(forward - backward) / (exact * size);
+    checker->report->worst = fmax(checker->report->worst, excess);
+    if (excess <= 1) return AD_OK;
+    char which[32] = "all inputs";
+    size_t length = 0;
+    if (input >= 0) ad_text_add(which, sizeof which, &length, "input %d", input);
+    ad_report_broken(checker, law, "when %s move%s along v, the result moves by <w, J v> = %.12g (by its JVP), but "
+                     "<J^T w, v> = %.12g (by backward)", which, input < 0 ? "" : "s", forward, backward);
+    ad_report_cause(checker, from, forward, backward, NULL, NULL);
+    return AD_ERR_CHECK;
+}
+
+static ad_status forward_mode(ad_checker *checker, const char *law) {
+    double *v = ad_checker_numbers(checker, checker->inputs), *moved = ad_checker_numbers(checker, checker->outputs);
+    if (!v || !moved) return AD_ERR_OOM;
+    for (int64_t i = 0; i < checker->inputs; i++) v[i] = ad_rng_normal(&checker->rng);
+    ad_status status = AD_OK;
+    for (int input = checker->subject->n - 1; input >= -1 && !status; input--)
+        status = transposes_agree(checker, law, input, v, moved);
+    return status;
+}
+
 /* ---- one variable as two inputs --------------------------------------------------------------------------------------- */
 
 static bool all_finite(const double *numbers, int64_t count) {
@@ -152,9 +196,14 @@ static ad_status alias(ad_checker *checker, const char *law, int p, int q) {
     const ad_part *from = &checker->input[p], *to = &checker->input[q];
     double *expected = ad_checker_numbers(checker, checker->inputs), *got = ad_checker_numbers(checker, checker->inputs);
     if (!expected || !got) return AD_ERR_OOM;
+    ad_check_report before = *checker->report;
     ad_status status = ad_checker_gradient(checker, &(ad_way){0}, expected);
-    /* The values of one input may lie outside the domain of the other. */
-    if (status || !all_finite(expected, checker->inputs)) return status;
+    if (status == AD_ERR_OOM) return status;
+    /* The values of one input may lie outside the domain of the other: then this says nothing. */
+    if (status || !all_finite(expected, checker->inputs)) {
+        *checker->report = before;
+        return AD_OK;
+    }
     for (int64_t i = 0; i < to->count; i++) {
         expected[to->first + i] += expected[from->first + i];
         expected[from->first + i] = 0;
@@ -231,6 +280,7 @@ ad_status ad_check_common_laws(ad_checker *checker) {
         {"the same on every run", same_on_every_run},
         {"gradient = differences", ad_check_differences},
         {"backward = recorded VJP", recorded},
+        {"JVP = transpose of VJP", forward_mode},
         {"zero for a zero seed", zero_for_a_zero_seed},
         {"linear in the seed", linear_in_the_seed},
         {"each result alone", each_result_alone},
@@ -238,8 +288,9 @@ ad_status ad_check_common_laws(ad_checker *checker) {
         {"twice adds", adds_up},
         {"two inputs may be one variable", inputs_may_be_one},
         {"second order", second_order},
+        {NULL, NULL},
     };
-    return ad_check_laws(checker, laws, sizeof laws / sizeof *laws);
+    return ad_check_laws(checker, laws);
 }
 
 ad_status ad_check_open_options(const ad_check_options *given, ad_check_options *options, ad_check_report *report) {

@@ -37,6 +37,7 @@ const char *ad_op_flaw(const ad_op *op) {
     if (op->inputs < -1 || op->inputs > 65535) return ".inputs must be a number of inputs, or -1 for any";
     if (op->results < 0 || op->results > AD_MAX_RESULTS) return ".results must be 1 to 4";
     if (!op->shape) return "it has no shape rule (.shape)";
+    if ((unsigned)op->derivative > AD_NOT_DIFFERENTIABLE) return ".derivative is none of ad_derivative";
     if (op->derivative == AD_DIFFERENTIABLE && !op->vjp)
         return "it has no .vjp; if it has no derivative, say so in .derivative";
     if (op->derivative != AD_DIFFERENTIABLE && (op->vjp || op->backward || op->scalar))
@@ -58,8 +59,8 @@ static const char *what_is_missing(const ad_op *op) {
     return NULL;
 }
 
-static bool has_a_sample(const ad_op *op, ad_error *error) {
-    ad_sample sample = {.rng = {1, 0}, .dtype = AD_F64, .allocator = ad_allocator_default()};
+static bool has_a_sample(const ad_op *op, const ad_allocator *allocator, ad_error *error) {
+    ad_sample sample = {.rng = {1, 0}, .dtype = AD_F64, .allocator = allocator};
     bool made = op->sample(&sample, 0) && sample.error.status == AD_OK;
     if (sample.error.status) ad_error_set(error, sample.error.status, "op %s: %s", op->name, sample.error.message);
     for (int i = 0; i < sample.inputs; i++) ad_tensor_unref(sample.input[i]);
@@ -68,13 +69,13 @@ static bool has_a_sample(const ad_op *op, ad_error *error) {
     return made;
 }
 
-ad_status ad_op_validate(const ad_op *op, ad_error *error) {
+ad_status ad_op_validate(const ad_op *op, const ad_allocator *allocator, ad_error *error) {
     if (!op || !op->name) return ad_error_set(error, AD_ERR_NULL, "ad_op_register: %s is NULL", op ? "name" : "op");
     const char *wrong = ad_op_flaw(op);
     if (!wrong) wrong = what_is_missing(op);
     if (wrong) return ad_error_set(error, AD_ERR_OP, "op %s: %s", op->name, wrong);
     ad_error sample_error = {AD_OK, ""};
-    if (has_a_sample(op, &sample_error)) return AD_OK;
+    if (has_a_sample(op, allocator, &sample_error)) return AD_OK;
     return ad_error_set(error, sample_error.status, "%s", sample_error.message);
 }
 
@@ -117,7 +118,7 @@ static void lock(void) {
 static void unlock(void) { pthread_mutex_unlock(&registry.mutex); }
 
 ad_status ad_op_register(const ad_op *op, ad_error *error) {
-    ad_status status = ad_op_validate(op, error);
+    ad_status status = ad_op_validate(op, ad_allocator_default(), error);
     if (status) return status;
     lock();
     const ad_op *present = find(op->name);

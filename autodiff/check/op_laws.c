@@ -1,0 +1,238 @@
+/* The laws that hold for an op, besides the common ones. */
+#include "autodiff/check/check.h"
+#include "autodiff/tape/tape.h"
+
+#include <math.h>
+#include <string.h>
+
+/* Results and, if there is one, gradient computed in a way must be those of the op as it is. */
+static ad_status same_in_a_way(ad_checker *checker, const char *law, double tolerance, const ad_way *way,
+                               const char *usual) {
+    double *output = ad_checker_numbers(checker, checker->outputs);
+    double *expected = ad_checker_numbers(checker, checker->inputs), *gradient = ad_checker_numbers(checker, checker->inputs);
+    if (!output || !expected || !gradient) return AD_ERR_OOM;
+    ad_status status = ad_checker_output(checker, way, output);
+    if (!status) status = ad_compare(checker, law, true, tolerance, output, way->text, checker->output, usual);
+    if (status || checker->subject->no_gradient) return status;
+    status = ad_checker_gradient(checker, &(ad_way){.weight = way->weight}, expected);
+    if (!status) status = ad_checker_gradient(checker, way, gradient);
+    if (status) return status;
+    return ad_compare(checker, law, false, tolerance, gradient, way->text, expected, usual);
+}
+
+/* ---- the shortcuts ------------------------------------------------------------------------------------------------- */
+
+/* The same as another op would do it. Nodes point at that op, so none must stay. */
+static ad_status same_as_op(ad_checker *checker, const char *law, const ad_op *op, const char *text, const char *usual) {
+    ad_subject subject = *checker->subject;
+    subject.op = op;
+    ad_status status = same_in_a_way(checker, law, 1e-10, &(ad_way){.text = text, .subject = &subject}, usual);
+    ad_tape_reset(checker->tape);
+    return status;
+}
+
+static ad_status scalar_rule(ad_checker *checker, const char *law) {
+    ad_op general = *checker->subject->op;
+    if (!general.scalar) return AD_OK;
+    general.scalar = NULL;
+    return same_as_op(checker, law, &general, "by .forward and .backward", "by .scalar");
+}
+
+static ad_status fused_backward(ad_checker *checker, const char *law) {
+    ad_op written = *checker->subject->op;
+    if (!written.backward) return AD_OK;
+    written.backward = NULL;
+    written.scalar = NULL;
+    return same_as_op(checker, law, &written, "by .vjp", "by .backward");
+}
+
+/* ---- what is saved -------------------------------------------------------------------------------------------------- */
+
+/* An op whose backward sees everything but one value, which is NaN (an integer: 0) instead. */
+typedef struct ad_blindfolded {
+    ad_op op;
+    const ad_op *original;
+    int input, result; /* which one; -1: none */
+} ad_blindfolded;
+
+static ad_status hide(ad_call *call, ad_view *view) {
+    int64_t count = ad_view_count(view);
+    size_t size = ad_dtype_size(view->dtype);
+    char *data = ad_scratch(call, (size_t)count * size + 1);
+    if (!data) return AD_ERR_OOM;
+    for (int64_t i = 0; i < count; i++) ad_element_set(data + (size_t)i * size, view->dtype, NAN);
+    *view = ad_view_of(data, view->dtype, view->shape);
+    return AD_OK;
+}
+
+static ad_status blindfolded_backward(ad_call *call, ad_adjoint *adjoint) {
+    const ad_blindfolded *self = (const void *)call->op;
+    ad_call changed = *call;
+    ad_status status = AD_OK;
+    const ad_view **in = ad_scratch(call, (size_t)call->inputs * sizeof *in);
+    ad_view hidden;
+    if (!in) return AD_ERR_OOM;
+    changed.in = in;
+    for (int i = 0; i < call->inputs; i++) in[i] = call->in[i];
+    if (self->input >= 0) {
+        hidden = *in[self->input];
+        status = hide(call, &hidden);
+        in[self->input] = &hidden;
+    }
+    if (self->result >= 0) status = hide(call, &changed.out[self->result]);
+    changed.op = self->original;
+    return status ? status : self->original->backward(&changed, adjoint);
+}
+
+static ad_blindfolded blindfold(const ad_op *op, int input, int result) {
+    ad_blindfolded copy = {.op = *op, .original = op, .input = input, .result = result};
+    copy.op.backward = blindfolded_backward;
+    copy.op.scalar = NULL;
+    copy.op.saves = AD_SAVES_INPUTS;
+    for (int k = 0; k < ad_op_results(op); k++) copy.op.saves |= AD_SAVES_RESULT(k);
+    return copy;
+}
+
+static ad_status blind_gradient(ad_checker *checker, const ad_op *op, double *gradient) {
+    ad_subject subject = *checker->subject;
+    subject.op = op;
+    ad_status status = ad_checker_gradient(checker, &(ad_way){.subject = &subject}, gradient);
+    ad_tape_reset(checker->tape);
+    return status;
+}
+
+static ad_status reads_undeclared(ad_checker *checker, const char *law, const char *kind, int k) {
+    return ad_report_broken(checker, law,
+                            "its .backward reads the value of %s %d, which .saves does not declare: it will be NULL",
+                            kind, k);
+}
+
+/* A .vjp that reads more than .saves declares is refused; a .backward would find NULL. It is tried before it is run
+ * without this protection. */
+static ad_status saves_what_it_reads(ad_checker *checker, const char *law) {
+    const ad_op *op = checker->subject->op;
+    if (!op->backward || checker->float_outputs == 0) return AD_OK;
+    double *seeing = ad_checker_numbers(checker, checker->inputs), *blind = ad_checker_numbers(checker, checker->inputs);
+    if (!seeing || !blind) return AD_ERR_OOM;
+    ad_blindfolded open = blindfold(op, -1, -1);
+    ad_status status = blind_gradient(checker, &open.op, seeing);
+    size_t bytes = (size_t)checker->inputs * sizeof *seeing;
+    for (int i = 0; i < checker->subject->n && !status; i++) {
+        if (ad_op_saves_input(op, i)) continue;
+        ad_blindfolded shut = blindfold(op, i, -1);
+        status = blind_gradient(checker, &shut.op, blind);
+        if (!status && memcmp(seeing, blind, bytes) != 0) status = reads_undeclared(checker, law, "input", i);
+    }
+    for (int k = 0; k < ad_op_results(op) && !status; k++) {
+        if (ad_op_saves_result(op, k)) continue;
+        ad_blindfolded shut = blindfold(op, -1, k);
+        status = blind_gradient(checker, &shut.op, blind);
+        if (!status && memcmp(seeing, blind, bytes) != 0) status = reads_undeclared(checker, law, "result", k);
+    }
+    return status;
+}
+
+/* ---- memory and precision ---------------------------------------------------------------------------------------------- */
+
+static ad_status any_strides(ad_checker *checker, const char *law) {
+    static const ad_layout layouts[] = {
+        {.text = "with arrays in column-major order, spaced out", .column_major = true, .step = 2},
+        {.text = "with arrays in column-major order", .column_major = true, .step = 1},
+        {.text = "with arrays in a larger one", .step = 1},
+        {.text = "with arrays that run backwards", .step = -1},
+    };
+    ad_status status = AD_OK;
+    for (size_t k = 0; k < sizeof layouts / sizeof *layouts && !status; k++) {
+        uint64_t position = ad_arena_position(&checker->memory);
+        ad_way way = {.text = layouts[k].text, .layout = &layouts[k]};
+        status = same_in_a_way(checker, law, 1e-10, &way, "with row-major ones");
+        ad_arena_rewind(&checker->memory, position);
+    }
+    return status;
+}
+
+static ad_status f32_agrees(ad_checker *checker, const char *law) {
+    return same_in_a_way(checker, law, 2e-5, &(ad_way){.text = "in f32", .f32 = true}, "in f64");
+}
+
+/* Inputs and cotangents that are one slice, seen many times. */
+static ad_status repeated_slices(ad_checker *checker, const char *law) {
+    static const ad_layout repeated = {.text = "with arrays stretched along axis 0", .repeated = true, .step = 1};
+    double *weight = ad_checker_numbers(checker, checker->outputs);
+    if (!weight) return AD_ERR_OOM;
+    for (int k = 0; k < checker->results; k++) {
+        const ad_part *part = &checker->result[k];
+        int64_t slice = part->shape.rank && part->count ? part->count / part->shape.dim[0] : 1;
+        for (int64_t i = 0; i < part->count; i++) weight[part->first + i] = checker->weight[part->first + i % slice];
+    }
+    ad_way way = {.text = repeated.text, .layout = &repeated, .weight = weight};
+    return same_in_a_way(checker, law, 1e-10, &way, "with row-major ones");
+}
+
+/* ---- ops without a derivative --------------------------------------------------------------------------------------------- */
+
+static ad_status output_is_the_same_again(ad_checker *checker, const char *law) {
+    double *output = ad_checker_numbers(checker, checker->outputs);
+    if (!output) return AD_ERR_OOM;
+    ad_status status = ad_checker_output(checker, &(ad_way){0}, output);
+    return status ? status : ad_compare(checker, law, true, 0, output, "on the second run", checker->output, "on the first");
+}
+
+static ad_status stops_the_gradient(ad_checker *checker, const char *law) {
+    char place[AD_PLACE_TEXT];
+    for (int recorded = 0; recorded < 2; recorded++) {
+        ad_status status = ad_checker_gradient(checker, &(ad_way){.recorded = recorded}, checker->analytic);
+        if (status) return status;
+        for (int64_t i = 0; i < checker->inputs; i++, checker->report->compared++)
+            if (checker->analytic[i] != 0)
+                return ad_report_broken(checker, law, "%s gets a gradient of %.9g",
+                                        ad_place_text(checker, false, i, place), checker->analytic[i]);
+    }
+    return AD_OK;
+}
+
+/* Recording with leaves, or walking back from a result that is an integer, must be refused. */
+static ad_status refuses_a_gradient(ad_checker *checker, const char *law) {
+    const ad_subject *subject = checker->subject;
+    bool any_float = false;
+    ad_tape_reset(checker->tape);
+    for (int i = 0; i < subject->n; i++) {
+        any_float |= ad_dtype_is_float(checker->input[i].dtype);
+        checker->x[i] = ad_leaf_tensor_at(NULL, checker->tape, NULL, checker->tensor[i]);
+    }
+    if (!any_float) return AD_OK;
+    ad_status status = subject->record(subject, checker->tape, checker->x, checker->y)
+                           ? ad_backward_with_at(NULL, checker->y[0], NULL)
+                           : ad_tape_status(checker->tape);
+    if (status == AD_ERR_NOGRAD) return AD_OK;
+    if (status) return ad_report_tape(checker);
+    return ad_report_broken(checker, law, "a gradient can be asked for, but the op has no derivative");
+}
+
+/* ---- which hold when ----------------------------------------------------------------------------------------------- */
+
+/* Which laws hold for an op, in order: first what would make the others crash or mislead. */
+static ad_status common_laws(ad_checker *checker, const char *law) {
+    (void)law;
+    return ad_check_common_laws(checker);
+}
+
+enum { max_laws = 5 };
+static const ad_law laws_of[][max_laws + 1] = {
+    [AD_DIFFERENTIABLE] = {{"saves what it reads", saves_what_it_reads},
+                           {"", common_laws},
+                           {"scalar rule = general path", scalar_rule},
+                           {"fused backward = VJP", fused_backward},
+                           {"any strides", any_strides}},
+    [AD_STOPS_GRADIENT] = {{"the same on every run", output_is_the_same_again},
+                           {"stops the gradient", stops_the_gradient},
+                           {"any strides", any_strides}},
+    [AD_NOT_DIFFERENTIABLE] = {{"the same on every run", output_is_the_same_again},
+                               {"refuses a gradient", refuses_a_gradient},
+                               {"any strides", any_strides}},
+};
+
+const ad_law *ad_op_laws(ad_derivative derivative) { return laws_of[derivative]; }
+
+const ad_law ad_op_f32_laws[] = {{"f32 = f64", f32_agrees}, {NULL, NULL}};
+const ad_law ad_op_repeated_laws[] = {{"stretched inputs", repeated_slices}, {NULL, NULL}};
