@@ -110,7 +110,8 @@ static ad_status record(ad_checker *checker, const ad_way *way, int *results) {
 }
 
 static void copy_numbers(const ad_view *view, double *out) {
-    for (int64_t i = 0, n = ad_view_count(view); i < n; i++) out[i] = ad_view_get(view, i);
+    ad_view to = ad_view_of(out, AD_F64, view->shape);
+    (void)!ad_view_copy(view, &to); /* the shapes are equal */
 }
 
 ad_status ad_checker_output(ad_checker *checker, const ad_way *way, double *output) {

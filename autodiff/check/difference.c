@@ -6,8 +6,10 @@
  * and of rounding are about equal.
  *
  * At a kink the slopes to the left and to the right stay apart as h shrinks; of a smooth function the gap halves with
- * h. A kink close to the point, or a function that is wild at this scale, shows its slope once h is small enough: when
- * a step tells little, smaller ones are tried, and the one with the least error counts. */
+ * h. At a jump a slope grows without bound, and there is no derivative to be right or wrong. A kink close to the point,
+ * or a function that is wild at this scale, shows its slope once h is small enough: when a step tells little, smaller
+ * ones are tried, until the error grows, and the one with the least counts; its error is then at least its distance
+ * from the one before (after Ridders 1982). */
 #include "autodiff/check/check.h"
 
 #include <float.h>
@@ -27,7 +29,8 @@ typedef struct ad_slope {
     double numeric, error;
     double rounding; /* the part of the error that smaller steps make worse */
     double left, right;
-    bool apart;
+    bool apart;      /* left and right, however small the step: a kink, */
+    bool is_jump;    /* or a jump */
 } ad_slope;
 
 /* What came of comparing derivative and slope along a line. */
@@ -35,7 +38,7 @@ typedef struct ad_outcome {
     ad_slope slope;
     double analytic;
     double excess; /* in units of what is allowed */
-    bool is_kink;  /* and the derivative lies between the slopes */
+    bool is_kink;  /* and the derivative lies between the slopes, if it is not a jump */
 } ad_outcome;
 
 static double along(const ad_line *line, int64_t i) { return line->sign ? line->sign[i] : 1; }
@@ -52,16 +55,22 @@ static ad_status change_at(ad_checker *checker, const ad_line *line, double *out
     ad_tape_reset(checker->tape);
     memcpy(checker->value + line->from, checker->center + line->from,
            (size_t)(line->to - line->from) * sizeof *checker->value);
-    long double sum = 0, rounding = 0;
+    long double sum = 0, squares = 0;
     for (int64_t i = 0; i < checker->outputs && !status; i++) {
         double weight = checker->weight[i], old = checker->output[i];
-        if (output[i] == old || weight == 0) continue; /* also infinities that stay */
+        double size = fabs(weight) * (fabs(output[i]) + fabs(old));
+        if (weight == 0 || (output[i] == old && !isfinite(old))) continue; /* an infinity may stay one */
         sum += weight * ((long double)output[i] - old);
-        rounding += fabs(weight) * (fabs(output[i]) + fabs(old));
+        squares += (long double)size * size;
     }
     *change = (double)sum;
-    *noise = (double)rounding * DBL_EPSILON;
+    *noise = (double)sqrtl(squares) * DBL_EPSILON; /* what does not change is rounded too */
     return status;
+}
+
+/* A one-sided slope that doubles as h is halved leads to a jump (or to rounding inside the function, if it is small). */
+static bool grows(double slope, double slope_far, double h, double noise) {
+    return fabs(slope) > 1.5 * fabs(slope_far) && fabs(slope) * h > 1e7 * noise;
 }
 
 static ad_status measure(ad_checker *checker, const ad_line *line, double *output, double h, ad_slope *slope) {
@@ -79,9 +88,9 @@ static ad_status measure(ad_checker *checker, const ad_line *line, double *outpu
     slope->numeric = (4 * near - far) / 3;
     slope->left = 2 * left - left_far;
     slope->right = 2 * right - right_far;
-    /* A gap that grows as h shrinks is a jump, or rounding inside the function. */
-    bool grows = fabs(gap) > 1.5 * fabs(gap_far);
-    slope->apart = fabs(gap) > 0.7 * fabs(gap_far) && gap * gap_far > 0 && fabs(gap) * h > (grows ? 1e7 : 64) * noise;
+    slope->is_jump = grows(left, left_far, h, noise) || grows(right, right_far, h, noise);
+    bool stays = fabs(gap) > 0.7 * fabs(gap_far) && fabs(gap) < 1.5 * fabs(gap_far) && gap * gap_far > 0;
+    slope->apart = slope->is_jump || (stays && fabs(gap) * h > 64 * noise);
     slope->rounding = 8 * noise / h;
     slope->error = fabs(slope->numeric - near) + slope->rounding;
     /* What the fourth difference of a smooth function leaves is rounding, also of numbers that are not seen here. */
@@ -105,30 +114,35 @@ static bool lies_between(const ad_slope *slope, double derivative, double allowe
            derivative <= fmax(slope->left, slope->right) + allowed;
 }
 
-/* How much of a slope can be believed: least is best. */
+static bool is_number(const ad_slope *slope) {
+    return !slope->apart && isfinite(slope->numeric) && isfinite(slope->error);
+}
+
+/* How little of a slope can be believed. */
 static double doubt(const ad_slope *slope) {
-    if (!isfinite(slope->numeric) || !isfinite(slope->error)) return INFINITY;
-    return slope->apart ? DBL_MAX : slope->error;
+    return is_number(slope) ? slope->error : slope->apart ? DBL_MAX : INFINITY;
 }
 
 /* Compares the derivative along a line with the slope there. */
 static ad_status compare_along(ad_checker *checker, const ad_line *line, double *output, ad_outcome *outcome) {
     double tolerance = checker->options->tolerance, largest, h = first_step;
+    ad_slope now, last = {.numeric = NAN};
     outcome->analytic = derivative_along(checker, line, &largest);
-    for (int round = 0; round < rounds; round++, h /= shrink) {
-        ad_slope now;
+    for (int round = 0; round < rounds; round++, h /= shrink, last = now) {
         ad_status status = measure(checker, line, output, h, &now);
         if (status) return status;
+        if (is_number(&last) && is_number(&now)) now.error = fmax(now.error, fabs(now.numeric - last.numeric));
         if (round == 0 || doubt(&now) < doubt(&outcome->slope)) outcome->slope = now;
-        /* Smaller steps are for when this one tells little, and rounding is not the reason. */
+        /* Smaller steps are for when this one tells little, and rounding is not the reason; nor if it got worse. */
         double known = fmax(tolerance * fmax(fabs(outcome->analytic), fabs(now.numeric)), 4 * now.rounding);
-        if (doubt(&now) <= known) break;
+        if (doubt(&now) <= known || (is_number(&now) && doubt(&now) > 2 * doubt(&outcome->slope))) break;
     }
     const ad_slope *slope = &outcome->slope;
     double difference = fabs(outcome->analytic - slope->numeric);
     double allowed = tolerance * fmax(fabs(outcome->analytic), fabs(slope->numeric)) + slope->error + 1e-12 * largest;
     outcome->excess = difference == 0 ? 0 : isfinite(difference) ? difference / allowed : INFINITY;
-    outcome->is_kink = slope->apart && isfinite(difference) && lies_between(slope, outcome->analytic, allowed);
+    outcome->is_kink = slope->apart && isfinite(difference) &&
+                       (slope->is_jump || lies_between(slope, outcome->analytic, allowed));
     return AD_OK;
 }
 
@@ -284,14 +298,16 @@ ad_status ad_check_differences(ad_checker *checker, const char *law) {
     return status;
 }
 
+/* To tell a pattern, plain central differences will do. */
 ad_status ad_differences(ad_checker *checker, const ad_part *part, double *numeric) {
     double *output = ad_checker_numbers(checker, checker->outputs);
     if (!output) return AD_ERR_OOM;
     ad_status status = AD_OK;
     for (int64_t i = part->first; i < part->first + part->count && !status; i++) {
-        ad_slope slope;
-        status = measure(checker, &(ad_line){i, i + 1, NULL}, output, first_step, &slope);
-        if (!status) numeric[i - part->first] = slope.numeric / checker->scale[i];
+        double left, right, noise;
+        status = change_at(checker, &(ad_line){i, i + 1, NULL}, output, -first_step, &left, &noise);
+        if (!status) status = change_at(checker, &(ad_line){i, i + 1, NULL}, output, first_step, &right, &noise);
+        if (!status) numeric[i - part->first] = (right - left) / (2 * first_step * checker->scale[i]);
     }
     return status;
 }

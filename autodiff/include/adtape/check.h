@@ -53,7 +53,7 @@ typedef struct ad_check_report {
     ad_check_point point;
     int64_t compared;     /* numbers that were compared; 0: nothing was, so that the check says nothing */
     int64_t kinks;        /* points where the one-sided slopes stay apart as the step shrinks: failures only where the
-                           * derivative lies outside of them */
+                           * derivative lies outside of them. Jumps count too, and never fail. */
     ad_check_point kink;  /* the first one */
     double worst;         /* the largest difference, in units of what is allowed; above 1 fails */
     char message[1024];   /* what is wrong, with the likely cause; "" if nothing */
