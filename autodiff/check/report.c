@@ -157,13 +157,26 @@ ad_status ad_compare(ad_checker *checker, const char *law, bool results, double 
 
 /* ---- printing -------------------------------------------------------------------------------------------------------- */
 
+/* Words in lines of at most 100 characters. */
+static void print_wrapped(const char *text, FILE *stream) {
+    enum { width = 100 };
+    for (size_t column = 0; *text;) {
+        size_t word = strcspn(text, " ");
+        bool fits = column > 0 && column + 1 + word <= width;
+        fprintf(stream, "%s%.*s", fits ? " " : column ? "\n  " : "  ", (int)word, text);
+        column = fits ? column + 1 + word : 2 + word;
+        text += word + (text[word] == ' ');
+    }
+    fprintf(stream, "\n");
+}
+
 ad_status ad_check_print(const ad_check_report *report, FILE *stream) {
     if (!report || !stream) return AD_ERR_NULL;
     bool is_right = report->status == AD_OK;
     const char *verdict = !is_right ? "WRONG" : report->compared ? "right" : "NOTHING COMPARED";
     if (report->status && report->status != AD_ERR_CHECK) verdict = ad_status_name(report->status);
     fprintf(stream, "%s: %s\n", report->subject, verdict);
-    if (!is_right) fprintf(stream, "  %s\n", report->message);
+    if (!is_right) print_wrapped(report->message, stream);
     fprintf(stream, "  %lld numbers compared", (long long)report->compared);
     if (report->compared) fprintf(stream, "; the largest difference is %.2g of what is allowed", report->worst);
     fprintf(stream, "\n");
