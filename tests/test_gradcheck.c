@@ -35,7 +35,8 @@ static void unref(ad_tensor **x, int n) {
 /* ---- checks ------------------------------------------------------------------------------------------------------------- */
 
 /* Checks f at x, which is released. */
-static ad_check_report check_with(ad_check_function f, void *user, int n, ad_tensor **x, const ad_check_options *options) {
+static ad_check_report check_with(ad_check_function f, void *user, int n, ad_tensor **x,
+                                  const ad_check_options *options) {
     ad_check_report report;
     ad_status status = ad_gradcheck("f", f, user, n, x, options, &report);
     cr_expect_eq(status, report.status);
@@ -52,8 +53,7 @@ static ad_check_report check_number(ad_check_function f, double at) {
     return check(f, 1, (ad_tensor *[]){tensor(AD_F64, AD_SCALAR, &at)});
 }
 
-#define expect_says(report, wanted, ...)                                                                              \
-    expect_says_at(AD_HERE, report, wanted, (const char *[]){__VA_ARGS__, NULL})
+#define expect_says(report, wanted, ...) expect_says_at(AD_HERE, report, wanted, (const char *[]){__VA_ARGS__, NULL})
 static void expect_says_at(const char *line, ad_check_report report, ad_status status, const char *const *texts) {
     cr_expect_eq(report.status, status, "%s: %s: %s", line, ad_status_name(report.status), report.message);
     for (; *texts; texts++)
@@ -82,8 +82,8 @@ Test(gradcheck, passes_a_function_of_several_variables_of_any_dtype) {
     int64_t class = 2;
     float v[] = {0.3f, -0.2f, 0.1f};
     expect_right(check(residual, 4,
-                       (ad_tensor *[]){normal(AD_SHAPE(3, 3), 1), normal(AD_SHAPE(3), 2), tensor(AD_F32, AD_SHAPE(3), v),
-                                       tensor(AD_I64, AD_SCALAR, &class)}));
+                       (ad_tensor *[]){normal(AD_SHAPE(3, 3), 1), normal(AD_SHAPE(3), 2),
+                                       tensor(AD_F32, AD_SHAPE(3), v), tensor(AD_I64, AD_SCALAR, &class)}));
 }
 
 static ad_var norm_of_product(ad_tape *tape, const ad_var *x, int n, void *user) {
@@ -211,8 +211,9 @@ Test(gradcheck, names_the_input_and_the_likely_cause) {
 
 /* A single number is not weighted: the report shows the derivative itself. */
 Test(gradcheck, reports_the_derivative_of_a_number_as_it_is) {
-    ad_check_report report = check(cut, 2, (ad_tensor *[]){tensor(AD_F64, AD_SCALAR, &(double){3}),
-                                                           tensor(AD_F64, AD_SCALAR, &(double){5})});
+    ad_check_report report = check(cut, 2,
+                                   (ad_tensor *[]){tensor(AD_F64, AD_SCALAR, &(double){3}),
+                                                   tensor(AD_F64, AD_SCALAR, &(double){5})});
     expect_says(report, AD_ERR_CHECK, "input 1 (weights)", "differences 3");
     cr_expect_float_eq(report.point.numeric, 3, 1e-8);
     cr_expect_float_eq(report.point.x, 5, 0);
@@ -318,7 +319,8 @@ Test(gradcheck, fails_at_a_kink_only_if_the_derivative_is_outside_of_the_slopes)
     cr_expect_geq(report.kinks, 1);
     cr_expect_float_eq(report.kink.analytic, 1, 1e-12);
     report = check_number(bent_outside, 0);
-    expect_says(report, AD_ERR_CHECK, "input 0", "is 3, outside of the slopes to the left, 2", "to the right, 1", "kink");
+    expect_says(report, AD_ERR_CHECK, "input 0", "is 3, outside of the slopes to the left, 2", "to the right, 1",
+                "kink");
     cr_expect_float_eq(report.point.left, 2, 1e-9);
     cr_expect_float_eq(report.point.right, 1, 1e-9);
     cr_expect_eq(report.kinks, 0);
@@ -369,8 +371,10 @@ static ad_var masked_log(ad_tape *tape, const ad_var *x, int n, void *user) {
 }
 
 Test(gradcheck, never_takes_what_is_not_finite_for_right) {
-    expect_says(check_number(logarithm, -1), AD_ERR_CHECK, "results are numbers", "NaN at the point itself", "domain");
-    expect_says(check_number(logarithm, 0), AD_ERR_CHECK, "input 0", "not finite next to this point (x = 0)", "domain");
+    expect_says(check_number(logarithm, -1), AD_ERR_CHECK, "results are numbers", "NaN at the point itself",
+                "domain");
+    expect_says(check_number(logarithm, 0), AD_ERR_CHECK, "input 0", "not finite next to this point (x = 0)",
+                "domain");
     expect_says(check_number(masked_log, 0), AD_ERR_CHECK, "NaN at the point itself");
     expect_says(check_number(logarithm, NAN), AD_ERR_CHECK, "NaN at the point itself");
     expect_right(check_number(logarithm, 1e-6)); /* closer to the end of the domain than the first step */
@@ -425,8 +429,8 @@ static ad_var stale(ad_tape *tape, const ad_var *x, int n, void *user) {
 Test(gradcheck, passes_on_what_the_function_says) {
     ad_var kept = {0};
     ad_tensor *x[] = {normal(AD_SHAPE(3), 1)};
-    expect_says(check(mismatched, 1, (ad_tensor *[]){normal(AD_SHAPE(3), 1)}), AD_ERR_DTYPE, "f: mul", "dtypes differ",
-                "a check runs in f64");
+    expect_says(check(mismatched, 1, (ad_tensor *[]){normal(AD_SHAPE(3), 1)}), AD_ERR_DTYPE, "f: mul",
+                "dtypes differ", "a check runs in f64");
     expect_says(check(integers, 1, (ad_tensor *[]){normal(AD_SHAPE(3), 1)}), AD_ERR_NOGRAD, "its result", "i32[3]",
                 "integers have no derivative");
     expect_says(check(nothing, 1, (ad_tensor *[]){normal(AD_SHAPE(3), 1)}), AD_ERR_HANDLE, "its result", "never set");

@@ -26,10 +26,9 @@ static ad_check_report expect_status_at(const char *line, const ad_op *subject, 
     return report;
 }
 
-#define expect_broken(op, law, ...)                                                                                   \
+#define expect_broken(op, law, ...)                                                                                  \
     expect_status_at(AD_HERE, op, AD_ERR_CHECK, law, (const char *[]){law, __VA_ARGS__, NULL})
-#define expect_failure(op, status, ...)                                                                               \
-    expect_status_at(AD_HERE, op, status, "", (const char *[]){__VA_ARGS__, NULL})
+#define expect_failure(op, status, ...) expect_status_at(AD_HERE, op, status, "", (const char *[]){__VA_ARGS__, NULL})
 
 static void expect_right(const ad_op *subject) {
     ad_check_report report = expect_status_at(AD_HERE, subject, AD_OK, "", (const char *[]){NULL});
@@ -66,16 +65,14 @@ static ad_status square_forward(ad_call *call) {
     return AD_OK;
 }
 
-static void square_vjp(ad_vjp *v) {
-    ad_vjp_give(v, 0, ad_scale(ad_mul(ad_vjp_seed(v, 0), ad_vjp_input(v, 0)), 2));
-}
+static void square_vjp(ad_vjp *v) { ad_vjp_give(v, 0, ad_scale(ad_mul(ad_vjp_seed(v, 0), ad_vjp_input(v, 0)), 2)); }
 
 static ad_status square_backward(ad_call *call, ad_adjoint *adjoint) {
     bool add;
     const ad_view *into = ad_into(adjoint, 0, &add);
     for (int64_t i = 0; into && i < ad_view_count(into); i++)
-        put(into, i, (add ? ad_view_get(into, i) : 0) +
-                         2 * ad_view_get(call->in[0], i) * ad_view_get(&adjoint->seed[0], i));
+        put(into, i,
+            (add ? ad_view_get(into, i) : 0) + 2 * ad_view_get(call->in[0], i) * ad_view_get(&adjoint->seed[0], i));
     return AD_OK;
 }
 
@@ -172,8 +169,9 @@ static ad_status one_wrong_backward(ad_call *call, ad_adjoint *adjoint) {
     bool add;
     const ad_view *into = ad_into(adjoint, 0, &add);
     for (int64_t i = 0; into && i < ad_view_count(into); i++)
-        put(into, i, (add ? ad_view_get(into, i) : 0) + (i == wrong_element ? 4 : 2) * ad_view_get(call->in[0], i) *
-                                                            ad_view_get(&adjoint->seed[0], i));
+        put(into, i,
+            (add ? ad_view_get(into, i) : 0) +
+                (i == wrong_element ? 4 : 2) * ad_view_get(call->in[0], i) * ad_view_get(&adjoint->seed[0], i));
     return AD_OK;
 }
 
@@ -228,7 +226,8 @@ Test(op_check, finds_it_in_every_mode) {
     ad_check_report report;
     cr_expect_eq(ad_op_check(one_wrong(), &(ad_check_options){.first_order_only = true}, &report), AD_ERR_CHECK);
     cr_expect_eq(report.point.element, wrong_element);
-    cr_expect_eq(ad_op_check(one_wrong(), &(ad_check_options){.mode = AD_CHECK_FULL, .first_order_only = true}, &report),
+    cr_expect_eq(ad_op_check(one_wrong(), &(ad_check_options){.mode = AD_CHECK_FULL, .first_order_only = true},
+                             &report),
                  AD_ERR_CHECK);
     cr_expect_eq(report.point.element, wrong_element);
 }
@@ -242,8 +241,8 @@ static void transposed_vjp(ad_vjp *v) {
 }
 
 Test(op_check, says_that_the_gradient_is_transposed) {
-    expect_broken(changed(square, "transposed", op.vjp = transposed_vjp), "gradient = differences",
-                  "transposed", "axes 0 and 1");
+    expect_broken(changed(square, "transposed", op.vjp = transposed_vjp), "gradient = differences", "transposed",
+                  "axes 0 and 1");
 }
 
 /* y = x b, where b is stretched along the rows of x. */
@@ -303,8 +302,7 @@ Test(op_check, says_that_the_sum_over_a_stretched_input_is_missing) {
                   "stretched 3 times", "summed back");
     expect_broken(changed(rows, "mean_row", op.vjp = mean_row_vjp), "gradient = differences",
                   "mean over the 3 elements", "their sum");
-    expect_failure(changed(rows, "unsummed", op.vjp = unsummed_vjp), AD_ERR_OP, "gave input 1", "f64[3,4]",
-                   "f64[4]");
+    expect_failure(changed(rows, "unsummed", op.vjp = unsummed_vjp), AD_ERR_OP, "gave input 1", "f64[3,4]", "f64[4]");
     expect_right(changed(rows, "summed", op.vjp = unsummed_vjp, op.broadcasts = true));
 }
 
@@ -340,8 +338,8 @@ static const ad_op pair = {
 };
 
 Test(op_check, says_that_two_gradients_are_exchanged) {
-    expect_broken(changed(pair, "exchanged", op.vjp = exchanged_vjp),
-                  "gradient = differences", "gradient of input 1", "exchanged");
+    expect_broken(changed(pair, "exchanged", op.vjp = exchanged_vjp), "gradient = differences", "gradient of input 1",
+                  "exchanged");
 }
 
 static ad_status holes_backward(ad_call *call, ad_adjoint *adjoint) {
@@ -384,8 +382,7 @@ Test(op_check, compares_the_scalar_rule_with_the_rest) {
     expect_right(changed(square, "scalar_square", op.scalar = &right));
     expect_broken(changed(square, "off_value", op.scalar = &value), "scalar rule = general path", "result 0",
                   "sample 1 (f64[])");
-    expect_broken(changed(square, "off_adjoint", op.scalar = &adjoint), "gradient = differences",
-                  "sign is flipped");
+    expect_broken(changed(square, "off_adjoint", op.scalar = &adjoint), "gradient = differences", "sign is flipped");
 }
 
 static ad_status overwriting_backward(ad_call *call, ad_adjoint *adjoint) {
@@ -409,8 +406,8 @@ static void lazy_vjp(ad_vjp *v) {
 }
 
 Test(op_check, asks_for_each_input_alone) {
-    expect_broken(changed(pair, "lazy", op.vjp = lazy_vjp),
-                  "each input alone", "input 1", "when the other inputs are constants", "2 times too small");
+    expect_broken(changed(pair, "lazy", op.vjp = lazy_vjp), "each input alone", "input 1",
+                  "when the other inputs are constants", "2 times too small");
 }
 
 /* Two results, x and x^2, of which the second is forgotten when it comes alone. */
@@ -512,7 +509,8 @@ Test(op_check, refuses_to_read_what_is_not_saved) {
 }
 
 Test(op_check, sees_a_backward_read_what_is_not_saved_before_it_crashes) {
-    expect_broken(changed(square, "unsaved_fused", op.vjp = zero_vjp, op.backward = square_backward, op.saves = AD_SAVES_RESULT(0)),
+    expect_broken(changed(square, "unsaved_fused", op.vjp = zero_vjp, op.backward = square_backward,
+                          op.saves = AD_SAVES_RESULT(0)),
                   "saves what it reads", "reads the value of input 0", "NULL");
 }
 
@@ -525,15 +523,16 @@ static ad_status exp_backward(ad_call *call, ad_adjoint *adjoint) {
     bool add;
     const ad_view *into = ad_into(adjoint, 0, &add);
     for (int64_t i = 0; into && i < ad_view_count(into); i++)
-        put(into, i, (add ? ad_view_get(into, i) : 0) +
-                         ad_view_get(&call->out[0], i) * ad_view_get(&adjoint->seed[0], i));
+        put(into, i,
+            (add ? ad_view_get(into, i) : 0) + ad_view_get(&call->out[0], i) * ad_view_get(&adjoint->seed[0], i));
     return AD_OK;
 }
 
 static void exp_vjp(ad_vjp *v) { ad_vjp_give(v, 0, ad_mul(ad_vjp_seed(v, 0), ad_exp(ad_vjp_input(v, 0)))); }
 
 Test(op_check, sees_a_backward_read_a_result_that_is_not_saved) {
-    expect_broken(changed(square, "unsaved_result", op.forward = exp_forward, op.vjp = exp_vjp, op.backward = exp_backward),
+    expect_broken(changed(square, "unsaved_result", op.forward = exp_forward, op.vjp = exp_vjp,
+                          op.backward = exp_backward),
                   "saves what it reads", "reads the value of result 0");
 }
 
@@ -541,7 +540,8 @@ Test(op_check, sees_a_backward_read_a_result_that_is_not_saved) {
 
 static ad_status row_major_forward(ad_call *call) {
     for (int64_t i = 0; i < ad_view_count(call->in[0]); i++) {
-        double x = call->in[0]->dtype == AD_F32 ? ((const float *)call->in[0]->data)[i] : ((const double *)call->in[0]->data)[i];
+        double x = call->in[0]->dtype == AD_F32 ? ((const float *)call->in[0]->data)[i]
+                                                : ((const double *)call->in[0]->data)[i];
         put(&call->out[0], i, x * x);
     }
     return AD_OK;
@@ -579,8 +579,7 @@ static ad_status f64_only(ad_call *call) {
 }
 
 Test(op_check, compares_f32_with_f64) {
-    expect_broken(changed(square, "rough", op.forward = rough_forward), "f32 = f64", "sample 0 (f32[3,4])",
-                  "in f32");
+    expect_broken(changed(square, "rough", op.forward = rough_forward), "f32 = f64", "sample 0 (f32[3,4])", "in f32");
     expect_right(changed(square, "f64_only", op.shape = f64_only));
 }
 
@@ -597,11 +596,14 @@ Test(op_check, needs_the_same_values_on_every_run) {
 
 /* ---- kinks ----------------------------------------------------------------------------------------------------------------------------- */
 
-static bool sample_at_zero(ad_sample *sample, int k) { return k == 0 && ad_sample_uniform(sample, AD_SHAPE(3), 0, 0); }
+static bool sample_at_zero(ad_sample *sample, int k) {
+    return k == 0 && ad_sample_uniform(sample, AD_SHAPE(3), 0, 0);
+}
 
 /* max(x, 0), with a slope at 0 that is none of its subgradients. */
 static ad_status max_forward(ad_call *call) {
-    for (int64_t i = 0; i < ad_view_count(call->in[0]); i++) put(&call->out[0], i, fmax(ad_view_get(call->in[0], i), 0));
+    for (int64_t i = 0; i < ad_view_count(call->in[0]); i++)
+        put(&call->out[0], i, fmax(ad_view_get(call->in[0], i), 0));
     return AD_OK;
 }
 
@@ -622,7 +624,8 @@ Test(op_check, reports_a_kink_and_fails_only_outside_of_its_slopes) {
     double low = fmin(report.kink.left, report.kink.right), high = fmax(report.kink.left, report.kink.right);
     cr_expect_float_eq(low * high, 0, 1e-6);
     cr_expect(report.kink.analytic > low && report.kink.analytic < high);
-    expect_broken(changed(square, "outside", op.forward = max_forward, op.vjp = outside_vjp, op.sample = sample_at_zero),
+    expect_broken(changed(square, "outside", op.forward = max_forward, op.vjp = outside_vjp,
+                          op.sample = sample_at_zero),
                   "gradient = differences", "outside of the slopes", "kink");
 }
 
@@ -661,7 +664,8 @@ static bool no_sample(ad_sample *sample, int k) {
 
 Test(op_check, needs_samples_that_say_something) {
     ad_check_report report = expect_status_at(AD_HERE, changed(square, "empty", op.sample = empty_sample),
-                                              AD_ERR_CHECK, "", (const char *[]){"nothing was checked", "no sample", NULL});
+                                              AD_ERR_CHECK, "",
+                                              (const char *[]){"nothing was checked", "no sample", NULL});
     cr_expect_eq(report.compared, 0);
     expect_failure(changed(square, "endless", op.sample = endless_sample), AD_ERR_OP, "must return false");
     expect_failure(changed(square, "crowded", op.sample = crowded_sample), AD_ERR_LIMIT, "sample 1", "at most 8");

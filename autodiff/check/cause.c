@@ -11,8 +11,8 @@ typedef struct pattern_input {
     const double *all_right;     /* of all inputs of its shape */
     double scale;                /* the largest of wrong and right */
     int64_t wrong_count;
-    double ratio;                /* wrong / right where both are wrong; NaN if it is not one number */
-    double ratio_here;           /* at the element that was reported */
+    double ratio;      /* wrong / right where both are wrong; NaN if it is not one number */
+    double ratio_here; /* at the element that was reported */
     char *text;
     size_t size;
 } pattern_input;
@@ -44,7 +44,9 @@ static void say_ratio(pattern_input *in, double ratio) {
         say(in, "it is %.0f times too large: a contribution counted %s, or a factor too many", times,
             times < 2.5 ? "twice" : "several times");
     } else {
-        say(in, "it is %.0f times too small: a contribution missing, a factor 1/%.0f too many, or a mean in place of a sum",
+        say(in,
+            "it is %.0f times too small: a contribution missing, a factor 1/%.0f too many, or a mean in place of a "
+            "sum",
             times, times);
     }
 }
@@ -60,7 +62,8 @@ static int64_t count_not_finite(const pattern_input *in) {
 static bool is_not_finite(pattern_input *in) {
     int64_t count = count_not_finite(in);
     if (count == 0) return false;
-    say(in, "%lld of its %lld elements are NaN or infinite: a division by 0, infinity times 0 (ad_masked_mul leaves that "
+    say(in,
+        "%lld of its %lld elements are NaN or infinite: a division by 0, infinity times 0 (ad_masked_mul leaves that "
         "0), or memory that is read before it is written",
         (long long)count, (long long)in->part->count);
     return true;
@@ -155,7 +158,8 @@ static bool is_of_another_input(pattern_input *in) {
 static bool is_missing_sum(pattern_input *in) {
     int64_t times = stretch(in);
     if (times == 1 || in->wrong_count < in->part->count) return false;
-    say(in, "this input is stretched %lld times to the shape of the result: its contributions must be summed back "
+    say(in,
+        "this input is stretched %lld times to the shape of the result: its contributions must be summed back "
         "(.broadcasts, or ad_sum_to)",
         (long long)times);
     return true;
@@ -185,7 +189,7 @@ static bool is_something(pattern_input *in) {
 }
 
 static bool (*const patterns[])(pattern_input *) = {
-    is_not_finite, is_all_zero,    is_one_element, is_one_ratio,  is_transposed,
+    is_not_finite,       is_all_zero,    is_one_element, is_one_ratio,  is_transposed,
     is_of_another_input, is_missing_sum, has_zeros,      has_one_ratio, is_something,
 };
 

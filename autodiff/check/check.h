@@ -70,20 +70,20 @@ typedef struct ad_checker {
     ad_rng rng;
     ad_var *x, *y, *again, *target, *gradient; /* for recording */
 
-    ad_tensor **tensor;   /* [n]; those of floats lie in `value` */
-    ad_part *input;       /* [n]; integers have a count of 0 */
-    int64_t inputs;       /* numbers in all inputs */
-    double *value;        /* [inputs] */
-    double *center;       /* [inputs]: the point itself, from which differences step away */
-    double *scale;        /* [inputs]: max(1, |center|), down to a power of 2, so that steps are exact */
-    double *analytic;     /* [inputs]: the gradient at the point, by ad_backward */
+    ad_tensor **tensor; /* [n]; those of floats lie in `value` */
+    ad_part *input;     /* [n]; integers have a count of 0 */
+    int64_t inputs;     /* numbers in all inputs */
+    double *value;      /* [inputs] */
+    double *center;     /* [inputs]: the point itself, from which differences step away */
+    double *scale;      /* [inputs]: max(1, |center|), down to a power of 2, so that steps are exact */
+    double *analytic;   /* [inputs]: the gradient at the point, by ad_backward */
 
-    ad_part *result;      /* [results] */
+    ad_part *result; /* [results] */
     int results;
-    int64_t outputs;      /* numbers in all results */
+    int64_t outputs; /* numbers in all results */
     int64_t float_outputs;
-    double *output;       /* [outputs]: at the point */
-    double *weight;       /* [outputs]: 0 for integers */
+    double *output; /* [outputs]: at the point */
+    double *weight; /* [outputs]: 0 for integers */
 } ad_checker;
 
 /* ---- checker.c ----------------------------------------------------------------------------------------------------- */

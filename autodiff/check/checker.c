@@ -47,9 +47,8 @@ static ad_status new_in_layout(ad_tensor **out, const ad_allocator *allocator, a
 /* A tensor with the elements of `from`, as the way wants it. */
 static ad_tensor *new_tensor(ad_checker *checker, const ad_way *way, ad_dtype dtype, const ad_view *from) {
     ad_tensor *tensor = NULL;
-    ad_status status = way->layout
-                           ? new_in_layout(&tensor, checker->allocator, dtype, &from->shape, way->layout)
-                           : ad_tensor_new(&tensor, checker->allocator, dtype, from->shape, NULL, NULL);
+    ad_status status = way->layout ? new_in_layout(&tensor, checker->allocator, dtype, &from->shape, way->layout)
+                                   : ad_tensor_new(&tensor, checker->allocator, dtype, from->shape, NULL, NULL);
     if (!status) status = ad_view_copy(from, ad_tensor_view(tensor));
     if (!status) return tensor;
     ad_tensor_unref(tensor);
@@ -196,7 +195,8 @@ ad_status ad_checker_gradient(ad_checker *checker, const ad_way *way, double *gr
     n = 0;
     for (int i = 0; i < checker->subject->n && ad_tape_status(checker->tape) == AD_OK; i++) {
         if (!wants(checker, way, i)) continue;
-        ad_view view = way->recorded ? ad_value_at(NULL, checker->gradient[n]) : ad_gradient_at(NULL, checker->target[n]);
+        ad_view view = way->recorded ? ad_value_at(NULL, checker->gradient[n])
+                                     : ad_gradient_at(NULL, checker->target[n]);
         n++;
         if (ad_tape_status(checker->tape) == AD_OK) copy_numbers(&view, gradient + checker->input[i].first);
     }

@@ -29,8 +29,8 @@ typedef struct ad_slope {
     double numeric, error;
     double rounding; /* the part of the error that smaller steps make worse */
     double left, right;
-    bool apart;      /* left and right, however small the step: a kink, */
-    bool is_jump;    /* or a jump */
+    bool apart;   /* left and right, however small the step: a kink, */
+    bool is_jump; /* or a jump */
 } ad_slope;
 
 /* What came of comparing derivative and slope along a line. */
@@ -82,7 +82,8 @@ static ad_status measure(ad_checker *checker, const ad_line *line, double *outpu
         if (status) return status;
         noise = fmax(noise, rounding);
     }
-    double left_far = -change[0] / h, left = -change[1] / (h / 2), right = change[2] / (h / 2), right_far = change[3] / h;
+    double left_far = -change[0] / h, left = -change[1] / (h / 2), right = change[2] / (h / 2),
+           right_far = change[3] / h;
     double far = (left_far + right_far) / 2, near = (left + right) / 2;
     double gap_far = right_far - left_far, gap = right - left;
     slope->numeric = (4 * near - far) / 3;
@@ -169,12 +170,13 @@ static ad_status report_element(ad_checker *checker, const char *law, int64_t i,
     report->point = point;
     ad_place_text(checker, false, i, place);
     if (outcome->slope.apart)
-        return ad_report_broken(checker, law,
-                                "the gradient of %s is %.9g, outside of the slopes to the left, %.9g, and to the right, "
-                                "%.9g, of a kink there",
-                                place, point.analytic, point.left, point.right);
-    ad_report_broken(checker, law, "the gradient of %s is wrong: backward gives %.9g, differences %.9g (error %.1g)", place,
-                     point.analytic, point.numeric, point.error);
+        return ad_report_broken(
+            checker, law,
+            "the gradient of %s is %.9g, outside of the slopes to the left, %.9g, and to the right, "
+            "%.9g, of a kink there",
+            place, point.analytic, point.left, point.right);
+    ad_report_broken(checker, law, "the gradient of %s is wrong: backward gives %.9g, differences %.9g (error %.1g)",
+                     place, point.analytic, point.numeric, point.error);
     if (!isfinite(point.numeric))
         ad_report_add(report, ". The function is not finite next to this point (x = %.9g): keep it inside its domain",
                       point.x);
@@ -208,7 +210,8 @@ static ad_status check_element(ad_checker *checker, const char *law, double *out
 /* ---- directions --------------------------------------------------------------------------------------------------------- */
 
 /* Halves a direction that disagrees, or that meets a kink, down to elements. */
-static ad_status search(ad_checker *checker, const char *law, double *output, const double *sign, const ad_outcome *whole) {
+static ad_status search(ad_checker *checker, const char *law, double *output, const double *sign,
+                        const ad_outcome *whole) {
     enum { enough_kinks = 8 };
     ad_line pending[64] = {{0, checker->inputs, sign}};
     int64_t kinks_before = checker->report->kinks;

@@ -18,14 +18,15 @@ static ad_status check_arguments(ad_check_report *report, ad_check_function f, i
     bool any_float = false;
     if (!f || (!x && n > 0))
         return ad_report_error(report, AD_ERR_NULL, "%s: %s NULL", report->subject, f ? "x is" : "the function is");
-    if (n < 1) return ad_report_error(report, AD_ERR_VALUE, "%s: n is %d, but a check needs an input", report->subject, n);
+    if (n < 1)
+        return ad_report_error(report, AD_ERR_VALUE, "%s: n is %d, but a check needs an input", report->subject, n);
     for (int i = 0; i < n; i++) {
         if (!x[i]) return ad_report_error(report, AD_ERR_NULL, "%s: input %d is NULL", report->subject, i);
         any_float |= ad_dtype_is_float(ad_tensor_view(x[i])->dtype);
     }
     if (any_float) return AD_OK;
-    return ad_report_error(report, AD_ERR_NOGRAD, "%s: every input is an integer: there is nothing to differentiate by",
-                           report->subject);
+    return ad_report_error(report, AD_ERR_NOGRAD,
+                           "%s: every input is an integer: there is nothing to differentiate by", report->subject);
 }
 
 static ad_status check_function(const ad_subject *subject, ad_tensor *const *x, const ad_check_options *options,

@@ -31,7 +31,8 @@ static ad_status must_be_numbers(ad_checker *checker, const char *law) {
     char place[AD_PLACE_TEXT];
     for (int64_t i = 0; i < checker->outputs; i++)
         if (isnan(checker->output[i]))
-            return ad_report_broken(checker, law, "%s is NaN at the point itself: keep it inside the function's domain",
+            return ad_report_broken(checker, law,
+                                    "%s is NaN at the point itself: keep it inside the function's domain",
                                     ad_place_text(checker, true, i, place));
     return AD_OK;
 }
@@ -42,7 +43,8 @@ static ad_status same_on_every_run(ad_checker *checker, const char *law) {
     double *gradient = ad_checker_numbers(checker, checker->inputs);
     if (!output || !gradient) return AD_ERR_OOM;
     ad_status status = ad_checker_output(checker, &(ad_way){0}, output);
-    if (!status) status = ad_compare(checker, law, true, 0, output, "on the second run", checker->output, "on the first");
+    if (!status)
+        status = ad_compare(checker, law, true, 0, output, "on the second run", checker->output, "on the first");
     if (!status) status = ad_checker_gradient(checker, &(ad_way){0}, checker->analytic);
     if (!status) status = ad_checker_gradient(checker, &(ad_way){0}, gradient);
     if (status) return status;
@@ -55,7 +57,8 @@ static ad_status recorded(ad_checker *checker, const char *law) {
 }
 
 static ad_status zero_for_a_zero_seed(ad_checker *checker, const char *law) {
-    double *zeros = ad_checker_numbers(checker, checker->outputs), *gradient = ad_checker_numbers(checker, checker->inputs);
+    double *zeros = ad_checker_numbers(checker, checker->outputs),
+           *gradient = ad_checker_numbers(checker, checker->inputs);
     char place[AD_PLACE_TEXT];
     if (!zeros || !gradient) return AD_ERR_OOM;
     for (int recorded = 0; recorded < 2; recorded++) {
@@ -72,7 +75,8 @@ static ad_status zero_for_a_zero_seed(ad_checker *checker, const char *law) {
 
 static ad_status linear_in_the_seed(ad_checker *checker, const char *law) {
     const double a = -1.75, b = 0.625;
-    double *seed = ad_checker_numbers(checker, checker->outputs), *sum = ad_checker_numbers(checker, checker->outputs);
+    double *seed = ad_checker_numbers(checker, checker->outputs),
+           *sum = ad_checker_numbers(checker, checker->outputs);
     double *expected = ad_checker_numbers(checker, checker->inputs);
     if (!seed || !sum || !expected) return AD_ERR_OOM;
     for (int64_t i = 0; i < checker->outputs; i++) {
@@ -94,7 +98,8 @@ static ad_status each_result_alone(ad_checker *checker, const char *law) {
         memset(sum, 0, (size_t)checker->inputs * sizeof *sum);
         for (int k = 0; k < checker->results; k++) {
             if (!ad_dtype_is_float(checker->result[k].dtype)) continue;
-            ad_status status = ad_checker_gradient(checker, &(ad_way){.only_result = 1 + k, .recorded = recorded}, one);
+            ad_status status = ad_checker_gradient(checker, &(ad_way){.only_result = 1 + k, .recorded = recorded},
+                                                   one);
             if (status) return status;
             for (int64_t i = 0; i < checker->inputs; i++) sum[i] += one[i];
         }
@@ -162,8 +167,10 @@ static ad_status transposes_agree(ad_checker *checker, const char *law, int inpu
     char which[32] = "all inputs";
     size_t length = 0;
     if (input >= 0) ad_text_add(which, sizeof which, &length, "input %d", input);
-    ad_report_broken(checker, law, "when %s move%s along v, the result moves by <w, J v> = %.12g (by its JVP), but "
-                     "<J^T w, v> = %.12g (by backward)", which, input < 0 ? "" : "s", forward, backward);
+    ad_report_broken(checker, law,
+                     "when %s move%s along v, the result moves by <w, J v> = %.12g (by its JVP), but "
+                     "<J^T w, v> = %.12g (by backward)",
+                     which, input < 0 ? "" : "s", forward, backward);
     ad_report_cause(checker, from, forward, backward, NULL, NULL);
     return AD_ERR_CHECK;
 }
@@ -194,7 +201,8 @@ static void set_input(ad_checker *checker, const ad_part *to, const double *from
 /* Input p becomes input q: its gradient is then the sum of what they have apart, at the same values. */
 static ad_status alias(ad_checker *checker, const char *law, int p, int q) {
     const ad_part *from = &checker->input[p], *to = &checker->input[q];
-    double *expected = ad_checker_numbers(checker, checker->inputs), *got = ad_checker_numbers(checker, checker->inputs);
+    double *expected = ad_checker_numbers(checker, checker->inputs),
+           *got = ad_checker_numbers(checker, checker->inputs);
     if (!expected || !got) return AD_ERR_OOM;
     ad_check_report before = *checker->report;
     ad_status status = ad_checker_gradient(checker, &(ad_way){0}, expected);

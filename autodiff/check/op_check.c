@@ -110,8 +110,8 @@ static ad_status check_samples(ad_sampled *s) {
     }
     if (status) return status;
     if (more)
-        return ad_report_error(s->report, AD_ERR_OP, "%s: .sample made %d samples: it must return false past the last",
-                               name, too_many);
+        return ad_report_error(s->report, AD_ERR_OP,
+                               "%s: .sample made %d samples: it must return false past the last", name, too_many);
     if (s->says_something) return AD_OK;
     return ad_report_error(s->report, AD_ERR_CHECK, "%s: nothing was checked: no sample has %s with elements", name,
                            s->op->derivative == AD_DIFFERENTIABLE ? "a float input and a float result" : "a result");

@@ -9,7 +9,8 @@
 static ad_status same_in_a_way(ad_checker *checker, const char *law, double tolerance, const ad_way *way,
                                const char *usual) {
     double *output = ad_checker_numbers(checker, checker->outputs);
-    double *expected = ad_checker_numbers(checker, checker->inputs), *gradient = ad_checker_numbers(checker, checker->inputs);
+    double *expected = ad_checker_numbers(checker, checker->inputs),
+           *gradient = ad_checker_numbers(checker, checker->inputs);
     if (!output || !expected || !gradient) return AD_ERR_OOM;
     ad_status status = ad_checker_output(checker, way, output);
     if (!status) status = ad_compare(checker, law, true, tolerance, output, way->text, checker->output, usual);
@@ -23,7 +24,8 @@ static ad_status same_in_a_way(ad_checker *checker, const char *law, double tole
 /* ---- the shortcuts ------------------------------------------------------------------------------------------------- */
 
 /* The same as another op would do it. Nodes point at that op, so none must stay. */
-static ad_status same_as_op(ad_checker *checker, const char *law, const ad_op *op, const char *text, const char *usual) {
+static ad_status same_as_op(ad_checker *checker, const char *law, const ad_op *op, const char *text,
+                            const char *usual) {
     ad_subject subject = *checker->subject;
     subject.op = op;
     ad_status status = same_in_a_way(checker, law, 1e-10, &(ad_way){.text = text, .subject = &subject}, usual);
@@ -112,7 +114,8 @@ static ad_status reads_undeclared(ad_checker *checker, const char *law, const ch
 static ad_status saves_what_it_reads(ad_checker *checker, const char *law) {
     const ad_op *op = checker->subject->op;
     if (!op->backward || checker->float_outputs == 0) return AD_OK;
-    double *seeing = ad_checker_numbers(checker, checker->inputs), *blind = ad_checker_numbers(checker, checker->inputs);
+    double *seeing = ad_checker_numbers(checker, checker->inputs),
+           *blind = ad_checker_numbers(checker, checker->inputs);
     if (!seeing || !blind) return AD_ERR_OOM;
     ad_blindfolded open = blindfold(op, -1, -1);
     ad_status status = blind_gradient(checker, &open.op, seeing);
@@ -175,7 +178,8 @@ static ad_status output_is_the_same_again(ad_checker *checker, const char *law) 
     double *output = ad_checker_numbers(checker, checker->outputs);
     if (!output) return AD_ERR_OOM;
     ad_status status = ad_checker_output(checker, &(ad_way){0}, output);
-    return status ? status : ad_compare(checker, law, true, 0, output, "on the second run", checker->output, "on the first");
+    return status ? status
+                  : ad_compare(checker, law, true, 0, output, "on the second run", checker->output, "on the first");
 }
 
 static ad_status stops_the_gradient(ad_checker *checker, const char *law) {

@@ -45,18 +45,18 @@ typedef struct ad_check_point {
 } ad_check_point;
 
 typedef struct ad_check_report {
-    ad_status status;     /* AD_OK; AD_ERR_CHECK: a law is broken; else: the function itself failed */
-    const char *law;      /* which law is broken, "" if none */
-    char subject[64];     /* the op or function */
-    int sample;           /* ad_op_check: the number of the last sample that was looked at; ad_gradcheck: -1 */
-    bool has_point;       /* a law is broken at one element: */
+    ad_status status; /* AD_OK; AD_ERR_CHECK: a law is broken; else: the function itself failed */
+    const char *law;  /* which law is broken, "" if none */
+    char subject[64]; /* the op or function */
+    int sample;       /* ad_op_check: the number of the last sample that was looked at; ad_gradcheck: -1 */
+    bool has_point;   /* a law is broken at one element: */
     ad_check_point point;
-    int64_t compared;     /* numbers that were compared; 0: nothing was, so that the check says nothing */
-    int64_t kinks;        /* points where the one-sided slopes stay apart as the step shrinks: failures only where the
+    int64_t compared;    /* numbers that were compared; 0: nothing was, so that the check says nothing */
+    int64_t kinks;       /* points where the one-sided slopes stay apart as the step shrinks: failures only where the
                            * derivative lies outside of them. Jumps count too, and never fail. */
-    ad_check_point kink;  /* the first one */
-    double worst;         /* the largest difference, in units of what is allowed; above 1 fails */
-    char message[1024];   /* what is wrong, with the likely cause; "" if nothing */
+    ad_check_point kink; /* the first one */
+    double worst;        /* the largest difference, in units of what is allowed; above 1 fails */
+    char message[1024];  /* what is wrong, with the likely cause; "" if nothing */
 } ad_check_report;
 
 /* Records y = f(x[0..n)) on the tape and returns y, of any float shape. It is called many times, with other values of
