@@ -327,7 +327,7 @@ static void print_summary(ad_dump *dump, ad_string *line) {
     if (totals->nodes > 0) {
         ad_string_print(line, "); ");
         ad_string_bytes(line, totals->saved_bytes);
-        ad_string_print(line, " saved for backward");
+        ad_string_print(line, " saved");
     }
     if (dump->pass.nodes > 0) {
         ad_string_print(line, "; ");

@@ -6,9 +6,9 @@
 
 /* SGR codes (ECMA-48); none of them is hard to read on either a dark or a light ground. */
 static const char *const codes[AD_STYLE_COUNT] = {
-    [AD_STYLE_PLAIN] = NULL,     [AD_STYLE_TITLE] = "1",    [AD_STYLE_FAINT] = "2",  [AD_STYLE_INPUT] = "34",
-    [AD_STYLE_PARAMETER] = "36", [AD_STYLE_NODE] = "1",     [AD_STYLE_SAVED] = "32", [AD_STYLE_GRADIENT] = "31",
-    [AD_STYLE_MERGE] = "1;35",   [AD_STYLE_ERROR] = "1;31",
+    [AD_STYLE_PLAIN] = NULL,       [AD_STYLE_TITLE] = "1",    [AD_STYLE_FAINT] = "2",  [AD_STYLE_INPUT] = "36",
+    [AD_STYLE_PARAMETER] = "1;36", [AD_STYLE_NODE] = "1",     [AD_STYLE_SAVED] = "32", [AD_STYLE_GRADIENT] = "31",
+    [AD_STYLE_MERGE] = "1;35",     [AD_STYLE_ERROR] = "1;31",
 };
 
 void ad_writer_flush(ad_writer *writer) {
