@@ -157,17 +157,21 @@ ad_status ad_compare(ad_checker *checker, const char *law, bool results, double 
 
 /* ---- printing -------------------------------------------------------------------------------------------------------- */
 
-/* Words in lines of at most 100 characters. */
-static void print_wrapped(const char *text, FILE *stream) {
-    enum { width = 100 };
-    for (size_t column = 0; *text;) {
-        size_t word = strcspn(text, " ");
-        bool fits = column > 0 && column + 1 + word <= width;
-        fprintf(stream, "%s%.*s", fits ? " " : column ? "\n  " : "  ", (int)word, text);
-        column = fits ? column + 1 + word : 2 + word;
-        text += word + (text[word] == ' ');
+/* The message in lines: where and which law, what is wrong, the likely cause. */
+static void print_message(const ad_check_report *report, FILE *stream) {
+    static const char cause_begins[] = ". Likely cause: ";
+    const char *text = report->message, *law = *report->law ? strstr(text, report->law) : NULL;
+    if (law) {
+        int head = (int)(law - text + (ptrdiff_t)strlen(report->law));
+        fprintf(stream, "  %.*s\n", head, text);
+        text += head + 2;
     }
-    fprintf(stream, "\n");
+    const char *cause = strstr(text, cause_begins);
+    if (cause) {
+        fprintf(stream, "  %.*s\n", (int)(cause - text), text);
+        text = cause + 2;
+    }
+    fprintf(stream, "  %s\n", text);
 }
 
 ad_status ad_check_print(const ad_check_report *report, FILE *stream) {
@@ -176,7 +180,7 @@ ad_status ad_check_print(const ad_check_report *report, FILE *stream) {
     const char *verdict = !is_right ? "WRONG" : report->compared ? "right" : "NOTHING COMPARED";
     if (report->status && report->status != AD_ERR_CHECK) verdict = ad_status_name(report->status);
     fprintf(stream, "%s: %s\n", report->subject, verdict);
-    if (!is_right) print_wrapped(report->message, stream);
+    if (!is_right) print_message(report, stream);
     fprintf(stream, "  %lld numbers compared", (long long)report->compared);
     if (report->compared) fprintf(stream, "; the largest difference is %.2g of what is allowed", report->worst);
     fprintf(stream, "\n");
