@@ -20,7 +20,7 @@ const ad_kernels *ad_kernels_table(int i) {
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) table[count++] = &ad_kernels_avx2;
 #endif
 #ifdef AD_HAVE_AVX512
-    if (count == 2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw"))
         table[count++] = &ad_kernels_avx512;
 #endif
