@@ -1,4 +1,5 @@
 /* Every error that a tape can carry: its status, and the words that a reader needs. */
+#include "helpers.h"
 #include "tapes.h"
 
 #include <criterion/criterion.h>
@@ -7,9 +8,20 @@
 #include <stdio.h>
 #include <string.h>
 
+static test_memory memory;
 static ad_tape *t;
-static void open_tape(void) { t = ad_tape_new(NULL); }
-static void close_tape(void) { ad_tape_free(t); }
+
+static void open_tape(void) {
+    test_memory_open(&memory);
+    memory.most = 1 << 24;
+    t = ad_tape_new(&(ad_tape_options){.allocator = &memory.allocator});
+}
+
+static void close_tape(void) {
+    ad_tape_free(t);
+    test_memory_close(&memory);
+}
+
 TestSuite(errors, .init = open_tape, .fini = close_tape);
 
 static const double zeros[64];
@@ -310,7 +322,7 @@ Test(errors, parameters_refuse_what_has_no_gradient) {
     expect_message(&error, AD_ERR_SHAPE, "parameter w", "negative");
     ad_param_new(&param, NULL, "w", AD_F64, AD_SHAPE(INT64_MAX), zeros, &error);
     expect_message(&error, AD_ERR_LIMIT, "parameter w", "address space");
-    ad_param_new(&param, NULL, "w", AD_F64, AD_SHAPE(1LL << 57), NULL, &error);
+    ad_param_new(&param, &memory.allocator, "w", AD_F64, AD_SHAPE(1LL << 57), NULL, &error);
     expect_message(&error, AD_ERR_OOM, "parameter w", "out of memory");
     cr_assert_null(param);
     cr_assert_eq(ad_param_new(&param, NULL, "w", AD_I32, AD_SHAPE(2), zeros, NULL), AD_ERR_DTYPE);
