@@ -235,7 +235,8 @@ static bool refuse(int64_t at, bool on, bool jumps, const outcome *undisturbed) 
         if (ad_tape_status(t) == AD_OK) expect_same(&got, undisturbed, at);
         cr_assert(!on || !reached || ad_tape_status(t) == AD_ERR_OOM, "allocation %lld: no error", (long long)at);
     }
-    cr_assert_eq(ad_tape_verify(t, NULL), t ? AD_OK : AD_ERR_NULL, "allocation %lld", (long long)at);
+    /* A handler that jumps out leaves the tape in the middle of a call: it is whole again after the reset. */
+    if (!jumps) cr_assert_eq(ad_tape_verify(t, NULL), t ? AD_OK : AD_ERR_NULL, "allocation %lld", (long long)at);
     if (ad_tape_status(t) == AD_ERR_OOM) {
         cr_assert(strstr(ad_tape_error(t), "out of memory"), "%s", ad_tape_error(t));
         cr_assert(strstr(ad_tape_error(t), " at test_memory.c:") || strstr(ad_tape_error(t), "ad_scope_"), "%s",
@@ -332,7 +333,7 @@ Test(memory, what_was_taken_from_a_tape_outlives_it) {
     ad_tensor *contribution;
     cr_assert_eq(ad_tape_contribution(t, y.index, 0, &contribution), AD_OK);
     ad_tensor *outlives[] = {ad_tensor_of(x), ad_tensor_of(ad_transpose(y)), ad_tensor_of(ad_scalar(t, "s", 7)),
-                          ad_tensor_of(ad_index(t, -3)), contribution};
+                             ad_tensor_of(ad_index(t, -3)), contribution};
     expect_ok(t);
     for (int gone = 0; gone < 3; gone++) {
         expect_values(*ad_tensor_view(outlives[0]), 1, 2, 3, 4, 5, 6);

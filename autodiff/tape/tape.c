@@ -497,16 +497,49 @@ static ad_status verify_list(const ad_tape *tape, const ad_list *list, const cha
     return AD_OK;
 }
 
+/* The nodes that the lists name are those that reset has something to release for. */
+static ad_status verify_owners(const ad_tape *tape, ad_error *error) {
+    size_t owners = 0, params = 0;
+    for (uint32_t index = 0; index < tape->count; index++) {
+        const ad_node *node = ad_node_at(tape, index);
+        bool is_param = node->op == &ad_leaf_parameter, owns = is_param || !(node->flags & AD_NODE_INLINE);
+        if (owns != (owners < tape->owners.count && tape->owners.item[owners] == index) ||
+            is_param != (params < tape->params.count && tape->params.item[params] == index))
+            return ad_error_set(error, AD_ERR_OP, "node %u is missing from a list of owners, or should not be there", index);
+        owners += owns;
+        params += is_param;
+    }
+    return AD_OK;
+}
+
+static ad_status verify_gradients(const ad_tape *tape, ad_error *error) {
+    if (tape->pass_nodes > tape->count)
+        return ad_error_set(error, AD_ERR_OP, "gradients of %u nodes on a tape of %u", tape->pass_nodes, tape->count);
+    for (size_t i = 0; i < tape->graded.count; i++) {
+        uint32_t index = tape->graded.item[i];
+        if (index >= tape->pass_nodes || (ad_node_at(tape, index)->flags & AD_NODE_INLINE))
+            return ad_error_set(error, AD_ERR_OP, "the list of gradients names node %u", index);
+    }
+    return AD_OK;
+}
+
+/* Between two calls nothing is under way. */
+static ad_status verify_rest(const ad_tape *tape, ad_error *error) {
+    if ((uint64_t)tape->chunks * AD_CHUNK_NODES < tape->count)
+        return ad_error_set(error, AD_ERR_OP, "%u nodes in %u chunks", tape->count, tape->chunks);
+    if (ad_arena_position(&tape->scratch) != 0 || tape->held[0])
+        return ad_error_set(error, AD_ERR_OP, "scratch memory is still in use");
+    if (tape->no_grad || tape->where)
+        return ad_error_set(error, AD_ERR_OP, "the tape still records for a derivative");
+    return AD_OK;
+}
+
 ad_status ad_tape_verify(const ad_tape *tape, ad_error *error) {
     if (!tape) return ad_error_set(error, AD_ERR_NULL, "the tape is NULL");
-    ad_status status = AD_OK;
+    ad_status status = verify_rest(tape, error);
     for (uint32_t i = 0; i < tape->count && !status; i++) status = verify_node(tape, i, error);
     if (!status) status = verify_list(tape, &tape->owners, "owners", error);
     if (!status) status = verify_list(tape, &tape->params, "parameters", error);
-    for (size_t i = 0; i < tape->graded.count && !status; i++)
-        if (tape->graded.item[i] >= tape->count || (ad_node_at(tape, tape->graded.item[i])->flags & AD_NODE_INLINE))
-            status = ad_error_set(error, AD_ERR_OP, "the list of gradients names node %u", tape->graded.item[i]);
-    if (!status && (uint64_t)tape->chunks * AD_CHUNK_NODES < tape->count)
-        status = ad_error_set(error, AD_ERR_OP, "%u nodes in %u chunks", tape->count, tape->chunks);
-    return status;
+    if (!status) status = verify_owners(tape, error);
+    return status ? status : verify_gradients(tape, error);
 }
