@@ -13,8 +13,8 @@
  *
  * A C of one row is limited by memory and has two loops of its own, for a B with contiguous rows or columns.
  *
- * How an element of C is summed depends on k and the strides, not on where it lies: any rectangle of C can be computed
- * by itself and gets the same bits. */
+ * How an element of C is summed depends on k and the strides, not on where it lies: any rectangle of C of more than one
+ * row and column can be computed by itself and gets the same bits. */
 #include "ops/kernels/isa.h"
 
 #if defined __AVX2__
