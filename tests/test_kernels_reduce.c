@@ -1,0 +1,195 @@
+/* The sums of every instruction set against plain loops in long double. */
+#include "helpers.h"
+#include "ops/kernels/kernels.h"
+
+#include <criterion/criterion.h>
+#include <math.h>
+
+TestSuite(sum_to, .fini = test_arrays_free);
+TestSuite(norm, .fini = test_arrays_free);
+
+static const double epsilon[] = {[AD_F32] = 0x1p-23, [AD_F64] = 0x1p-52};
+
+/* A shape that broadcasts to `shape`: some axes 1, perhaps without the first ones. */
+static ad_shape summed_shape(ad_rng *rng, const ad_shape *shape) {
+    ad_shape out = *shape;
+    for (int i = 0; i < shape->rank; i++)
+        if (ad_rng_below(rng, 2)) out.dim[i] = 1;
+    int drop = 0;
+    while (drop < out.rank && out.dim[drop] == 1 && ad_rng_below(rng, 2)) drop++;
+    for (int i = drop; i < out.rank; i++) out.dim[i - drop] = out.dim[i];
+    out.rank -= drop;
+    return out;
+}
+
+/* Which element of y takes element i of x. */
+static int64_t target_of(const ad_shape *x, const ad_shape *y, int64_t i) {
+    int64_t target = 0, step = 1;
+    for (int a = 1; a <= x->rank; a++) {
+        int64_t index = i % x->dim[x->rank - a];
+        i /= x->dim[x->rank - a];
+        if (a > y->rank) continue;
+        if (y->dim[y->rank - a] != 1) target += index * step;
+        step *= y->dim[y->rank - a];
+    }
+    return target;
+}
+
+static void check_sum_to(const ad_kernels *k) {
+    enum { most = 5000 };
+    static long double sum[most], size[most];
+    ad_rng rng = {.seed = 1};
+    for (int round = 0; round < 4000; round++) {
+        ad_dtype dtype = round % 2 ? AD_F32 : AD_F64;
+        ad_shape shape = test_any_shape(&rng), to = summed_shape(&rng, &shape);
+        int64_t count = ad_shape_count(&shape), results = ad_shape_count(&to);
+        bool add = round % 3 == 0;
+        double scale = round % 5 ? 1 : 0.37;
+        cr_assert_leq(results, most);
+        ad_view x = test_any_input(&rng, dtype, shape), y = test_any_result(&rng, dtype, to);
+        if (add) y = test_random(dtype, to, (test_layout)(round % TEST_LAYOUTS), 2);
+        for (int64_t i = 0; i < results; i++) sum[i] = size[i] = 0;
+        for (int64_t i = 0; i < count; i++) {
+            int64_t target = target_of(&shape, &to, i);
+            sum[target] += test_get(&x, i);
+            size[target] += fabs(test_get(&x, i));
+        }
+        ad_view before = test_copy(&y);
+        k->sum_to(&x, &y, scale, add);
+        for (int64_t i = 0; i < results; i++) {
+            long double want = scale * sum[i] + (add ? test_get(&before, i) : 0);
+            double room = epsilon[dtype] * (double)fabsl(want) + 8 * 0x1p-53 * (double)(size[i] + fabsl(want));
+            cr_assert_leq(fabsl(test_get(&y, i) - want), room, "%s, round %d: %g, not %Lg", k->isa, round,
+                          test_get(&y, i), want);
+        }
+    }
+}
+
+Test(sum_to, any_axes_of_any_layout) { test_each_table(check_sum_to); }
+
+static void check_empty(const ad_kernels *k) {
+    for (ad_dtype dtype = AD_F32; dtype <= AD_F64; dtype++) {
+        ad_view x = test_array(dtype, AD_SHAPE(3, 0, 2), TEST_DENSE), y = test_random(dtype, AD_SHAPE(3, 1, 2), TEST_GAPS, 3);
+        ad_view before = test_copy(&y);
+        k->sum_to(&x, &y, 1, true);
+        cr_assert(test_same_bits(&y, &before), "nothing is added");
+        k->sum_to(&x, &y, 1, false);
+        for (int64_t i = 0; i < 6; i++) cr_assert_eq(test_get(&y, i), 0, "a sum of nothing is 0");
+    }
+}
+
+Test(sum_to, of_nothing_is_0) { test_each_table(check_empty); }
+
+/* f32 has no integers between 2^24 and 2^24 + 2: a sum that accumulates in f32 stops there. */
+static void check_many_ones(const ad_kernels *k) {
+    const int64_t n = 10000000;
+    ad_view x = test_array(AD_F32, AD_SHAPE(n), TEST_DENSE), one = test_array(AD_F32, AD_SCALAR, TEST_DENSE);
+    k->fill(&x, 1);
+    k->sum_to(&x, &one, 1, false);
+    cr_assert_eq(test_get(&one, 0), 1e7, "%s: %.9g", k->isa, test_get(&one, 0));
+    ad_view repeated = one, many = {.data = x.data, .dtype = AD_F32, .shape = AD_SHAPE(40000000), .stride = {0}};
+    k->sum_to(&many, &repeated, 1, false);
+    cr_assert_eq(test_get(&one, 0), 4e7, "%s: %.9g", k->isa, test_get(&one, 0));
+    x.shape = AD_SHAPE(5000000, 2);
+    x.stride[0] = 2, x.stride[1] = 1;
+    ad_view columns = test_array(AD_F32, AD_SHAPE(2), TEST_DENSE);
+    k->sum_to(&x, &columns, 1, false);
+    cr_assert(test_get(&columns, 0) == 5e6 && test_get(&columns, 1) == 5e6, "%s", k->isa);
+    test_arrays_free();
+}
+
+Test(sum_to, ten_million_f32_ones_are_ten_million) { test_each_table(check_many_ones); }
+
+/* 0.1 is not representable, and every addition to a growing sum loses a little, always to the same side: in one chain of
+ * n additions the error grows with n. In blocks it does not. */
+static void check_long_sums(const ad_kernels *k) {
+    const int64_t n = 1 << 22;
+    ad_view x = test_array(AD_F64, AD_SHAPE(n), TEST_DENSE), y = test_array(AD_F64, AD_SCALAR, TEST_DENSE);
+    k->fill(&x, 0.1);
+    const long double want = (long double)n * 0.1;
+    k->sum_to(&x, &y, 1, false);
+    cr_assert_leq(test_ulps(AD_F64, test_get(&y, 0), want), 100, "%s: row off by %g ulp", k->isa,
+                  test_ulps(AD_F64, test_get(&y, 0), want));
+    ad_view tall = {.data = x.data, .dtype = AD_F64, .shape = AD_SHAPE(n / 4, 4), .stride = {4, 1}};
+    ad_view columns = test_array(AD_F64, AD_SHAPE(4), TEST_DENSE);
+    k->sum_to(&tall, &columns, 1, false);
+    for (int64_t i = 0; i < 4; i++)
+        cr_assert_leq(test_ulps(AD_F64, test_get(&columns, i), want / 4), 100, "%s: column off by %g ulp", k->isa,
+                      test_ulps(AD_F64, test_get(&columns, i), want / 4));
+    ad_view strided = {.data = x.data, .dtype = AD_F64, .shape = AD_SHAPE(n / 2), .stride = {2}};
+    k->sum_to(&strided, &y, 1, false);
+    cr_assert_leq(test_ulps(AD_F64, test_get(&y, 0), want / 2), 100, "%s: strided row off by %g ulp", k->isa,
+                  test_ulps(AD_F64, test_get(&y, 0), want / 2));
+    double root = sqrt(k->sum_of_squares(&x)), norm = sqrt((double)((long double)n * 0.1 * 0.1));
+    cr_assert_leq(test_ulps(AD_F64, root, norm), 100, "%s: norm off by %g ulp", k->isa, test_ulps(AD_F64, root, norm));
+    test_arrays_free();
+}
+
+Test(sum_to, errors_do_not_grow_with_the_number_of_terms) { test_each_table(check_long_sums); }
+
+static void check_special(const ad_kernels *k) {
+    for (ad_dtype dtype = AD_F32; dtype <= AD_F64; dtype++) {
+        ad_view x = test_random(dtype, AD_SHAPE(4, 33), TEST_GAPS, 5), y = test_array(dtype, AD_SHAPE(4, 1), TEST_DENSE);
+        test_set(&x, 7, INFINITY);
+        test_set(&x, 33 + 9, NAN);
+        test_set(&x, 66 + 1, INFINITY);
+        test_set(&x, 66 + 32, -INFINITY);
+        k->sum_to(&x, &y, 1, false);
+        cr_assert(test_get(&y, 0) == INFINITY && isnan(test_get(&y, 1)) && isnan(test_get(&y, 2)));
+        cr_assert(isfinite(test_get(&y, 3)));
+    }
+}
+
+Test(sum_to, infinities_and_nan_stay_in_their_rows) { test_each_table(check_special); }
+
+/* Every table, and every run, sums in one order. */
+Test(sum_to, every_instruction_set_gives_the_same_bits) {
+    ad_rng rng = {.seed = 6};
+    for (int round = 0; round < 300; round++) {
+        ad_dtype dtype = round % 2 ? AD_F32 : AD_F64;
+        ad_shape shape = test_any_shape(&rng), to = summed_shape(&rng, &shape);
+        ad_view x = test_any_input(&rng, dtype, shape), first = test_array(dtype, to, TEST_DENSE);
+        ad_kernels_table(0)->sum_to(&x, &first, 1, false);
+        double square = ad_kernels_table(0)->sum_of_squares(&x);
+        for (int t = 0; ad_kernels_table(t); t++) {
+            ad_view y = test_array(dtype, to, TEST_GAPS);
+            ad_kernels_table(t)->sum_to(&x, &y, 1, false);
+            cr_assert(test_same_bits(&y, &first), "%s, round %d", ad_kernels_table(t)->isa, round);
+            cr_assert_eq(ad_kernels_table(t)->sum_of_squares(&x), square, "%s, round %d", ad_kernels_table(t)->isa, round);
+        }
+    }
+}
+
+/* ---- sum of squares, finiteness ---------------------------------------------------------------------------------- */
+
+static void check_sum_of_squares(const ad_kernels *k) {
+    ad_rng rng = {.seed = 7};
+    for (int round = 0; round < 1000; round++) {
+        ad_shape shape = test_any_shape(&rng);
+        ad_view x = test_any_input(&rng, round % 2 ? AD_F32 : AD_F64, shape);
+        long double want = 0;
+        for (int64_t i = 0, n = ad_shape_count(&shape); i < n; i++) want += (long double)test_get(&x, i) * test_get(&x, i);
+        double got = k->sum_of_squares(&x);
+        cr_assert_leq(fabsl(got - want), 1e-14L * want, "%s, round %d: %g, not %Lg", k->isa, round, got, want);
+    }
+}
+
+Test(norm, sum_of_squares_of_any_layout) { test_each_table(check_sum_of_squares); }
+
+static void check_all_finite(const ad_kernels *k) {
+    const double bad[] = {NAN, -NAN, INFINITY, -INFINITY};
+    ad_rng rng = {.seed = 8};
+    for (int round = 0; round < 1000; round++) {
+        ad_dtype dtype = round % 2 ? AD_F32 : AD_F64;
+        ad_shape shape = test_any_shape(&rng);
+        int64_t n = ad_shape_count(&shape);
+        ad_view x = test_random(dtype, shape, (test_layout)(round % TEST_LAYOUTS), (uint64_t)round);
+        if (n > 0) test_set(&x, ad_rng_below(&rng, n), dtype == AD_F32 ? 0x1.fffffep127 : 0x1.fffffffffffffp1023);
+        cr_assert(k->all_finite(&x), "%s, round %d", k->isa, round);
+        if (n == 0) continue;
+        test_set(&x, ad_rng_below(&rng, n), bad[round % 4]);
+        cr_assert_not(k->all_finite(&x), "%s, round %d", k->isa, round);
+    }
+}
+
+Test(norm, one_bad_element_is_found_wherever_it_is) { test_each_table(check_all_finite); }
