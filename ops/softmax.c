@@ -34,17 +34,20 @@ static ad_status softmax_forward(ad_call *call) {
     return AD_OK;
 }
 
-/* J = diag(y) - y y^T is symmetric, so J^T g = J g = y (g - <g, y>); where y is 0 nothing passes, whatever g is. */
-static ad_var times_jacobian(ad_var y, ad_var g, const void *attrs) {
-    return ad_masked_mul(y, ad_sub(g, row_sum(ad_masked_mul(y, g), attrs)));
+/* g y, but 0 where either is 0, whatever the other is. */
+static ad_var masked_product(ad_var g, ad_var y, ad_var zero) { return ad_where(y, ad_masked_mul(g, y), zero); }
+
+/* J = diag(y) - y y^T is symmetric, so J^T g = J g = y (g - <g, y>). */
+static ad_var times_jacobian(ad_var y, ad_var g, ad_var zero, const void *attrs) {
+    return masked_product(ad_sub(g, row_sum(masked_product(g, y, zero), attrs)), y, zero);
 }
 
 static void softmax_vjp(ad_vjp *v) {
-    ad_vjp_give(v, 0, times_jacobian(ad_vjp_result(v, 0), ad_vjp_seed(v, 0), ad_vjp_attrs(v)));
+    ad_vjp_give(v, 0, times_jacobian(ad_vjp_result(v, 0), ad_vjp_seed(v, 0), ad_vjp_number(v, 0), ad_vjp_attrs(v)));
 }
 
 static void softmax_jvp(ad_jvp *j) {
-    ad_jvp_give(j, 0, times_jacobian(ad_jvp_result(j, 0), ad_jvp_tangent(j, 0), ad_jvp_attrs(j)));
+    ad_jvp_give(j, 0, times_jacobian(ad_jvp_result(j, 0), ad_jvp_tangent(j, 0), ad_jvp_number(j, 0), ad_jvp_attrs(j)));
 }
 
 static ad_status softmax_backward(ad_call *call, ad_adjoint *adjoint) {
@@ -85,9 +88,9 @@ static ad_status log_softmax_forward(ad_call *call) {
 
 /* g - softmax(x) sum(g); in a row of all -inf the probabilities sum to 0, not 1, and nothing is passed on. */
 static void log_softmax_vjp(ad_vjp *v) {
-    ad_var p = ad_exp(ad_vjp_result(v, 0)), g = ad_vjp_seed(v, 0), zero = ad_vjp_number(v, 0);
-    ad_var is_row = ad_greater(row_sum(p, ad_vjp_attrs(v)), zero);
-    ad_vjp_give(v, 0, ad_sub(ad_where(is_row, g, zero), ad_mul(p, row_sum(g, ad_vjp_attrs(v)))));
+    ad_var p = ad_exp(ad_vjp_result(v, 0)), g = ad_vjp_seed(v, 0), mass = row_sum(p, ad_vjp_attrs(v));
+    ad_var kept = ad_where(mass, g, ad_vjp_number(v, 0));
+    ad_vjp_give(v, 0, ad_sub(kept, ad_masked_mul(row_sum(g, ad_vjp_attrs(v)), p)));
 }
 
 /* t - <softmax(x), t> */

@@ -79,25 +79,26 @@ static void S(log_softmax_row)(int64_t n, const T *x, int64_t sx, T *y, int64_t 
     for (int64_t i = 0; i < n; i++) y[i * sy] = x[i * sx] - m - log_sum;
 }
 
-/* x_bar (+)= y (g - <g, y>); where y is 0 nothing passes, whatever g is. */
+/* x_bar (+)= y (g - <g, y>); where y or g - <g, y> is 0 nothing passes, whatever the other is. */
 static void S(softmax_back_row)(int64_t n, const T *g, int64_t sg, const T *y, int64_t sy, T *x_bar, int64_t so,
                                 bool add) {
     double dot = 0;
-    for (int64_t i = 0; i < n; i++) dot += y[i * sy] == 0 ? 0 : (double)g[i * sg] * (double)y[i * sy];
+    for (int64_t i = 0; i < n; i++)
+        dot += y[i * sy] == 0 || g[i * sg] == 0 ? 0 : (double)g[i * sg] * (double)y[i * sy];
     const T mean = (T)dot;
     for (int64_t i = 0; i < n; i++) {
-        const T bar = y[i * sy] == 0 ? 0 : y[i * sy] * (g[i * sg] - mean);
+        const T above = g[i * sg] - mean, bar = y[i * sy] == 0 || above == 0 ? 0 : y[i * sy] * above;
         x_bar[i * so] = add ? x_bar[i * so] + bar : bar;
     }
 }
 
-/* x_bar (+)= g - exp(y) sum(g) */
+/* x_bar (+)= g - exp(y) sum(g), where a sum of 0 stays 0 whatever y is; nothing passes in a row without mass. */
 static void S(log_softmax_back_row)(int64_t n, const T *g, int64_t sg, const T *y, int64_t sy, T *x_bar, int64_t so,
                                     bool add) {
     const bool mass = S(has_mass)(n, y, sy, S(row_max)(n, y, sy));
     const T sum = (T)S(row_sum)(n, g, sg);
     for (int64_t i = 0; i < n; i++) {
-        const T bar = mass ? g[i * sg] - AD_EXP(y[i * sy]) * sum : 0;
+        const T bar = mass ? g[i * sg] - (sum == 0 ? 0 : AD_EXP(y[i * sy]) * sum) : 0;
         x_bar[i * so] = add ? x_bar[i * so] + bar : bar;
     }
 }
