@@ -514,6 +514,15 @@ Test(op_check, sees_a_backward_read_what_is_not_saved_before_it_crashes) {
                   "saves what it reads", "reads the value of input 0", "NULL");
 }
 
+static bool number_sample(ad_sample *sample, int k) { return k == 0 && ad_sample_normal(sample, AD_SCALAR); }
+
+Test(op_check, sees_a_scalar_rule_read_what_is_not_saved) {
+    const ad_scalar_rule rule = {square_value, square_adjoint};
+    expect_broken(changed(square, "unsaved_scalar", op.scalar = &rule, op.saves = AD_SAVES_RESULT(0),
+                          op.vjp = zero_vjp, op.sample = number_sample),
+                  "saves what it reads", ".scalar->adjoint");
+}
+
 static ad_status exp_forward(ad_call *call) {
     for (int64_t i = 0; i < ad_view_count(call->in[0]); i++) put(&call->out[0], i, exp(ad_view_get(call->in[0], i)));
     return AD_OK;
@@ -581,6 +590,29 @@ static ad_status f64_only(ad_call *call) {
 Test(op_check, compares_f32_with_f64) {
     expect_broken(changed(square, "rough", op.forward = rough_forward), "f32 = f64", "sample 0 (f32[3,4])", "in f32");
     expect_right(changed(square, "f64_only", op.shape = f64_only));
+}
+
+/* Right in f64; in f32 its constant is of another dtype, or is all that is f32. */
+static void f64_constant_vjp(ad_vjp *v) {
+    ad_var two_in_f64 = ad_number(ad_vjp_tape(v), AD_F64, 2);
+    ad_vjp_give(v, 0, ad_mul(ad_mul(ad_vjp_seed(v, 0), ad_vjp_input(v, 0)), two_in_f64));
+}
+static void rough_vjp(ad_vjp *v) {
+    ad_vjp_give(v, 0, slope_times(v, ad_vjp_input_dtype(v, 0) == AD_F32 ? 2.001 : 2));
+}
+
+Test(op_check, compares_derivatives_in_f32_too) {
+    expect_failure(changed(square, "f64_constant", op.vjp = f64_constant_vjp), AD_ERR_DTYPE, "sample 0 (f32[3,4])",
+                   "dtypes differ");
+    expect_broken(changed(square, "rough_vjp", op.vjp = rough_vjp, op.backward = square_backward), "f32 = f64",
+                  "the gradient of input 0", "off by a factor 1.0005");
+}
+
+static void slightly_off_vjp(ad_vjp *v) { ad_vjp_give(v, 0, slope_times(v, 2.00002)); }
+
+Test(op_check, says_that_the_difference_is_slight) {
+    expect_broken(changed(square, "slightly_off", op.vjp = slightly_off_vjp), "gradient = differences",
+                  "off by 1e-05 only");
 }
 
 static ad_status random_forward(ad_call *call) {

@@ -181,6 +181,13 @@ static bool has_one_ratio(pattern_input *in) {
     return true;
 }
 
+static bool is_slight(pattern_input *in) {
+    if (in->wrong_count > 0) return false;
+    say(in, "it is off by %.1g only: rounding, a series cut short, or constants that are not exact",
+        fabs(in->ratio_here - 1));
+    return true;
+}
+
 static bool is_something(pattern_input *in) {
     if (in->part->count < 2) return false;
     say(in, "not a pattern that is known here; %lld of the %lld elements of this input are wrong",
@@ -189,8 +196,8 @@ static bool is_something(pattern_input *in) {
 }
 
 static bool (*const patterns[])(pattern_input *) = {
-    is_not_finite,       is_all_zero,    is_one_element, is_one_ratio,  is_transposed,
-    is_of_another_input, is_missing_sum, has_zeros,      has_one_ratio, is_something,
+    is_not_finite,       is_slight,      is_all_zero, is_one_element, is_one_ratio, is_transposed,
+    is_of_another_input, is_missing_sum, has_zeros,   has_one_ratio,  is_something,
 };
 
 /* Counts what is wrong, and finds the ratio if it is the same wherever something is. */

@@ -228,14 +228,22 @@ static ad_status alias(ad_checker *checker, const char *law, int p, int q) {
     return AD_OK;
 }
 
+/* The next input of the same shape; -1: none. */
+static int next_alike(const ad_checker *checker, int p) {
+    const ad_part *part = &checker->input[p];
+    for (int q = p + 1; q < checker->subject->n && part->count > 0; q++)
+        if (checker->input[q].count > 0 && ad_shape_equal(&checker->input[q].shape, &part->shape)) return q;
+    return -1;
+}
+
 static ad_status inputs_may_be_one(ad_checker *checker, const char *law) {
     ad_status status = AD_OK;
-    for (int p = 0; p < checker->subject->n; p++) {
-        for (int q = 0; q < checker->subject->n && !status; q++) {
-            const ad_part *from = &checker->input[p], *to = &checker->input[q];
-            if (p == q || from->count == 0 || to->count == 0 || !ad_shape_equal(&from->shape, &to->shape)) continue;
+    for (int p = 0; p < checker->subject->n && !status; p++) {
+        int pair[] = {p, next_alike(checker, p)};
+        for (int k = 0; k < 2 && pair[1] >= 0 && !status; k++) {
+            const ad_part *from = &checker->input[pair[k]], *to = &checker->input[pair[1 - k]];
             set_input(checker, from, checker->center + to->first);
-            status = alias(checker, law, p, q);
+            status = alias(checker, law, pair[k], pair[1 - k]);
             set_input(checker, from, checker->center + from->first);
         }
     }

@@ -182,6 +182,7 @@ ad_status ad_check_print(const ad_check_report *report, FILE *stream) {
     fprintf(stream, "%s: %s\n", report->subject, verdict);
     if (!is_right) print_message(report, stream);
     fprintf(stream, "  %lld numbers compared", (long long)report->compared);
+    if (is_right && report->sample >= 0) fprintf(stream, " in %d samples", report->sample + 1);
     if (report->compared) fprintf(stream, "; the largest difference is %.2g of what is allowed", report->worst);
     fprintf(stream, "\n");
     if (report->kinks) {
