@@ -7,7 +7,7 @@
 #include <string.h>
 
 /* uthash must never end the process: a failed allocation leaves the element out, which register() sees. */
-#define HASH_NONFATAL_OOM 1
+#define HASH_NONFATAL_OOM            1
 #define uthash_nonfatal_oom(element) ((element)->op = NULL)
 #include <uthash.h>
 
@@ -59,14 +59,19 @@ static const char *what_is_missing(const ad_op *op) {
     return NULL;
 }
 
-static bool has_a_sample(const ad_op *op, const ad_allocator *allocator, ad_error *error) {
+/* Sample 0 can be made, and has as many inputs as the op takes. */
+static ad_status check_sample(const ad_op *op, const ad_allocator *allocator, ad_error *error) {
     ad_sample sample = {.rng = {1, 0}, .dtype = AD_F64, .allocator = allocator};
-    bool made = op->sample(&sample, 0) && sample.error.status == AD_OK;
-    if (sample.error.status) ad_error_set(error, sample.error.status, "op %s: %s", op->name, sample.error.message);
+    bool made = op->sample(&sample, 0);
     for (int i = 0; i < sample.inputs; i++) ad_tensor_unref(sample.input[i]);
-    if (!made && !sample.error.status)
-        ad_error_set(error, AD_ERR_OP, "op %s: .sample makes no sample 0, so that nothing could check it", op->name);
-    return made;
+    if (sample.error.status)
+        return ad_error_set(error, sample.error.status, "op %s: %s", op->name, sample.error.message);
+    if (!made)
+        return ad_error_set(error, AD_ERR_OP, "op %s: .sample makes no sample 0, so that nothing could check it",
+                            op->name);
+    if (op->inputs >= 0 ? sample.inputs == op->inputs : sample.inputs > 0) return AD_OK;
+    return ad_error_set(error, AD_ERR_OP, "op %s: sample 0 has %d inputs, but .inputs is %d", op->name, sample.inputs,
+                        op->inputs);
 }
 
 ad_status ad_op_validate(const ad_op *op, const ad_allocator *allocator, ad_error *error) {
@@ -74,9 +79,7 @@ ad_status ad_op_validate(const ad_op *op, const ad_allocator *allocator, ad_erro
     const char *wrong = ad_op_flaw(op);
     if (!wrong) wrong = what_is_missing(op);
     if (wrong) return ad_error_set(error, AD_ERR_OP, "op %s: %s", op->name, wrong);
-    ad_error sample_error = {AD_OK, ""};
-    if (has_a_sample(op, allocator, &sample_error)) return AD_OK;
-    return ad_error_set(error, sample_error.status, "%s", sample_error.message);
+    return check_sample(op, allocator, error);
 }
 
 /* ---- the table, under the mutex -------------------------------------------------------------------------------- */

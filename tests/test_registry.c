@@ -1,0 +1,267 @@
+/* The op registry: what it holds, what it refuses and why, and the samples that it asks for. */
+#include "helpers.h"
+#include "tapes.h"
+
+#include <criterion/criterion.h>
+#include <limits.h>
+#include <math.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+
+/* ---- ours -------------------------------------------------------------------------------------------------------------------- */
+
+Test(registry, holds_ours_from_the_start_in_the_order_of_the_list) {
+    static const char *const names[] = {
+#define X(name) #name,
+        AD_OP_LIST(X)
+#undef X
+    };
+    const int count = (int)(sizeof names / sizeof *names);
+    cr_assert_eq(ad_op_count(), count);
+    for (int i = 0; i < count; i++) {
+        cr_assert_str_eq(ad_op_at(i)->name, names[i]);
+        cr_assert_eq(ad_op_find(names[i]), ad_op_at(i));
+        cr_assert_eq(ad_op_register(ad_op_at(i), NULL), AD_OK, "each would be accepted");
+    }
+    cr_assert_eq(ad_op_count(), count, "and is there once");
+    const int outside[] = {-1, count, INT_MAX, INT_MIN};
+    for (int i = 0; i < 4; i++) cr_assert_null(ad_op_at(outside[i]));
+    cr_assert_null(ad_op_find(NULL));
+    cr_assert_null(ad_op_find(""));
+    cr_assert_null(ad_op_find("Add"));
+    cr_assert_null(ad_op_find("add "));
+}
+
+/* ---- an op of the user's ------------------------------------------------------------------------------------------------------- */
+
+static ad_status cube_shape(ad_call *call) {
+    call->out[0].dtype = call->in[0]->dtype;
+    call->out[0].shape = call->in[0]->shape;
+    return AD_OK;
+}
+static ad_status cube_forward(ad_call *call) {
+    for (int64_t i = 0; i < ad_view_count(call->in[0]); i++) {
+        double x = ad_view_get(call->in[0], i);
+        ((double *)call->out[0].data)[i] = x * x * x;
+    }
+    return AD_OK;
+}
+static void cube_vjp(ad_vjp *v) {
+    ad_var x = ad_vjp_input(v, 0);
+    ad_vjp_give(v, 0, ad_scale(ad_mul(ad_vjp_seed(v, 0), ad_mul(x, x)), 3));
+}
+static bool cube_sample(ad_sample *sample, int k) { return k < 2 && ad_sample_normal(sample, AD_SHAPE(k + 1)); }
+
+#define CUBE                                                                                                         \
+    .inputs = 1, .saves = AD_SAVES_INPUT(0), .shape = cube_shape, .forward = cube_forward, .vjp = cube_vjp,          \
+    .formula = "$y = $0^3", .adjoint = {"~0 += 3 ~y $0^2"}, .sample = cube_sample
+static const ad_op cube = {.name = "cube", CUBE}, impostor = {.name = "cube", CUBE},
+                   other_add = {.name = "add", CUBE};
+
+Test(registry, takes_an_op_once_and_no_other_of_its_name) {
+    ad_error error = {AD_OK, ""};
+    int count = ad_op_count();
+    cr_assert_null(ad_op_find("cube"));
+    for (int i = 0; i < 2; i++) {
+        cr_assert_eq(ad_op_register(&cube, &error), AD_OK, "%s", error.message);
+        cr_assert_eq(ad_op_count(), count + 1);
+        cr_assert_eq(ad_op_find("cube"), &cube);
+        cr_assert_eq(ad_op_at(count), &cube);
+    }
+    ad_op_register(&impostor, &error);
+    expect_message(&error, AD_ERR_OP, "op cube", "another op of this name");
+    ad_op_register(&other_add, &error);
+    expect_message(&error, AD_ERR_OP, "op add", "another op of this name");
+    cr_assert_eq(ad_op_register(&impostor, NULL), AD_ERR_OP);
+    cr_assert_eq(ad_op_count(), count + 1);
+
+    ad_tape *t = ad_tape_new(NULL);
+    ad_var x = ad_leaf(t, "x", AD_F64, AD_SHAPE(2), (double[]){2, -1}), gradient, second;
+    ad_var y = ad_sum(ad_apply(t, ad_op_find("cube"), 1, &x, NULL, NULL), AD_ALL_AXES, false);
+    ad_backward(y);
+    expect_values(ad_gradient(x), 12, 3);
+    ad_grad(y, (ad_var){0}, 1, &x, &gradient);
+    ad_grad(ad_sum(gradient, AD_ALL_AXES, false), (ad_var){0}, 1, &x, &second);
+    expect_values(ad_value(second), 12, -6);
+    expect_ok(t);
+    ad_tape_free(t);
+}
+
+static bool none(ad_sample *sample, int k) {
+    (void)sample, (void)k;
+    return false;
+}
+static bool too_many(ad_sample *sample, int k) {
+    for (int i = 0; i <= AD_MAX_SAMPLE_INPUTS; i++) (void)ad_sample_normal(sample, AD_SHAPE(k + 2));
+    return true;
+}
+static bool impossible(ad_sample *sample, int k) { return ad_sample_normal(sample, AD_SHAPE(-1, k)); }
+static bool two_inputs(ad_sample *sample, int k) {
+    return ad_sample_normal(sample, AD_SHAPE(k + 2)) && ad_sample_normal(sample, AD_SHAPE(2));
+}
+
+Test(registry, says_what_a_descriptor_lacks) {
+    static const ad_scalar_rule half = {.value = NULL};
+    ad_op op;
+    ad_error error = {AD_OK, ""};
+    int count = ad_op_count();
+/* The op, but for one field, is refused with this message. */
+#define REFUSED(field, value_, ...)                                                                                  \
+    op = cube;                                                                                                       \
+    op.name = "odd";                                                                                                 \
+    op.field = value_;                                                                                               \
+    ad_op_register(&op, &error);                                                                                     \
+    expect_message(&error, AD_ERR_OP, __VA_ARGS__)
+    REFUSED(name, "", "its name is not a C identifier");
+    REFUSED(name, "2nd", "op 2nd: its name is not a C identifier");
+    REFUSED(name, "soft max", "op soft max", "not a C identifier");
+    REFUSED(name,
+            "gr\xc3\xb6\xc3\x9f"
+            "e",
+            "not a C identifier");
+    REFUSED(inputs, -2, "op odd: .inputs must be a number of inputs, or -1");
+    REFUSED(inputs, 65536, ".inputs must be");
+    REFUSED(results, 5, ".results must be 1 to 4");
+    REFUSED(results, -1, ".results must be 1 to 4");
+    REFUSED(shape, NULL, "no shape rule (.shape)");
+    REFUSED(vjp, NULL, "it has no .vjp", ".derivative");
+    REFUSED(derivative, AD_STOPS_GRADIENT, "it has a .vjp", ".derivative says that there is none");
+    REFUSED(derivative, AD_NOT_DIFFERENTIABLE, "it has a .vjp", ".derivative says that there is none");
+    REFUSED(scalar, &half, "its .scalar rule lacks a function");
+    REFUSED(saves, AD_SAVES_RESULT(1), ".saves names a result that it does not have");
+    REFUSED(formula, NULL, "it has no .formula");
+    REFUSED(adjoint[0], NULL, "it has no .adjoint formula for input 0");
+    REFUSED(sample, NULL, "it has no .sample, so that nothing could check it");
+    REFUSED(sample, none, "op odd: .sample makes no sample 0");
+    REFUSED(sample, two_inputs, "op odd: sample 0 has 2 inputs, but .inputs is 1");
+#undef REFUSED
+    op = cube;
+    op.scalar = ad_op_find("exp")->scalar;
+    op.inputs = 3;
+    ad_op_register(&op, &error);
+    expect_message(&error, AD_ERR_OP, ".scalar is for ops with one or two inputs");
+    op = cube;
+    op.sample = too_many;
+    ad_op_register(&op, &error);
+    expect_message(&error, AD_ERR_LIMIT, "op cube: a sample has at most 8 inputs");
+    op.sample = impossible;
+    ad_op_register(&op, &error);
+    expect_message(&error, AD_ERR_SHAPE, "op cube: dimension 0 of f64[-1,0] is negative");
+    ad_op_register(NULL, &error);
+    expect_message(&error, AD_ERR_NULL, "ad_op_register: op is NULL");
+    op.name = NULL;
+    ad_op_register(&op, &error);
+    expect_message(&error, AD_ERR_NULL, "ad_op_register: name is NULL");
+    cr_assert_eq(ad_op_register(NULL, NULL), AD_ERR_NULL);
+    cr_assert_eq(ad_op_count(), count);
+}
+
+/* ---- from several threads -------------------------------------------------------------------------------------------------------- */
+
+enum { registering = 4, ops_each = 100 };
+static char op_names[registering][ops_each][16];
+static ad_op many_ops[registering][ops_each];
+
+static void *register_many(void *user) {
+    int which = *(int *)user;
+    for (int i = 0; i < ops_each; i++) {
+        if (ad_op_register(&many_ops[which][i], NULL) || ad_op_register(&cube, NULL)) return NULL;
+        if (ad_op_find(op_names[which][i]) != &many_ops[which][i] || !ad_op_find("matmul")) return NULL;
+        if (!ad_op_at(ad_op_count() - 1)) return NULL;
+    }
+    return user;
+}
+
+Test(registry, threads_register_and_look_up_at_once) {
+    pthread_t thread[registering];
+    int which[registering];
+    for (int n = 0; n < registering; n++) {
+        which[n] = n;
+        for (int i = 0; i < ops_each; i++) {
+            snprintf(op_names[n][i], sizeof op_names[n][i], "op_%d_%d", n, i);
+            many_ops[n][i] = cube;
+            many_ops[n][i].name = op_names[n][i];
+        }
+    }
+    for (int n = 0; n < registering; n++) cr_assert_eq(pthread_create(&thread[n], NULL, register_many, &which[n]), 0);
+    for (int n = 0; n < registering; n++) {
+        void *done = NULL;
+        pthread_join(thread[n], &done);
+        cr_assert_eq(done, (void *)&which[n]);
+    }
+    int found = 0;
+    for (int i = 0; i < ad_op_count(); i++) found += ad_op_at(i)->vjp == cube_vjp;
+    cr_assert_eq(found, registering * ops_each + 1);
+}
+
+/* ---- samples ---------------------------------------------------------------------------------------------------------------------- */
+
+Test(registry, samples_are_what_they_are_called) {
+    test_memory memory;
+    test_memory_open(&memory);
+    for (ad_dtype dtype = AD_F32; dtype <= AD_F64; dtype++) {
+        ad_sample sample = {.rng = {3, 0}, .dtype = dtype, .allocator = &memory.allocator};
+        cr_assert(ad_sample_normal(&sample, AD_SHAPE(500)) && ad_sample_uniform(&sample, AD_SHAPE(500), -3, 5) &&
+                  ad_sample_away(&sample, AD_SHAPE(500), 2, 0.25) && ad_sample_index(&sample, AD_SHAPE(500), 7) &&
+                  ad_sample_simplex(&sample, AD_SHAPE(100, 5)) && ad_sample_simplex(&sample, AD_SCALAR) &&
+                  ad_sample_simplex(&sample, AD_SHAPE(3, 0)) && ad_sample_normal(&sample, AD_SHAPE(0)));
+        cr_assert_eq(sample.inputs, AD_MAX_SAMPLE_INPUTS);
+        double sum = 0, squares = 0;
+        int seen = 0;
+        for (int i = 0; i < 500; i++) {
+            double x = ad_view_get(ad_tensor_view(sample.input[0]), i);
+            sum += x;
+            squares += x * x;
+            double u = ad_view_get(ad_tensor_view(sample.input[1]), i);
+            cr_assert(u >= -3 && u < 5);
+            cr_assert_geq(fabs(ad_view_get(ad_tensor_view(sample.input[2]), i) - 2), 0.25 * (1 - 1e-6));
+            double index = ad_view_get(ad_tensor_view(sample.input[3]), i);
+            cr_assert(index >= 0 && index < 7 && index == floor(index));
+            seen |= 1 << (int)index;
+        }
+        cr_assert_lt(fabs(sum / 500), 0.2);
+        cr_assert_lt(fabs(squares / 500 - 1), 0.25);
+        cr_assert_eq(seen, 127);
+        cr_assert_eq(ad_tensor_view(sample.input[3])->dtype, AD_I64);
+        for (int row = 0; row < 100; row++) {
+            double mass = 0;
+            for (int i = 0; i < 5; i++) {
+                double p = ad_view_get(ad_tensor_view(sample.input[4]), row * 5 + i);
+                cr_assert_gt(p, 0);
+                mass += p;
+            }
+            expect_near(mass, 1, dtype == AD_F64 ? 1e-15 : 1e-6);
+        }
+        expect_values(*ad_tensor_view(sample.input[5]), 1);
+        for (int i = 0; i < sample.inputs; i++)
+            cr_assert_eq(ad_tensor_view(sample.input[i])->dtype, i == 3 ? AD_I64 : dtype);
+        cr_assert_not(ad_sample_normal(&sample, AD_SHAPE(2)));
+        expect_message(&sample.error, AD_ERR_LIMIT, "a sample has at most 8 inputs");
+        for (int i = 0; i < sample.inputs; i++) ad_tensor_unref(sample.input[i]);
+    }
+    test_memory_close(&memory);
+}
+
+Test(registry, a_sample_without_memory_or_with_an_impossible_shape_says_so) {
+    test_memory memory;
+    test_memory_open(&memory);
+    ad_shape wild = {.rank = 9, .dim = {0}};
+    for (int kind = 0; kind < 5; kind++) {
+        for (int oom = 0; oom < 2; oom++) {
+            ad_sample sample = {.rng = {3, 0}, .dtype = AD_F64, .allocator = &memory.allocator};
+            ad_shape shape = oom ? AD_SHAPE(2) : wild;
+            memory.fail_at = oom ? memory.calls + 1 : 0;
+            bool made = kind == 0   ? ad_sample_normal(&sample, shape)
+                        : kind == 1 ? ad_sample_uniform(&sample, shape, 0, 1)
+                        : kind == 2 ? ad_sample_away(&sample, shape, 0, 1)
+                        : kind == 3 ? ad_sample_index(&sample, shape, 3)
+                                    : ad_sample_simplex(&sample, shape);
+            cr_assert_not(made);
+            cr_assert_eq(sample.inputs, 0);
+            cr_assert_not(ad_sample_normal(&sample, AD_SHAPE(2)), "the first error stays");
+            expect_message(&sample.error, oom ? AD_ERR_OOM : AD_ERR_LIMIT, oom ? "out of memory" : "rank 9");
+        }
+    }
+    test_memory_close(&memory);
+}
