@@ -126,7 +126,8 @@ ad_view test_random(ad_dtype dtype, ad_shape shape, test_layout layout, uint64_t
 ad_view test_copy(const ad_view *view) {
     ad_view copy = test_array(view->dtype, view->shape, TEST_DENSE);
     size_t size = ad_dtype_size(view->dtype);
-    for (int64_t i = 0, n = ad_shape_count(&view->shape); i < n; i++) memcpy(test_at(&copy, i), test_at(view, i), size);
+    for (int64_t i = 0, n = ad_shape_count(&view->shape); i < n; i++)
+        memcpy(test_at(&copy, i), test_at(view, i), size);
     return copy;
 }
 

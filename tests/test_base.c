@@ -88,9 +88,8 @@ Test(dtype, names_and_sizes) {
         const char *name;
         size_t size;
         bool is_float;
-    } want[] = {{AD_F32, "f32", 4, true},      {AD_F64, "f64", 8, true},
-                {AD_I32, "i32", 4, false},     {AD_I64, "i64", 8, false},
-                {AD_DTYPE_COUNT, "?", 0, false}, {(ad_dtype)-1, "?", 0, false}};
+    } want[] = {{AD_F32, "f32", 4, true},  {AD_F64, "f64", 8, true},        {AD_I32, "i32", 4, false},
+                {AD_I64, "i64", 8, false}, {AD_DTYPE_COUNT, "?", 0, false}, {(ad_dtype)-1, "?", 0, false}};
     for (int i = 0; i < TEST_COUNT(want); i++) {
         cr_assert_str_eq(ad_dtype_name(want[i].dtype), want[i].name);
         cr_assert_eq(ad_dtype_size(want[i].dtype), want[i].size);

@@ -37,12 +37,9 @@ static const struct {
     long double (*slope)(long double x, long double y);
     double ulps; /* of the value, at most */
 } unary[] = {
-    [AD_UNARY_neg] = {"neg", neg, neg_slope, 0},
-    [AD_UNARY_scale] = {"scale", scale, scale_slope, 0.5},
-    [AD_UNARY_exp] = {"exp", expl, exp_slope, 1.1},
-    [AD_UNARY_log] = {"log", logl, log_slope, 1.1},
-    [AD_UNARY_tanh] = {"tanh", tanhl, tanh_slope, 2.5},
-    [AD_UNARY_sigmoid] = {"sigmoid", sigmoid, sigmoid_slope, 2.5},
+    [AD_UNARY_neg] = {"neg", neg, neg_slope, 0},        [AD_UNARY_scale] = {"scale", scale, scale_slope, 0.5},
+    [AD_UNARY_exp] = {"exp", expl, exp_slope, 1.1},     [AD_UNARY_log] = {"log", logl, log_slope, 1.1},
+    [AD_UNARY_tanh] = {"tanh", tanhl, tanh_slope, 2.5}, [AD_UNARY_sigmoid] = {"sigmoid", sigmoid, sigmoid_slope, 2.5},
     [AD_UNARY_relu] = {"relu", relu, relu_slope, 0},
 };
 _Static_assert(sizeof unary / sizeof *unary == AD_UNARY_COUNT, "every row is tested");
@@ -97,7 +94,8 @@ Test(elementary, f64_over_all_bit_patterns) {
 Test(elementary, both_dtypes_where_it_matters) {
     const struct {
         double middle, reach;
-    } ranges[] = {{0, 1e-3}, {0, 1}, {0, 20}, {0, 110}, {0, 760}, {1, 0.5}, {1, 1e-4}, {-88, 20}, {88, 2}, {-720, 30}};
+    } ranges[] = {{0, 1e-3}, {0, 1},    {0, 20},   {0, 110}, {0, 760},
+                  {1, 0.5},  {1, 1e-4}, {-88, 20}, {88, 2},  {-720, 30}};
     ad_rng rng = {.seed = 1};
     for (ad_dtype dtype = AD_F32; dtype <= AD_F64; dtype++) {
         for (int r = 0; r < TEST_COUNT(ranges); r++) {
@@ -115,22 +113,53 @@ static void check_edges(const ad_kernels *k) {
         ad_unary op;
         double x, y;
     } edges[] = {
-        {AD_UNARY_exp, 0.0, 1},          {AD_UNARY_exp, -0.0, 1},         {AD_UNARY_exp, inf, inf},
-        {AD_UNARY_exp, -inf, 0},         {AD_UNARY_exp, nan, nan},        {AD_UNARY_exp, -nan, nan},
-        {AD_UNARY_exp, 1e30, inf},       {AD_UNARY_exp, -1e30, 0},        {AD_UNARY_exp, 1e-40, 1},
-        {AD_UNARY_log, 0.0, -inf},       {AD_UNARY_log, -0.0, -inf},      {AD_UNARY_log, 1, 0.0},
-        {AD_UNARY_log, inf, inf},        {AD_UNARY_log, -inf, nan},       {AD_UNARY_log, -1e-40, nan},
-        {AD_UNARY_log, nan, nan},        {AD_UNARY_log, -nan, nan},       {AD_UNARY_tanh, 0.0, 0.0},
-        {AD_UNARY_tanh, -0.0, -0.0},     {AD_UNARY_tanh, inf, 1},         {AD_UNARY_tanh, -inf, -1},
-        {AD_UNARY_tanh, nan, nan},       {AD_UNARY_tanh, -nan, nan},      {AD_UNARY_tanh, 1e30, 1},
-        {AD_UNARY_tanh, 0x1p-149, 0x1p-149}, {AD_UNARY_tanh, -0x1p-149, -0x1p-149},
-        {AD_UNARY_sigmoid, 0.0, 0.5},    {AD_UNARY_sigmoid, -0.0, 0.5},   {AD_UNARY_sigmoid, inf, 1},
-        {AD_UNARY_sigmoid, -inf, 0.0},   {AD_UNARY_sigmoid, nan, nan},    {AD_UNARY_sigmoid, -nan, nan},
-        {AD_UNARY_sigmoid, 1e30, 1},     {AD_UNARY_sigmoid, -1e30, 0.0},  {AD_UNARY_relu, 0.0, 0.0},
-        {AD_UNARY_relu, -0.0, 0.0},      {AD_UNARY_relu, -3, 0.0},        {AD_UNARY_relu, inf, inf},
-        {AD_UNARY_relu, -inf, 0.0},      {AD_UNARY_relu, nan, nan},       {AD_UNARY_relu, 0x1p-149, 0x1p-149},
-        {AD_UNARY_neg, 0.0, -0.0},       {AD_UNARY_neg, -0.0, 0.0},       {AD_UNARY_neg, inf, -inf},
-        {AD_UNARY_scale, inf, -inf},     {AD_UNARY_scale, nan, nan},      {AD_UNARY_scale, 0.0, -0.0},
+        {AD_UNARY_exp, 0.0, 1},
+        {AD_UNARY_exp, -0.0, 1},
+        {AD_UNARY_exp, inf, inf},
+        {AD_UNARY_exp, -inf, 0},
+        {AD_UNARY_exp, nan, nan},
+        {AD_UNARY_exp, -nan, nan},
+        {AD_UNARY_exp, 1e30, inf},
+        {AD_UNARY_exp, -1e30, 0},
+        {AD_UNARY_exp, 1e-40, 1},
+        {AD_UNARY_log, 0.0, -inf},
+        {AD_UNARY_log, -0.0, -inf},
+        {AD_UNARY_log, 1, 0.0},
+        {AD_UNARY_log, inf, inf},
+        {AD_UNARY_log, -inf, nan},
+        {AD_UNARY_log, -1e-40, nan},
+        {AD_UNARY_log, nan, nan},
+        {AD_UNARY_log, -nan, nan},
+        {AD_UNARY_tanh, 0.0, 0.0},
+        {AD_UNARY_tanh, -0.0, -0.0},
+        {AD_UNARY_tanh, inf, 1},
+        {AD_UNARY_tanh, -inf, -1},
+        {AD_UNARY_tanh, nan, nan},
+        {AD_UNARY_tanh, -nan, nan},
+        {AD_UNARY_tanh, 1e30, 1},
+        {AD_UNARY_tanh, 0x1p-149, 0x1p-149},
+        {AD_UNARY_tanh, -0x1p-149, -0x1p-149},
+        {AD_UNARY_sigmoid, 0.0, 0.5},
+        {AD_UNARY_sigmoid, -0.0, 0.5},
+        {AD_UNARY_sigmoid, inf, 1},
+        {AD_UNARY_sigmoid, -inf, 0.0},
+        {AD_UNARY_sigmoid, nan, nan},
+        {AD_UNARY_sigmoid, -nan, nan},
+        {AD_UNARY_sigmoid, 1e30, 1},
+        {AD_UNARY_sigmoid, -1e30, 0.0},
+        {AD_UNARY_relu, 0.0, 0.0},
+        {AD_UNARY_relu, -0.0, 0.0},
+        {AD_UNARY_relu, -3, 0.0},
+        {AD_UNARY_relu, inf, inf},
+        {AD_UNARY_relu, -inf, 0.0},
+        {AD_UNARY_relu, nan, nan},
+        {AD_UNARY_relu, 0x1p-149, 0x1p-149},
+        {AD_UNARY_neg, 0.0, -0.0},
+        {AD_UNARY_neg, -0.0, 0.0},
+        {AD_UNARY_neg, inf, -inf},
+        {AD_UNARY_scale, inf, -inf},
+        {AD_UNARY_scale, nan, nan},
+        {AD_UNARY_scale, 0.0, -0.0},
     };
     for (ad_dtype dtype = AD_F32; dtype <= AD_F64; dtype++) {
         for (int i = 0; i < TEST_COUNT(edges); i++) {
@@ -166,14 +195,15 @@ static void check_unary(const ad_kernels *k) {
         ad_unary op = (ad_unary)(round % AD_UNARY_COUNT);
         ad_dtype dtype = round % 2 ? AD_F32 : AD_F64;
         ad_shape shape = test_any_shape(&rng);
-        ad_view x = unary_input(&rng, op, dtype, shape), before = test_copy(&x), y = test_any_result(&rng, dtype, shape);
+        ad_view x = unary_input(&rng, op, dtype, shape), before = test_copy(&x),
+                y = test_any_result(&rng, dtype, shape);
         k->unary(op, &x, &y, constants);
         cr_assert(test_same_bits(&x, &before), "the input changed");
         for (int64_t i = 0, n = ad_shape_count(&shape); i < n; i++) {
             double got = test_get(&y, i);
             cr_assert_leq(test_ulps(dtype, got, unary[op].value(test_get(&x, i))), unary[op].ulps,
-                          "%s of %s, round %d, element %lld: %g of %g", unary[op].name, k->isa, round, (long long)i, got,
-                          test_get(&x, i));
+                          "%s of %s, round %d, element %lld: %g of %g", unary[op].name, k->isa, round, (long long)i,
+                          got, test_get(&x, i));
         }
     }
 }
@@ -248,7 +278,8 @@ static void check_binary(const ad_kernels *k) {
             for (int which = 0; which < 2; which++) {
                 long double want = cotangent * slope[which] + (add ? test_get(&before[which], i) : 0);
                 double room = 3 * epsilon[dtype] * (double)(fabsl(cotangent * slope[which]) + fabsl(want));
-                cr_assert_leq(fabsl(test_get(&bar[which], i) - want), room, "row %d of %s, round %d", op, k->isa, round);
+                cr_assert_leq(fabsl(test_get(&bar[which], i) - want), room, "row %d of %s, round %d", op, k->isa,
+                              round);
             }
         }
     }
@@ -263,7 +294,8 @@ static void check_masks(const ad_kernels *k) {
     const double points[] = {0.0, -0.0, INFINITY, -INFINITY, NAN, 1e-300, -1};
     enum { n = 7 };
     for (ad_dtype dtype = AD_F32; dtype <= AD_F64; dtype++) {
-        ad_view x = test_array(dtype, AD_SHAPE(n, n), TEST_DENSE), other = test_array(dtype, AD_SHAPE(n, n), TEST_DENSE);
+        ad_view x = test_array(dtype, AD_SHAPE(n, n), TEST_DENSE),
+                other = test_array(dtype, AD_SHAPE(n, n), TEST_DENSE);
         ad_view g = test_array(dtype, AD_SHAPE(n, n), TEST_DENSE), y = test_array(dtype, AD_SHAPE(n, n), TEST_DENSE);
         ad_view bar = test_array(dtype, AD_SHAPE(n, n), TEST_DENSE);
         for (int64_t i = 0; i < n * n; i++) {
@@ -332,7 +364,8 @@ static void same_bits_everywhere(ad_dtype dtype, ad_unary op, const ad_view *x, 
 
 Test(unary, every_instruction_set_and_layout_gives_the_same_bits) {
     for (ad_dtype dtype = AD_F32; dtype <= AD_F64; dtype++) {
-        ad_view x = test_random(dtype, AD_SHAPE(37, 211), TEST_DENSE, 8), g = test_random(dtype, x.shape, TEST_DENSE, 9);
+        ad_view x = test_random(dtype, AD_SHAPE(37, 211), TEST_DENSE, 8),
+                g = test_random(dtype, x.shape, TEST_DENSE, 9);
         for (int64_t i = 0; i < 1000; i++) test_set(&x, i, 30 * test_get(&x, i));
         for (int op = 0; op < AD_UNARY_COUNT; op++) same_bits_everywhere(dtype, (ad_unary)op, &x, &g);
     }

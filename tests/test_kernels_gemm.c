@@ -16,8 +16,8 @@ typedef enum layout {
     COLUMNS,       /* columns are contiguous */
     COLUMNS_APART, /* and end before the next begins */
     NEITHER,
-    ROWS_UP,       /* the last row comes first */
-    COLUMNS_UP,    /* every row runs backwards */
+    ROWS_UP,    /* the last row comes first */
+    COLUMNS_UP, /* every row runs backwards */
     LAYOUTS_OF_C,
     SAME_ROWS = LAYOUTS_OF_C, /* stride 0 */
     SAME_COLUMNS,
@@ -52,8 +52,8 @@ static void set(const matrix *x, int64_t i, int64_t j, double value) {
 static matrix new_matrix(ad_rng *rng, ad_dtype dtype, int64_t rows, int64_t columns, layout how) {
     const int64_t r = rows, c = columns;
     const int64_t strides[LAYOUTS][2] = {
-        [ROWS] = {c, 1},     [ROWS_APART] = {c + 3, 1},    [COLUMNS] = {1, r},       [COLUMNS_APART] = {1, r + 5},
-        [ROWS_UP] = {-c, 1}, [NEITHER] = {2 * c + 1, 2},   [COLUMNS_UP] = {c, -1},   [SAME_ROWS] = {0, 1},
+        [ROWS] = {c, 1},         [ROWS_APART] = {c + 3, 1},  [COLUMNS] = {1, r},     [COLUMNS_APART] = {1, r + 5},
+        [ROWS_UP] = {-c, 1},     [NEITHER] = {2 * c + 1, 2}, [COLUMNS_UP] = {c, -1}, [SAME_ROWS] = {0, 1},
         [SAME_COLUMNS] = {1, 0}, [ONE_NUMBER] = {0, 0},
     };
     matrix x = {.dtype = dtype, .rows = r, .columns = c, .rs = strides[how][0], .cs = strides[how][1]};
@@ -107,10 +107,20 @@ static const char *describe(const product *p, char text[200]) {
 
 static ad_gemm problem_of(const product *p, bool add) {
     const matrix *a = &p->a, *b = &p->b, *c = &p->c;
-    return (ad_gemm){.dtype = c->dtype, .m = c->rows, .n = c->columns, .k = a->columns,
-                     .a = a->data,      .rsa = a->rs, .csa = a->cs,
-                     .b = b->data,      .rsb = b->rs, .csb = b->cs,
-                     .c = c->data,      .rsc = c->rs, .csc = c->cs, .add = add};
+    return (ad_gemm){.dtype = c->dtype,
+                     .m = c->rows,
+                     .n = c->columns,
+                     .k = a->columns,
+                     .a = a->data,
+                     .rsa = a->rs,
+                     .csa = a->cs,
+                     .b = b->data,
+                     .rsb = b->rs,
+                     .csb = b->cs,
+                     .c = c->data,
+                     .rsc = c->rs,
+                     .csc = c->cs,
+                     .add = add};
 }
 
 /* With scratch memory of the size asked for, full of `garbage`. */

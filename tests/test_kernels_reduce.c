@@ -69,7 +69,8 @@ Test(sum_to, any_axes_of_any_layout) { test_each_table(check_sum_to); }
 
 static void check_empty(const ad_kernels *k) {
     for (ad_dtype dtype = AD_F32; dtype <= AD_F64; dtype++) {
-        ad_view x = test_array(dtype, AD_SHAPE(3, 0, 2), TEST_DENSE), y = test_random(dtype, AD_SHAPE(3, 1, 2), TEST_GAPS, 3);
+        ad_view x = test_array(dtype, AD_SHAPE(3, 0, 2), TEST_DENSE),
+                y = test_random(dtype, AD_SHAPE(3, 1, 2), TEST_GAPS, 3);
         ad_view before = test_copy(&y);
         k->sum_to(&x, &y, 1, true);
         cr_assert(test_same_bits(&y, &before), "nothing is added");
@@ -121,7 +122,8 @@ static void check_long_sums(const ad_kernels *k) {
     cr_assert_leq(test_ulps(AD_F64, test_get(&y, 0), want / 2), 100, "%s: strided row off by %g ulp", k->isa,
                   test_ulps(AD_F64, test_get(&y, 0), want / 2));
     double root = sqrt(k->sum_of_squares(&x)), norm = sqrt((double)((long double)n * 0.1 * 0.1));
-    cr_assert_leq(test_ulps(AD_F64, root, norm), 100, "%s: norm off by %g ulp", k->isa, test_ulps(AD_F64, root, norm));
+    cr_assert_leq(test_ulps(AD_F64, root, norm), 100, "%s: norm off by %g ulp", k->isa,
+                  test_ulps(AD_F64, root, norm));
     test_arrays_free();
 }
 
@@ -129,7 +131,8 @@ Test(sum_to, errors_do_not_grow_with_the_number_of_terms) { test_each_table(chec
 
 static void check_special(const ad_kernels *k) {
     for (ad_dtype dtype = AD_F32; dtype <= AD_F64; dtype++) {
-        ad_view x = test_random(dtype, AD_SHAPE(4, 33), TEST_GAPS, 5), y = test_array(dtype, AD_SHAPE(4, 1), TEST_DENSE);
+        ad_view x = test_random(dtype, AD_SHAPE(4, 33), TEST_GAPS, 5),
+                y = test_array(dtype, AD_SHAPE(4, 1), TEST_DENSE);
         test_set(&x, 7, INFINITY);
         test_set(&x, 33 + 9, NAN);
         test_set(&x, 66 + 1, INFINITY);
@@ -155,7 +158,8 @@ Test(sum_to, every_instruction_set_gives_the_same_bits) {
             ad_view y = test_array(dtype, to, TEST_GAPS);
             ad_kernels_table(t)->sum_to(&x, &y, 1, false);
             cr_assert(test_same_bits(&y, &first), "%s, round %d", ad_kernels_table(t)->isa, round);
-            cr_assert_eq(ad_kernels_table(t)->sum_of_squares(&x), square, "%s, round %d", ad_kernels_table(t)->isa, round);
+            cr_assert_eq(ad_kernels_table(t)->sum_of_squares(&x), square, "%s, round %d", ad_kernels_table(t)->isa,
+                         round);
         }
     }
 }
@@ -168,7 +172,8 @@ static void check_sum_of_squares(const ad_kernels *k) {
         ad_shape shape = test_any_shape(&rng);
         ad_view x = test_any_input(&rng, round % 2 ? AD_F32 : AD_F64, shape);
         long double want = 0;
-        for (int64_t i = 0, n = ad_shape_count(&shape); i < n; i++) want += (long double)test_get(&x, i) * test_get(&x, i);
+        for (int64_t i = 0, n = ad_shape_count(&shape); i < n; i++)
+            want += (long double)test_get(&x, i) * test_get(&x, i);
         double got = k->sum_of_squares(&x);
         cr_assert_leq(fabsl(got - want), 1e-14L * want, "%s, round %d: %g, not %Lg", k->isa, round, got, want);
     }

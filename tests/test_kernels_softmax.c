@@ -35,7 +35,7 @@ static void reference_row(const ad_view *x, row at, long double *m, long double 
     *m = -INFINITY;
     *sum = 0;
     for (int64_t j = 0; j < at.n; j++) *m = fmaxl(*m, test_get(x, at.first + j * at.step));
-    for (int64_t j = 0; j < at.n && *m > -INFINITY; j++) *sum += expl(test_get(x, at.first + j * at.step) - *m);
+    for (int64_t j = 0; j<at.n && * m> - INFINITY; j++) *sum += expl(test_get(x, at.first + j * at.step) - *m);
 }
 
 /* Spread out enough that some probabilities vanish. */
@@ -89,7 +89,8 @@ static void check_contributions(const ad_kernels *k) {
         bool add = round % 3 == 0, is_log = round % 5 < 2;
         ad_shape shape = test_any_shape(&rng);
         int axis = shape.rank ? (int)ad_rng_below(&rng, shape.rank) : 0;
-        ad_view x = logits(&rng, dtype, shape), y = test_any_result(&rng, dtype, shape), g = test_any_input(&rng, dtype, shape);
+        ad_view x = logits(&rng, dtype, shape), y = test_any_result(&rng, dtype, shape),
+                g = test_any_input(&rng, dtype, shape);
         ad_view bar = add ? test_random(dtype, shape, TEST_COLUMNS, 3) : test_any_result(&rng, dtype, shape);
         ad_view before = test_copy(&bar);
         (is_log ? k->log_softmax : k->softmax)(&x, axis, &y);
@@ -108,7 +109,8 @@ static void check_contributions(const ad_kernels *k) {
                 long double p = is_log ? expl(test_get(&y, i)) : test_get(&y, i);
                 long double want = is_log ? test_get(&g, i) - p * sum : p * (test_get(&g, i) - dot);
                 if (add) want += test_get(&before, i);
-                double room = epsilon[dtype] * (double)(4 * p * size * (1 + fabs(test_get(&y, i))) + 4 * fabsl(want) + 4 * size);
+                double room = epsilon[dtype] *
+                              (double)(4 * p * size * (1 + fabs(test_get(&y, i))) + 4 * fabsl(want) + 4 * size);
                 cr_assert_leq(fabsl(test_get(&bar, i) - want), room, "%s, round %d: %g, not %Lg", k->isa, round,
                               test_get(&bar, i), want);
             }
@@ -146,7 +148,8 @@ static ad_view special_rows(ad_dtype dtype, const double (*rows)[2], int count) 
 
 static void check_special(const ad_kernels *k) {
     /* everywhere, and in one place */
-    const double rows[][2] = {{-INFINITY, -INFINITY}, {-INFINITY, 3}, {0, NAN}, {-INFINITY, NAN}, {1, INFINITY}, {NAN, NAN}};
+    const double rows[][2] = {{-INFINITY, -INFINITY}, {-INFINITY, 3}, {0, NAN},
+                              {-INFINITY, NAN},       {1, INFINITY},  {NAN, NAN}};
     for (ad_dtype dtype = AD_F32; dtype <= AD_F64; dtype++) {
         ad_view x = special_rows(dtype, rows, 6), y = test_copy(&x), log_y = test_copy(&x), bar = test_copy(&x);
         ad_view g = test_random(dtype, x.shape, TEST_DENSE, 5);
@@ -212,7 +215,9 @@ static double weight(const ad_view *target, int64_t r, int64_t j, int64_t classe
 static void check_xent(const ad_kernels *k) {
     ad_rng rng = {.seed = 7};
     for (int round = 0; round < 1500; round++) {
-        ad_dtype dtype = round % 2 ? AD_F32 : AD_F64, target_dtype = round % 3 == 0 ? AD_I32 : round % 3 == 1 ? AD_I64 : dtype;
+        ad_dtype dtype = round % 2 ? AD_F32 : AD_F64, target_dtype = round % 3 == 0   ? AD_I32
+                                                                     : round % 3 == 1 ? AD_I64
+                                                                                      : dtype;
         ad_shape shape = test_any_shape(&rng);
         if (shape.rank == 0 || shape.dim[shape.rank - 1] == 0) continue;
         int64_t classes = shape.dim[shape.rank - 1];
@@ -236,8 +241,8 @@ static void check_xent(const ad_kernels *k) {
                 want += w * (logl(sum) - (test_get(&x, r * classes + j) - m));
                 size += w * (1 + logl(sum) + fabsl(test_get(&x, r * classes + j) - m));
             }
-            cr_assert_leq(fabsl(test_get(&loss, r) - want), 2 * epsilon[dtype] * (double)size, "%s, round %d: %g, not %Lg",
-                          k->isa, round, test_get(&loss, r), want);
+            cr_assert_leq(fabsl(test_get(&loss, r) - want), 2 * epsilon[dtype] * (double)size,
+                          "%s, round %d: %g, not %Lg", k->isa, round, test_get(&loss, r), want);
             for (int64_t j = 0; j < classes; j++) {
                 int64_t i = r * classes + j;
                 long double probability = expl(test_get(&x, i) - m) / sum, seed = test_get(&g, r);
@@ -245,8 +250,8 @@ static void check_xent(const ad_kernels *k) {
                 cr_assert_leq(fabsl(test_get(&p, i) - probability), room, "%s, round %d", k->isa, round);
                 long double contribution = seed * (test_get(&p, i) * mass - weight(&target, r, j, classes));
                 room = 4 * epsilon[dtype] * (double)(fabsl(seed) * (mass + 1) + 1);
-                cr_assert_leq(fabsl(test_get(&bar, i) - (add ? 0.5L : 0) - contribution), room, "%s, round %d", k->isa,
-                              round);
+                cr_assert_leq(fabsl(test_get(&bar, i) - (add ? 0.5L : 0) - contribution), room, "%s, round %d",
+                              k->isa, round);
             }
         }
     }
@@ -258,7 +263,8 @@ Test(softmax_xent, losses_and_contributions_of_any_target_and_layout) { test_eac
 static void check_stability(const ad_kernels *k) {
     for (ad_dtype dtype = AD_F32; dtype <= AD_F64; dtype++) {
         ad_view x = test_array(dtype, AD_SHAPE(4, 2), TEST_DENSE), loss = test_array(dtype, AD_SHAPE(4), TEST_DENSE);
-        ad_view p = test_array(dtype, AD_SHAPE(4, 2), TEST_DENSE), bar = test_array(dtype, AD_SHAPE(4, 2), TEST_DENSE);
+        ad_view p = test_array(dtype, AD_SHAPE(4, 2), TEST_DENSE),
+                bar = test_array(dtype, AD_SHAPE(4, 2), TEST_DENSE);
         ad_view g = test_array(dtype, AD_SHAPE(4), TEST_DENSE);
         const double logit[] = {1e4, -1e4, 1e4, -1e4, 1e4, 1e4, -1e4, -1e4}, want[] = {2e4, 0, log(2), log(2)};
         const double want_bar[] = {1, -1, 0, 0, 0.5, -0.5, -0.5, 0.5};
@@ -290,11 +296,13 @@ static void check_masks(const ad_kernels *k) {
         test_set(&g, 0, 1), test_set(&g, 1, 1), test_set(&g, 2, 0);
         ad_view target = ad_view_of(class, AD_I64, AD_SHAPE(3));
         k->softmax_xent(&x, &target, &loss, &p);
-        cr_assert(test_get(&loss, 0) == 0 && test_get(&loss, 1) == INFINITY && isnan(test_get(&loss, 2)), "%s", k->isa);
+        cr_assert(test_get(&loss, 0) == 0 && test_get(&loss, 1) == INFINITY && isnan(test_get(&loss, 2)), "%s",
+                  k->isa);
         k->softmax_xent_back(&g, &p, &target, &bar, false);
         for (int64_t i = 0; i < wide; i++) cr_assert_eq(test_get(&bar, i), 0);
         for (int64_t i = wide; i < 2 * wide; i++)
-            cr_assert_eq(test_get(&bar, i), i == wide ? -1 : i == wide + 2, "an impossible class: p - t all the same");
+            cr_assert_eq(test_get(&bar, i), i == wide ? -1 : i == wide + 2,
+                         "an impossible class: p - t all the same");
         for (int64_t i = 2 * wide; i < 3 * wide; i++) cr_assert_eq(test_get(&bar, i), 0);
         k->softmax_xent(&x, &t, &loss, &p);
         cr_assert(test_get(&loss, 0) == 0 && test_get(&loss, 1) == 0 && isnan(test_get(&loss, 2)), "%s", k->isa);
@@ -312,12 +320,14 @@ Test(softmax_xent, masked_classes_and_examples) { test_each_table(check_masks); 
 
 Test(softmax, every_instruction_set_gives_the_same_bits) {
     for (ad_dtype dtype = AD_F32; dtype <= AD_F64; dtype++) {
-        ad_view x = test_random(dtype, AD_SHAPE(17, 203), TEST_DENSE, 8), g = test_random(dtype, x.shape, TEST_DENSE, 9);
+        ad_view x = test_random(dtype, AD_SHAPE(17, 203), TEST_DENSE, 8),
+                g = test_random(dtype, x.shape, TEST_DENSE, 9);
         ad_rng rng = {.seed = 10};
         ad_view target = any_target(&rng, AD_I32, x.shape), first[4];
         for (int t = 0; ad_kernels_table(t); t++) {
             const ad_kernels *k = ad_kernels_table(t);
-            ad_view got[4], loss = test_array(dtype, AD_SHAPE(17), TEST_DENSE), p = test_array(dtype, x.shape, TEST_DENSE);
+            ad_view got[4], loss = test_array(dtype, AD_SHAPE(17), TEST_DENSE),
+                            p = test_array(dtype, x.shape, TEST_DENSE);
             for (int i = 0; i < 4; i++) got[i] = test_array(dtype, x.shape, TEST_DENSE);
             k->softmax(&x, 1, &got[0]);
             k->softmax_back(&g, &got[0], 1, &got[1], false);

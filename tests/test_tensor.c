@@ -190,11 +190,20 @@ Test(tensor, an_alias_must_lie_inside) {
         int64_t n, stride;
         bool inside;
     } cases[] = {
-        {data + 3, 6, 1, true},          {data + 8, 6, -1, true},       {data + 5, 100, 0, true},
-        {data + 4, 3, 2, true},          {data + 3, 7, 1, false},       {data + 2, 6, 1, false},
-        {data + 8, 7, -1, false},        {data + 9, 1, 1, false},       {data + 2, 1, 0, false},
-        {data + 5, 2, INT64_MAX, false}, {data + 5, 2, INT64_MIN, false}, {data + 5, 3, INT64_MAX / 2, false},
-        {data + 5, 2, INT64_C(1) << 61, false}, {&elsewhere, 0, 1, true},
+        {data + 3, 6, 1, true},
+        {data + 8, 6, -1, true},
+        {data + 5, 100, 0, true},
+        {data + 4, 3, 2, true},
+        {data + 3, 7, 1, false},
+        {data + 2, 6, 1, false},
+        {data + 8, 7, -1, false},
+        {data + 9, 1, 1, false},
+        {data + 2, 1, 0, false},
+        {data + 5, 2, INT64_MAX, false},
+        {data + 5, 2, INT64_MIN, false},
+        {data + 5, 3, INT64_MAX / 2, false},
+        {data + 5, 2, INT64_C(1) << 61, false},
+        {&elsewhere, 0, 1, true},
         {&elsewhere, 1, 1, false},
     };
     for (int i = 0; i < TEST_COUNT(cases); i++) {
@@ -404,7 +413,8 @@ Test(arena, blocks_are_aligned_and_apart_and_rewinding_frees_them) {
             for (size_t j = 0; j < block[i].size; j += block[i].size / 4 + 1) cr_assert_eq(block[i].at[j], i & 0xFF);
     }
     for (int i = 0; i < count; i++)
-        for (size_t j = 0; j < block[i].size; j++) cr_assert_eq(block[i].at[j], i & 0xFF, "block %d was overwritten", i);
+        for (size_t j = 0; j < block[i].size; j++)
+            cr_assert_eq(block[i].at[j], i & 0xFF, "block %d was overwritten", i);
     ad_arena_close(&arena);
     test_memory_close(&memory);
 }

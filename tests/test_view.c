@@ -60,8 +60,7 @@ static bool strides_exist(const ad_view *view, const ad_shape *shape) {
     ad_view guess = {.data = view->data, .dtype = view->dtype, .shape = *shape, .stride = {0}};
     int64_t step = 1;
     for (int i = shape->rank - 1; i >= 0; i--) {
-        if (shape->dim[i] > 1)
-            guess.stride[i] = ((char *)test_at(view, step) - (char *)test_at(view, 0)) / size;
+        if (shape->dim[i] > 1) guess.stride[i] = ((char *)test_at(view, step) - (char *)test_at(view, 0)) / size;
         step *= shape->dim[i];
     }
     for (int64_t i = 0; i < count; i++)
@@ -122,7 +121,8 @@ Test(view, reshape_keeps_the_count) {
     cr_assert_eq(ad_view_reshape(&view, &AD_SCALAR, &out), AD_ERR_SHAPE);
     cr_assert_eq(ad_view_reshape(&view, &AD_SHAPE(0), &out), AD_ERR_SHAPE);
     cr_assert_eq(ad_view_reshape(&view, &AD_SHAPE(-3, -4), &out), AD_ERR_SHAPE);
-    cr_assert_eq(ad_view_reshape(&view, &(ad_shape){.rank = 9, .dim = {12, 1, 1, 1, 1, 1, 1, 1}}, &out), AD_ERR_SHAPE);
+    cr_assert_eq(ad_view_reshape(&view, &(ad_shape){.rank = 9, .dim = {12, 1, 1, 1, 1, 1, 1, 1}}, &out),
+                 AD_ERR_SHAPE);
 }
 
 Test(view, reshape_of_nothing_is_always_possible) {
@@ -173,8 +173,14 @@ Test(view, permute_by_the_empty_list_reverses) {
 
 Test(view, permute_wants_each_axis_once) {
     ad_view view = test_array(AD_F32, AD_SHAPE(2, 3), TEST_DENSE), out = {.data = NULL};
-    const ad_axes wrong[] = {AD_AXES(0), AD_AXES(0, 0), AD_AXES(0, -2), AD_AXES(0, 2), AD_AXES(-3, 0), AD_AXES(0, 1, 2),
-                             (ad_axes){.count = -1, .axis = {0}}, (ad_axes){.count = 99, .axis = {0}}};
+    const ad_axes wrong[] = {AD_AXES(0),
+                             AD_AXES(0, 0),
+                             AD_AXES(0, -2),
+                             AD_AXES(0, 2),
+                             AD_AXES(-3, 0),
+                             AD_AXES(0, 1, 2),
+                             (ad_axes){.count = -1, .axis = {0}},
+                             (ad_axes){.count = 99, .axis = {0}}};
     for (int i = 0; i < TEST_COUNT(wrong); i++)
         cr_assert_eq(ad_view_permute(&view, &wrong[i], &out), AD_ERR_INDEX, "case %d", i);
     cr_assert_null(out.data, "out is left alone");
@@ -198,8 +204,15 @@ Test(view, broadcast_repeats_axes_of_1_and_missing_ones) {
 
 Test(view, broadcast_refuses_what_does_not_fit) {
     ad_view view = test_array(AD_F64, AD_SHAPE(2, 3), TEST_DENSE), out = {.data = NULL};
-    const ad_shape wrong[] = {AD_SCALAR, AD_SHAPE(3), AD_SHAPE(3, 3), AD_SHAPE(2, 1), AD_SHAPE(2, 3, 1), AD_SHAPE(0, 3),
-                              AD_SHAPE(-1, 2, 3), AD_SHAPE(INT64_MAX, 2, 3), {.rank = 9, .dim = {0}}};
+    const ad_shape wrong[] = {AD_SCALAR,
+                              AD_SHAPE(3),
+                              AD_SHAPE(3, 3),
+                              AD_SHAPE(2, 1),
+                              AD_SHAPE(2, 3, 1),
+                              AD_SHAPE(0, 3),
+                              AD_SHAPE(-1, 2, 3),
+                              AD_SHAPE(INT64_MAX, 2, 3),
+                              {.rank = 9, .dim = {0}}};
     for (int i = 0; i < TEST_COUNT(wrong); i++)
         cr_assert_eq(ad_view_broadcast(&view, &wrong[i], &out), AD_ERR_SHAPE, "case %d", i);
     cr_assert_null(out.data, "out is left alone");
@@ -235,8 +248,9 @@ Test(view, slice_with_extreme_numbers) {
     const int64_t least = INT64_MIN, most = INT64_MAX;
     const struct {
         int64_t start, stop, step, first, length;
-    } want[] = {{least, most, 1, 0, 5},  {most, least, -1, 4, 5}, {least, most, most, 0, 1}, {most, least, least, 4, 1},
-                {least, most, -1, 0, 0}, {most, least, 1, 0, 0},  {4, most, most, 4, 1},     {0, least, least, 0, 1}};
+    } want[] = {{least, most, 1, 0, 5},     {most, least, -1, 4, 5}, {least, most, most, 0, 1},
+                {most, least, least, 4, 1}, {least, most, -1, 0, 0}, {most, least, 1, 0, 0},
+                {4, most, most, 4, 1},      {0, least, least, 0, 1}};
     for (int i = 0; i < TEST_COUNT(want); i++) {
         cr_assert_eq(ad_view_slice(&view, 0, want[i].start, want[i].stop, want[i].step, &out), AD_OK);
         cr_assert_eq(out.shape.dim[0], want[i].length, "case %d gives %lld", i, (long long)out.shape.dim[0]);
@@ -245,7 +259,8 @@ Test(view, slice_with_extreme_numbers) {
 }
 
 Test(view, slice_refuses_a_step_of_0_and_axes_out_of_range) {
-    ad_view view = test_array(AD_I32, AD_SHAPE(5), TEST_DENSE), out, number = test_array(AD_I32, AD_SCALAR, TEST_DENSE);
+    ad_view view = test_array(AD_I32, AD_SHAPE(5), TEST_DENSE), out,
+            number = test_array(AD_I32, AD_SCALAR, TEST_DENSE);
     cr_assert_eq(ad_view_slice(&view, 0, 0, 5, 0, &out), AD_ERR_VALUE);
     cr_assert_eq(ad_view_slice(&view, 1, 0, 5, 1, &out), AD_ERR_INDEX);
     cr_assert_eq(ad_view_slice(&view, -2, 0, 5, 1, &out), AD_ERR_INDEX);
@@ -264,8 +279,8 @@ Test(view, get_counts_in_row_major_order) {
 }
 
 Test(view, copy_converts_between_all_dtypes_and_layouts) {
-    const ad_shape shapes[] = {AD_SCALAR, AD_SHAPE(7), AD_SHAPE(2, 3, 4), AD_SHAPE(0, 2), AD_SHAPE(1, 5, 1),
-                               AD_SHAPE(2, 1, 2, 1, 3, 1, 2, 2)};
+    const ad_shape shapes[] = {AD_SCALAR,      AD_SHAPE(7),       AD_SHAPE(2, 3, 4),
+                               AD_SHAPE(0, 2), AD_SHAPE(1, 5, 1), AD_SHAPE(2, 1, 2, 1, 3, 1, 2, 2)};
     for (int s = 0; s < TEST_COUNT(shapes); s++) {
         for (int a = 0; a < AD_DTYPE_COUNT * TEST_LAYOUTS; a++) {
             for (int b = 0; b < AD_DTYPE_COUNT * TEST_LAYOUTS; b++) {
