@@ -63,8 +63,7 @@ static ad_status reduce_forward(ad_call *call, bool mean) {
     ad_view kept;
     ad_status status = as_kept(call, &call->out[0], &kept);
     if (!status)
-        ad_kernels_get()->sum_to(call->in[0], &kept,
-                                 mean ? 1 / reduced_count(&call->in[0]->shape, &kept.shape) : 1, false);
+        ad_kernels_get()->sum_to(call->in[0], &kept, mean ? reduced_count(&call->in[0]->shape, &kept.shape) : 1, false);
     return status;
 }
 

@@ -44,7 +44,7 @@ static void check_sum_to(const ad_kernels *k) {
         ad_shape shape = test_any_shape(&rng), to = summed_shape(&rng, &shape);
         int64_t count = ad_shape_count(&shape), results = ad_shape_count(&to);
         bool add = round % 3 == 0;
-        double scale = round % 5 ? 1 : 0.37;
+        double divisor = round % 5 ? 1 : 49;
         cr_assert_leq(results, most);
         ad_view x = test_any_input(&rng, dtype, shape), y = test_any_result(&rng, dtype, to);
         if (add) y = test_random(dtype, to, (test_layout)(round % TEST_LAYOUTS), 2);
@@ -55,9 +55,9 @@ static void check_sum_to(const ad_kernels *k) {
             size[target] += fabs(test_get(&x, i));
         }
         ad_view before = test_copy(&y);
-        k->sum_to(&x, &y, scale, add);
+        k->sum_to(&x, &y, divisor, add);
         for (int64_t i = 0; i < results; i++) {
-            long double want = scale * sum[i] + (add ? test_get(&before, i) : 0);
+            long double want = sum[i] / divisor + (add ? test_get(&before, i) : 0);
             double room = epsilon[dtype] * (double)fabsl(want) + 8 * 0x1p-53 * (double)(size[i] + fabsl(want));
             cr_assert_leq(fabsl(test_get(&y, i) - want), room, "%s, round %d: %g, not %Lg", k->isa, round,
                           test_get(&y, i), want);
@@ -144,6 +144,19 @@ static void check_special(const ad_kernels *k) {
 }
 
 Test(sum_to, infinities_and_nan_stay_in_their_rows) { test_each_table(check_special); }
+
+/* 49 * (1 / 49.0) is not 1. */
+static void check_exact_quotients(const ad_kernels *k) {
+    for (int64_t n = 1; n < 300; n++) {
+        double ones[300], mean = 0;
+        for (int64_t i = 0; i < n; i++) ones[i] = 1;
+        ad_view x = ad_view_of(ones, AD_F64, AD_SHAPE(n)), y = ad_view_of(&mean, AD_F64, AD_SCALAR);
+        k->sum_to(&x, &y, (double)n, false);
+        cr_assert_eq(mean, 1, "%s, %lld ones", k->isa, (long long)n);
+    }
+}
+
+Test(sum_to, the_mean_of_ones_is_1) { test_each_table(check_exact_quotients); }
 
 /* Every table, and every run, sums in one order. */
 Test(sum_to, every_instruction_set_gives_the_same_bits) {

@@ -23,7 +23,7 @@ void AD_NAME(select)(const ad_view *condition, const ad_view *a, const ad_view *
 void AD_NAME(fill)(const ad_view *y, double value);
 void AD_NAME(copy)(const ad_view *x, const ad_view *y, double scale, bool add);
 
-void AD_NAME(sum_to)(const ad_view *x, const ad_view *y, double scale, bool add);
+void AD_NAME(sum_to)(const ad_view *x, const ad_view *y, double divisor, bool add);
 double AD_NAME(sum_of_squares)(const ad_view *x);
 bool AD_NAME(all_finite)(const ad_view *x);
 

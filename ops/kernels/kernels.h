@@ -69,9 +69,9 @@ typedef struct ad_kernels {
 
     void (*fill)(const ad_view *y, double value);                               /* any dtype */
     void (*copy)(const ad_view *x, const ad_view *y, double scale, bool add);   /* y (+)= scale x */
-    /* y (+)= scale * the sum of x over the axes along which y's shape is 1 or (on the left) missing. Accumulates in
-     * double, block by block (beyond a block, the error grows with the logarithm of the number of elements). */
-    void (*sum_to)(const ad_view *x, const ad_view *y, double scale, bool add);
+    /* y (+)= 1 / divisor * the sum of x over the axes along which y's shape is 1 or (on the left) missing. Accumulates
+     * in double, block by block (beyond a block, the error grows with the logarithm of the number of elements). */
+    void (*sum_to)(const ad_view *x, const ad_view *y, double divisor, bool add);
     double (*sum_of_squares)(const ad_view *x);
     bool (*all_finite)(const ad_view *x);
 

@@ -77,8 +77,8 @@ DEFINE_ROW_SUM(double, row_squares_f64, SQUARE)
             for (int64_t i = 0; i < n; i++) sum[i] += (double)x[i * stride];                                         \
         }                                                                                                            \
     }                                                                                                                \
-    static void store_##S(T *y, double sum, double scale, bool add) {                                                \
-        const double value = scale * sum;                                                                            \
+    static void store_##S(T *y, double sum, double divisor, bool add) {                                                \
+        const double value = sum / divisor;                                                                            \
         *y = (T)(add ? (double)*y + value : value);                                                                  \
     }
 DEFINE_SUMS(float, f32)
@@ -100,11 +100,11 @@ static void add_row(ad_dtype dtype, double *sum, const void *x, int64_t n, int64
     }
 }
 
-static void store(ad_dtype dtype, void *y, double sum, double scale, bool add) {
+static void store(ad_dtype dtype, void *y, double sum, double divisor, bool add) {
     if (dtype == AD_F32) {
-        store_f32(y, sum, scale, add);
+        store_f32(y, sum, divisor, add);
     } else {
-        store_f64(y, sum, scale, add);
+        store_f64(y, sum, divisor, add);
     }
 }
 
@@ -139,7 +139,7 @@ static split split_axes(const ad_view *x, const ad_view *y) {
 }
 
 /* Every result is the sum of rows that lie along the last axis. */
-static void sum_rows(const split *s, double scale, bool add) {
+static void sum_rows(const split *s, double divisor, bool add) {
     ad_dtype dtype = s->y_kept.dtype;
     int64_t size = (int64_t)ad_dtype_size(dtype);
     const ad_view *kept[] = {&s->x_kept, &s->y_kept}, *summed = &s->x_summed;
@@ -152,13 +152,13 @@ static void sum_rows(const split *s, double scale, bool add) {
             ad_walk r = rows;
             for (r.at[0] = (char *)(uintptr_t)x; r.more; ad_walk_next(&r))
                 row_sum(dtype, &t, r.at[0], r.n, r.inner[0]);
-            store(dtype, w.at[1] + i * w.inner[1] * size, total_of(&t), scale, add);
+            store(dtype, w.at[1] + i * w.inner[1] * size, total_of(&t), divisor, add);
         }
     }
 }
 
 /* Rows are added to each other, a block of columns at a time. */
-static void add_rows(const split *s, double scale, bool add) {
+static void add_rows(const split *s, double divisor, bool add) {
     ad_dtype dtype = s->y_kept.dtype;
     int64_t size = (int64_t)ad_dtype_size(dtype);
     const ad_view *kept[] = {&s->x_kept, &s->y_kept}, *summed = &s->x_summed;
@@ -184,24 +184,24 @@ static void add_rows(const split *s, double scale, bool add) {
                 add_up_blocks(part, blocks + 1, sum, n);
             }
             for (int64_t i = 0; i < n; i++)
-                store(dtype, w.at[1] + (first + i) * w.inner[1] * size, sum[i], scale, add);
+                store(dtype, w.at[1] + (first + i) * w.inner[1] * size, sum[i], divisor, add);
         }
     }
 }
 
-void AD_NAME(sum_to)(const ad_view *x, const ad_view *y, double scale, bool add) {
+void AD_NAME(sum_to)(const ad_view *x, const ad_view *y, double divisor, bool add) {
     split s = split_axes(x, y);
     if (ad_view_count(x) == 0) {
         /* What is summed is empty, what stays may not be. */
         int64_t size = (int64_t)ad_dtype_size(y->dtype);
         for (ad_walk w = ad_walk_start(1, &y); w.more; ad_walk_next(&w))
-            for (int64_t i = 0; i < w.n; i++) store(y->dtype, w.at[0] + i * w.inner[0] * size, 0.0, scale, add);
+            for (int64_t i = 0; i < w.n; i++) store(y->dtype, w.at[0] + i * w.inner[0] * size, 0.0, divisor, add);
         return;
     }
     if (s.last_is_summed) {
-        sum_rows(&s, scale, add);
+        sum_rows(&s, divisor, add);
     } else {
-        add_rows(&s, scale, add);
+        add_rows(&s, divisor, add);
     }
 }
 
