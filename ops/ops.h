@@ -43,6 +43,29 @@ void ad_copy_any(const ad_view *from, const ad_view *to); /* of any one dtype */
 /* A row-major scratch array; data NULL if out of memory (the error is set). */
 ad_view ad_scratch_view(ad_call *call, ad_dtype dtype, ad_shape shape);
 
+/* ---- reductions over axes (reduce.c) ---------------------------------------------------------------------------- */
+
+/* Ops with more attributes begin theirs with these; ops along one axis have a list of one. */
+typedef struct ad_reduce_attrs {
+    ad_axes axes;
+    bool keepdim;
+} ad_reduce_attrs;
+
+ad_status ad_reduced_shape(ad_call *call, ad_shape *shape); /* of a result; checks the axes */
+ad_status ad_reduce_shape(ad_call *call); /* a shape rule: one float input, result 0 of its dtype */
+/* From here on the axes are known to be valid. */
+ad_status ad_need_elements(ad_call *call);          /* every result is over at least one */
+int64_t ad_reduced_count(const ad_call *call);      /* how many elements each result is over */
+ad_shape ad_kept_shape(const ad_reduce_attrs *attrs, ad_shape from);      /* the reduced axes have size 1 */
+ad_view ad_as_kept(const ad_call *call, const ad_view *y);                /* a result, or its cotangent, so */
+ad_view ad_stretched_back(const ad_call *call, const ad_view *y);         /* and stretched to the shape of input 0 */
+ad_var ad_stretch_back(ad_var y, const ad_reduce_attrs *attrs, ad_shape shape); /* the same in ops */
+ad_var ad_stretched_seed(ad_vjp *v);
+void ad_show_reduce(const void *attrs, char *text, size_t size);
+/* Sets attributes and gives a shape for sample number k; false past the end. */
+bool ad_sample_reduce(ad_sample *sample, int k, ad_shape *shape);
+ad_var ad_apply_reduce(const char *where, const ad_op *op, ad_var x, ad_axes axes, bool keepdim);
+
 /* ---- attributes ----------------------------------------------------------------------------------------------- */
 
 typedef struct ad_axis_attrs {

@@ -1,119 +1,129 @@
-/* Reductions: sum, mean, and the sum that undoes a broadcast. */
+/* Reductions: sum, mean, and the sum that undoes a broadcast; and what all reductions share. */
 #include "ops/ops.h"
 
 #include <string.h>
 
-typedef struct ad_reduce_attrs {
-    ad_axes axes;
-    bool keepdim;
-} ad_reduce_attrs;
+/* ---- shapes ---------------------------------------------------------------------------------------------------- */
 
-/* The shape with every reduced axis of size 1: what the result has with keepdim, and what broadcasts back. */
-static ad_status kept_shape(ad_call *call, const ad_axes *axes, ad_shape *kept, unsigned *reduced) {
-    const ad_shape *shape = &call->in[0]->shape;
-    *kept = *shape;
+static const ad_reduce_attrs *attrs_of(const ad_call *call) { return call->attrs; }
+
+/* Which axes, as bits; every one of them exists and is named once, or the error is set. */
+static ad_status reduced_axes(ad_call *call, unsigned *reduced) {
+    const ad_axes *axes = &attrs_of(call)->axes;
+    ad_status status = ad_need_axes(call, axes);
     *reduced = axes->count == 0 ? ~0u : 0;
-    for (int i = 0; i < axes->count; i++) {
+    for (int i = 0; i < axes->count && !status; i++) {
         int axis = ad_need_axis(call, 0, axes->axis[i]);
         if (axis < 0) return AD_ERR_INDEX;
         if (*reduced & 1u << axis)
             return ad_fail(call, AD_ERR_INDEX, "axis %d is named twice: %s", axes->axis[i], ad_describe(call, 0));
         *reduced |= 1u << axis;
     }
-    for (int i = 0; i < shape->rank; i++)
-        if (*reduced & 1u << i) kept->dim[i] = 1;
-    return AD_OK;
-}
-
-static ad_status reduce_shape(ad_call *call) {
-    const ad_reduce_attrs *attrs = call->attrs;
-    ad_shape kept;
-    unsigned reduced;
-    ad_status status = ad_need_float(call, 0);
-    if (!status) status = ad_need_axes(call, &attrs->axes);
-    if (!status) status = kept_shape(call, &attrs->axes, &kept, &reduced);
-    if (status) return status;
-    if (!attrs->keepdim) {
-        int rank = 0;
-        for (int i = 0; i < kept.rank; i++)
-            if (!(reduced & 1u << i)) kept.dim[rank++] = kept.dim[i];
-        kept.rank = rank;
-    }
-    ad_set_out(call, 0, call->in[0]->dtype, kept);
-    return AD_OK;
-}
-
-/* A view of the result (or its cotangent) in the kept shape. */
-static ad_status as_kept(ad_call *call, const ad_view *y, ad_view *kept) {
-    ad_shape shape;
-    unsigned reduced;
-    ad_status status = kept_shape(call, &((const ad_reduce_attrs *)call->attrs)->axes, &shape, &reduced);
-    return status ? status : ad_view_reshape(y, &shape, kept);
-}
-
-/* How many elements each sum is over. */
-static double reduced_count(const ad_shape *from, const ad_shape *kept) {
-    double n = 1;
-    for (int i = 0; i < from->rank; i++)
-        if (kept->dim[i] != from->dim[i] || from->dim[i] == 1) n *= (double)from->dim[i];
-    return n;
-}
-
-static ad_status reduce_forward(ad_call *call, bool mean) {
-    ad_view kept;
-    ad_status status = as_kept(call, &call->out[0], &kept);
-    if (!status)
-        ad_kernels_get()->sum_to(call->in[0], &kept, mean ? reduced_count(&call->in[0]->shape, &kept.shape) : 1, false);
     return status;
 }
 
-/* The cotangent stretched back over what was summed. */
-static ad_var stretched_seed(ad_vjp *v) {
-    const ad_reduce_attrs *attrs = ad_vjp_attrs(v);
-    ad_shape shape = ad_vjp_input_shape(v, 0), kept = shape;
-    for (int i = 0; i < shape.rank && attrs->axes.count == 0; i++) kept.dim[i] = 1;
-    for (int i = 0; i < attrs->axes.count; i++) kept.dim[ad_axis_index(attrs->axes.axis[i], shape.rank)] = 1;
-    return ad_broadcast_to(ad_reshape(ad_vjp_seed(v, 0), kept), shape);
+ad_status ad_reduced_shape(ad_call *call, ad_shape *shape) {
+    unsigned reduced;
+    ad_status status = reduced_axes(call, &reduced);
+    const ad_shape *from = &call->in[0]->shape;
+    shape->rank = 0;
+    for (int i = 0; i < from->rank && !status; i++) {
+        bool gone = reduced & 1u << i;
+        if (!gone || attrs_of(call)->keepdim) shape->dim[shape->rank++] = gone ? 1 : from->dim[i];
+    }
+    return status;
 }
 
-static ad_status stretched_seed_view(ad_call *call, const ad_adjoint *adjoint, ad_view *stretched, double *count) {
-    ad_status status = as_kept(call, &adjoint->seed[0], stretched);
-    if (status) return status;
-    *count = reduced_count(&call->in[0]->shape, &stretched->shape);
-    return ad_view_broadcast(stretched, &call->in[0]->shape, stretched);
+ad_status ad_reduce_shape(ad_call *call) {
+    ad_status status = ad_need_float(call, 0);
+    if (!status) status = ad_reduced_shape(call, &call->out[0].shape);
+    call->out[0].dtype = call->in[0]->dtype;
+    return status;
 }
 
-static void show_reduce(const void *attrs, char *text, size_t size) {
+ad_status ad_need_elements(ad_call *call) {
+    if (ad_reduced_count(call) > 0) return AD_OK;
+    return ad_fail(call, AD_ERR_SHAPE, "%s, with no elements along the axes: there is no %s of nothing",
+                   ad_describe(call, 0), call->op->name);
+}
+
+ad_shape ad_kept_shape(const ad_reduce_attrs *attrs, ad_shape from) {
+    ad_shape kept = from;
+    for (int i = 0; i < from.rank && attrs->axes.count == 0; i++) kept.dim[i] = 1;
+    for (int i = 0; i < attrs->axes.count; i++) kept.dim[ad_axis_index(attrs->axes.axis[i], from.rank)] = 1;
+    return kept;
+}
+
+int64_t ad_reduced_count(const ad_call *call) {
+    const ad_shape *from = &call->in[0]->shape;
+    ad_shape kept = ad_kept_shape(attrs_of(call), *from);
+    int64_t n = 1;
+    for (int i = 0; i < from->rank; i++)
+        if (kept.dim[i] != from->dim[i]) n *= from->dim[i];
+    return n;
+}
+
+ad_view ad_as_kept(const ad_call *call, const ad_view *y) {
+    ad_shape shape = ad_kept_shape(attrs_of(call), call->in[0]->shape);
+    ad_view kept = *y;
+    (void)!ad_view_reshape(y, &shape, &kept); /* axes of 1 never need a copy */
+    return kept;
+}
+
+ad_view ad_stretched_back(const ad_call *call, const ad_view *y) {
+    ad_view kept = ad_as_kept(call, y);
+    return ad_stretched(&kept, &call->in[0]->shape);
+}
+
+ad_var ad_stretch_back(ad_var y, const ad_reduce_attrs *attrs, ad_shape shape) {
+    return ad_broadcast_to(ad_reshape(y, ad_kept_shape(attrs, shape)), shape);
+}
+
+ad_var ad_stretched_seed(ad_vjp *v) {
+    return ad_stretch_back(ad_vjp_seed(v, 0), ad_vjp_attrs(v), ad_vjp_input_shape(v, 0));
+}
+
+/* ---- attributes, samples, constructors --------------------------------------------------------------------------- */
+
+void ad_show_reduce(const void *attrs, char *text, size_t size) {
     ad_show_axes(&((const ad_reduce_attrs *)attrs)->axes, text, size);
 }
 
-static bool reduce_sample(ad_sample *sample, int k) {
+bool ad_sample_reduce(ad_sample *sample, int k, ad_shape *shape) {
     const ad_shape shapes[] = {AD_SHAPE(3, 4), AD_SHAPE(3, 4), AD_SHAPE(2, 3, 4), AD_SHAPE(2, 3, 4), AD_SCALAR,
                                AD_SHAPE(5)};
     const ad_axes axes[] = {AD_ALL_AXES, AD_AXES(0), AD_AXES(1), AD_AXES(-1, 0), AD_ALL_AXES, AD_AXES(0)};
     if (k >= (int)(sizeof shapes / sizeof *shapes)) return false;
     ad_reduce_attrs attrs = {.axes = axes[k], .keepdim = k % 2};
     memcpy(sample->attrs.bytes, &attrs, sizeof attrs);
-    return ad_sample_normal(sample, shapes[k]);
+    *shape = shapes[k];
+    return true;
 }
 
-static ad_var reduce(const char *where, const ad_op *op, ad_var x, ad_axes axes, bool keepdim) {
+static bool reduce_sample(ad_sample *sample, int k) {
+    ad_shape shape;
+    return ad_sample_reduce(sample, k, &shape) && ad_sample_normal(sample, shape);
+}
+
+ad_var ad_apply_reduce(const char *where, const ad_op *op, ad_var x, ad_axes axes, bool keepdim) {
     ad_reduce_attrs attrs = {.axes = axes, .keepdim = keepdim};
     return ad_apply_1(where, op, x, &attrs);
 }
 
 /* ---- sum ------------------------------------------------------------------------------------------------------- */
 
-static ad_status sum_forward(ad_call *call) { return reduce_forward(call, false); }
+static ad_status sum_forward(ad_call *call) {
+    ad_view kept = ad_as_kept(call, &call->out[0]);
+    ad_kernels_get()->sum_to(call->in[0], &kept, 1, false);
+    return AD_OK;
+}
 
-static void sum_vjp(ad_vjp *v) { ad_vjp_give(v, 0, stretched_seed(v)); }
+static void sum_vjp(ad_vjp *v) { ad_vjp_give(v, 0, ad_stretched_seed(v)); }
 
 static ad_status sum_backward(ad_call *call, ad_adjoint *adjoint) {
-    ad_view g;
-    double count;
-    ad_status status = stretched_seed_view(call, adjoint, &g, &count);
-    if (!status) ad_pass(adjoint, 0, 0, &g);
-    return status;
+    ad_view g = ad_stretched_back(call, &adjoint->seed[0]);
+    ad_pass(adjoint, 0, 0, &g);
+    return AD_OK;
 }
 
 static bool sum_sample(ad_sample *sample, int k) {
@@ -128,39 +138,41 @@ const ad_op ad_op_sum = {
     .inputs = 1,
     .attrs_size = sizeof(ad_reduce_attrs),
     .saves = AD_SAVES_NOTHING,
-    .shape = reduce_shape,
+    .shape = ad_reduce_shape,
     .forward = sum_forward,
     .vjp = sum_vjp,
     .backward = sum_backward,
     .jvp = ad_jvp_linear,
     .formula = "$y = sum($0, $a)",
     .adjoint = {"~0 += ~y, stretched"},
-    .show_attrs = show_reduce,
+    .show_attrs = ad_show_reduce,
     .sample = sum_sample,
 };
 
 ad_var ad_sum_at(const char *where, ad_var x, ad_axes axes, bool keepdim) {
-    return reduce(where, &ad_op_sum, x, axes, keepdim);
+    return ad_apply_reduce(where, &ad_op_sum, x, axes, keepdim);
 }
 
 /* ---- mean ------------------------------------------------------------------------------------------------------ */
 
-static ad_status mean_forward(ad_call *call) { return reduce_forward(call, true); }
+static ad_status mean_forward(ad_call *call) {
+    ad_view kept = ad_as_kept(call, &call->out[0]);
+    ad_kernels_get()->sum_to(call->in[0], &kept, (double)ad_reduced_count(call), false);
+    return AD_OK;
+}
 
 static void mean_vjp(ad_vjp *v) {
     ad_shape from = ad_vjp_input_shape(v, 0), to = ad_vjp_result_shape(v, 0);
     double n = (double)ad_shape_count(&from) / (double)ad_shape_count(&to);
-    ad_vjp_give(v, 0, ad_scale(stretched_seed(v), 1 / n));
+    ad_vjp_give(v, 0, ad_scale(ad_stretched_seed(v), 1 / n));
 }
 
 static ad_status mean_backward(ad_call *call, ad_adjoint *adjoint) {
-    ad_view g;
-    double count;
+    ad_view g = ad_stretched_back(call, &adjoint->seed[0]);
     bool add;
-    ad_status status = stretched_seed_view(call, adjoint, &g, &count);
-    const ad_view *x_bar = status ? NULL : ad_into(adjoint, 0, &add);
-    if (x_bar) ad_kernels_get()->copy(&g, x_bar, 1 / count, add);
-    return status;
+    const ad_view *x_bar = ad_into(adjoint, 0, &add);
+    if (x_bar) ad_kernels_get()->copy(&g, x_bar, 1 / (double)ad_reduced_count(call), add);
+    return AD_OK;
 }
 
 const ad_op ad_op_mean = {
@@ -168,19 +180,19 @@ const ad_op ad_op_mean = {
     .inputs = 1,
     .attrs_size = sizeof(ad_reduce_attrs),
     .saves = AD_SAVES_NOTHING,
-    .shape = reduce_shape,
+    .shape = ad_reduce_shape,
     .forward = mean_forward,
     .vjp = mean_vjp,
     .backward = mean_backward,
     .jvp = ad_jvp_linear,
     .formula = "$y = mean($0, $a)",
     .adjoint = {"~0 += ~y / n, stretched"},
-    .show_attrs = show_reduce,
+    .show_attrs = ad_show_reduce,
     .sample = reduce_sample,
 };
 
 ad_var ad_mean_at(const char *where, ad_var x, ad_axes axes, bool keepdim) {
-    return reduce(where, &ad_op_mean, x, axes, keepdim);
+    return ad_apply_reduce(where, &ad_op_mean, x, axes, keepdim);
 }
 
 /* ---- sum_to ------------------------------------------------------------------------------------------------------ */
