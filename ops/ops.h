@@ -66,6 +66,20 @@ void ad_show_reduce(const void *attrs, char *text, size_t size);
 bool ad_sample_reduce(ad_sample *sample, int k, ad_shape *shape);
 ad_var ad_apply_reduce(const char *where, const ad_op *op, ad_var x, ad_axes axes, bool keepdim);
 
+/* ---- picking elements along an axis (extremum.c) ------------------------------------------------------------------ */
+
+/* `index` says which elements of input 0 were picked; `shape` is its shape with the rank of input 0. VJP: they get g.
+ * JVP: result 0 moves as they do. */
+void ad_give_picked(ad_vjp *v, int axis, ad_shape shape, ad_var index, ad_var g);
+ad_var ad_picked_tangent(ad_jvp *j, int axis, ad_shape shape, ad_var index);
+/* The same for a reduction along one axis. */
+void ad_give_picked_by_reduction(ad_vjp *v, ad_var index, ad_var g);
+ad_var ad_tangent_picked_by_reduction(ad_jvp *j, ad_var index);
+ad_status ad_pick_shape(ad_call *call); /* a shape rule: the value, and an i64 index for every further result */
+bool ad_sample_pick(ad_sample *sample, int k);
+/* Applies such an op; *index, unless NULL, gets result 1. */
+ad_var ad_apply_pick(const char *where, const ad_op *op, ad_var x, int axis, bool keepdim, ad_var *index);
+
 /* ---- attributes ----------------------------------------------------------------------------------------------- */
 
 typedef struct ad_axis_attrs {

@@ -72,6 +72,42 @@ AD_API ad_var ad_mean_at(const char *where, ad_var x, ad_axes axes, bool keepdim
 #define ad_sum_to(...) ad_sum_to_at(AD_HERE, __VA_ARGS__)
 AD_API ad_var ad_sum_to_at(const char *where, ad_var x, ad_shape shape);
 
+/* The largest or smallest element along `axis`: the first of equal ones, or the first NaN. Its index (i64) goes to
+ * *index, unless that is NULL; the gradient goes to that element. There is none of nothing. */
+#define ad_max(...) ad_max_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_max_at(const char *where, ad_var x, int axis, bool keepdim, ad_var *index);
+#define ad_min(...) ad_min_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_min_at(const char *where, ad_var x, int axis, bool keepdim, ad_var *index);
+#define ad_argmax(...) ad_argmax_at(AD_HERE, __VA_ARGS__) /* the index alone */
+AD_API ad_var ad_argmax_at(const char *where, ad_var x, int axis, bool keepdim);
+#define ad_argmin(...) ad_argmin_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_argmin_at(const char *where, ad_var x, int axis, bool keepdim);
+/* The element in the middle along `axis`, the lower of two; their mean is ad_quantile(x, 0.5, axis, keepdim). The rest is
+ * as for ad_max. */
+#define ad_median(...) ad_median_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_median_at(const char *where, ad_var x, int axis, bool keepdim, ad_var *index);
+/* The value below which the fraction q of the elements lies, linear between two neighbours; NaN if one of them is. */
+#define ad_quantile(...) ad_quantile_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_quantile_at(const char *where, ad_var x, double q, int axis, bool keepdim);
+
+/* ---- scans: up to each element along `axis`, or, in reverse, from each element on -------------------------- */
+
+#define AD_REVERSE true
+#define ad_cumsum(...) ad_cumsum_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_cumsum_at(const char *where, ad_var x, int axis, bool reverse);
+#define ad_cumprod(...) ad_cumprod_at(AD_HERE, __VA_ARGS__) /* the gradient is right with zeros */
+AD_API ad_var ad_cumprod_at(const char *where, ad_var x, int axis, bool reverse);
+#define ad_logcumsumexp(...) ad_logcumsumexp_at(AD_HERE, __VA_ARGS__) /* log(cumsum(exp(x))) without overflow */
+AD_API ad_var ad_logcumsumexp_at(const char *where, ad_var x, int axis, bool reverse);
+/* The largest or smallest element so far; *index as for ad_max. */
+#define ad_cummax(...) ad_cummax_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_cummax_at(const char *where, ad_var x, int axis, bool reverse, ad_var *index);
+#define ad_cummin(...) ad_cummin_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_cummin_at(const char *where, ad_var x, int axis, bool reverse, ad_var *index);
+/* y[0] = start, y[i+1] = a[i] y[i] + b[i], of the length of a and b: the derivatives of scans are made of it. */
+#define ad_recurrence(...) ad_recurrence_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_recurrence_at(const char *where, ad_var a, ad_var b, int axis, bool reverse, double start);
+
 /* ---- linear algebra ------------------------------------------------------------------------------------- */
 
 /* np.matmul: [m,k] x [k,n]; 1-d operands are a row on the left and a column on the right, and that axis is dropped
@@ -112,6 +148,8 @@ AD_API ad_var ad_softmax_xent_at(const char *where, ad_var x, ad_var target);
     X(neg) X(scale) X(exp) X(log) X(tanh) X(sigmoid) X(relu) X(detach)                                           \
     X(reshape) X(permute) X(broadcast_to) X(sum) X(mean) X(sum_to) X(matmul)                                     \
     X(gather) X(scatter_add) X(softmax) X(log_softmax) X(softmax_xent) X(softmax_xent_soft)                      \
+    X(max) X(min) X(argmax) X(argmin) X(median) X(quantile)                                                      \
+    X(cumsum) X(cumprod) X(logcumsumexp) X(cummax) X(cummin) X(recurrence)                                       \
     /* new-op: rows go above this line */
 
 #ifdef __cplusplus
