@@ -1,0 +1,33 @@
+/* Reads the cases that tests/reference/make.py wrote about an op. */
+#ifndef AD_TEST_REFERENCE_H
+#define AD_TEST_REFERENCE_H
+
+#include "autodiff/base/base.h"
+
+#include <stdio.h>
+
+enum { REFERENCE_INPUTS = 3 };
+
+typedef struct reference_case {
+    int number; /* in its file, from 1 on */
+    bool only_f64;
+    /* attributes */
+    int axis;
+    ad_axes axes;
+    bool keepdim;
+    ad_shape shape;
+    double value;
+    /* arrays of f64, i32 or i64, to be freed with test_arrays_free */
+    int inputs;
+    ad_view input[REFERENCE_INPUTS];
+    ad_view result;
+    bool has_gradients;
+    ad_view seed, gradient[REFERENCE_INPUTS]; /* data NULL: of an integer input */
+} reference_case;
+
+/* The file about an op; the test fails if there is none. */
+FILE *reference_open(const char *op);
+/* Reads the next case; false at the end of the file. */
+bool reference_next(FILE *file, reference_case *next);
+
+#endif
