@@ -9,7 +9,7 @@
 #include <math.h>
 #include <string.h>
 
-/* ---- expectations ----------------------------------------------------------------------------------------------------- */
+/* ---- expectations ----------------------------------------------------------------------------------------------- */
 
 static ad_check_report expect_status_at(const char *line, const ad_op *subject, ad_status status, const char *law,
                                         const char *const *texts) {
@@ -41,7 +41,7 @@ static void expect_right(const ad_op *subject) {
 #define changed(base, text, ...) (op = (base), op.name = (text), __VA_ARGS__, &op)
 static ad_op op;
 
-/* ---- square, which is right ---------------------------------------------------------------------------------------------- */
+/* ---- square, which is right ------------------------------------------------------------------------------------- */
 
 static ad_status like_input(ad_call *call) {
     call->out[0].dtype = call->in[0]->dtype;
@@ -103,7 +103,7 @@ Test(op_check, needs_no_report_and_no_options) {
     cr_expect_eq(ad_op_check(changed(square, "square", op.vjp = NULL), NULL, NULL), AD_ERR_OP);
 }
 
-/* ---- wrong derivatives ------------------------------------------------------------------------------------------------------- */
+/* ---- wrong derivatives ------------------------------------------------------------------------------------------ */
 
 static ad_var slope_times(ad_vjp *v, double factor) {
     return ad_scale(ad_mul(ad_vjp_seed(v, 0), ad_vjp_input(v, 0)), factor);
@@ -161,7 +161,7 @@ Test(op_check, never_takes_nan_for_right) {
     cr_expect(isinf(report.worst));
 }
 
-/* ---- one element among 1000 ---------------------------------------------------------------------------------------------------- */
+/* ---- one element among 1000 ------------------------------------------------------------------------------------- */
 
 enum { wrong_element = 617 };
 
@@ -232,7 +232,7 @@ Test(op_check, finds_it_in_every_mode) {
     cr_expect_eq(report.point.element, wrong_element);
 }
 
-/* ---- axes and broadcasts -------------------------------------------------------------------------------------------------------- */
+/* ---- axes and broadcasts ---------------------------------------------------------------------------------------- */
 
 static void transposed_vjp(ad_vjp *v) {
     ad_shape shape = ad_vjp_input_shape(v, 0);
@@ -355,7 +355,7 @@ Test(op_check, says_that_elements_were_never_written) {
                   "4 of its 12 elements are 0", "never written");
 }
 
-/* ---- shortcuts that differ --------------------------------------------------------------------------------------------------- */
+/* ---- shortcuts that differ -------------------------------------------------------------------------------------- */
 
 Test(op_check, tells_a_wrong_vjp_from_a_right_fused_backward) {
     expect_broken(changed(square, "half_written", op.vjp = half_vjp, op.backward = square_backward),
@@ -453,7 +453,7 @@ Test(op_check, asks_from_each_result_alone) {
     expect_broken(changed(two, "forgetful", op.vjp = forgetful_vjp), "each result alone", "single results");
 }
 
-/* ---- cotangents ------------------------------------------------------------------------------------------------------------------ */
+/* ---- cotangents ------------------------------------------------------------------------------------------------- */
 
 /* 2 x g, but where |g| is over a limit: a clipped gradient. */
 static void clipped_vjp(ad_vjp *v) {
@@ -502,7 +502,7 @@ Test(op_check, compares_forward_mode_with_backward) {
                   "2 times too small");
 }
 
-/* ---- what is saved ------------------------------------------------------------------------------------------------------------------ */
+/* ---- what is saved ---------------------------------------------------------------------------------------------- */
 
 Test(op_check, refuses_to_read_what_is_not_saved) {
     expect_failure(changed(square, "unsaved", op.saves = AD_SAVES_NOTHING), AD_ERR_OP, "reads input 0", ".saves");
@@ -545,7 +545,7 @@ Test(op_check, sees_a_backward_read_a_result_that_is_not_saved) {
                   "saves what it reads", "reads the value of result 0");
 }
 
-/* ---- memory and precision ---------------------------------------------------------------------------------------------------------- */
+/* ---- memory and precision --------------------------------------------------------------------------------------- */
 
 static ad_status row_major_forward(ad_call *call) {
     for (int64_t i = 0; i < ad_view_count(call->in[0]); i++) {
@@ -626,7 +626,7 @@ Test(op_check, needs_the_same_values_on_every_run) {
                   "second run");
 }
 
-/* ---- kinks ----------------------------------------------------------------------------------------------------------------------------- */
+/* ---- kinks ------------------------------------------------------------------------------------------------------ */
 
 static bool sample_at_zero(ad_sample *sample, int k) {
     return k == 0 && ad_sample_uniform(sample, AD_SHAPE(3), 0, 0);
@@ -661,7 +661,28 @@ Test(op_check, reports_a_kink_and_fails_only_outside_of_its_slopes) {
                   "gradient = differences", "outside of the slopes", "kink");
 }
 
-/* ---- without a derivative ------------------------------------------------------------------------------------------------------------- */
+static ad_status one_nan_backward(ad_call *call, ad_adjoint *adjoint) {
+    bool add;
+    const ad_view *into = ad_into(adjoint, 0, &add);
+    for (int64_t i = 0; into && i < ad_view_count(into); i++) put(into, i, i == wrong_element ? NAN : 0);
+    (void)call;
+    return AD_OK;
+}
+
+static bool many_zeros(ad_sample *sample, int k) {
+    return k == 0 && ad_sample_uniform(sample, AD_SHAPE(10, 100), 0, 0);
+}
+
+Test(op_check, finds_one_nan_among_many_kinks) {
+    ad_check_report report;
+    ad_check_options options = {.mode = AD_CHECK_FAST};
+    (void)changed(square, "one_nan", op.forward = max_forward, op.backward = one_nan_backward,
+                  op.sample = many_zeros);
+    cr_expect_eq(ad_op_check(&op, &options, &report), AD_ERR_CHECK);
+    cr_expect_eq(report.point.element, wrong_element, "%s", report.message);
+}
+
+/* ---- without a derivative --------------------------------------------------------------------------------------- */
 
 Test(op_check, checks_what_an_op_without_a_derivative_computes) {
     expect_right(changed(square, "steps", op.derivative = AD_NOT_DIFFERENTIABLE, op.vjp = NULL));
@@ -677,7 +698,7 @@ Test(op_check, checks_what_an_op_without_a_derivative_computes) {
     expect_broken(&op, "f32 = f64", "result 0");
 }
 
-/* ---- samples ---------------------------------------------------------------------------------------------------------------------------- */
+/* ---- samples ---------------------------------------------------------------------------------------------------- */
 
 static bool empty_sample(ad_sample *sample, int k) { return k == 0 && ad_sample_normal(sample, AD_SHAPE(0)); }
 static bool endless_sample(ad_sample *sample, int k) {
@@ -714,7 +735,7 @@ Test(op_check, refuses_what_is_no_op) {
     expect_failure(changed(square, "strange", op.derivative = (ad_derivative)7), AD_ERR_OP, ".derivative");
 }
 
-/* ---- memory of the check itself ------------------------------------------------------------------------------------------------------- */
+/* ---- memory of the check itself --------------------------------------------------------------------------------- */
 
 static ad_status check_with(const ad_op *subject, test_memory *memory, ad_check_report *report) {
     return ad_op_check(subject, &(ad_check_options){.allocator = &memory->allocator, .seed = 3}, report);

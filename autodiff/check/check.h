@@ -13,7 +13,7 @@
 #include <adtape/check.h>
 #include <adtape/ops.h>
 
-/* ---- what is checked, and how ------------------------------------------------------------------------------------- */
+/* ---- what is checked, and how ----------------------------------------------------------------------------------- */
 
 typedef struct ad_subject {
     /* Records the function and returns the number of results; 0: the tape has the error. */
@@ -86,7 +86,7 @@ typedef struct ad_checker {
     double *weight; /* [outputs]: 0 for integers */
 } ad_checker;
 
-/* ---- checker.c ----------------------------------------------------------------------------------------------------- */
+/* ---- checker.c -------------------------------------------------------------------------------------------------- */
 
 /* Opens a checker at the values `x`, and computes its results. To be closed even when it fails. */
 ad_status ad_checker_open(ad_checker *checker, const ad_subject *subject, const ad_view *x,
@@ -105,7 +105,7 @@ ad_status ad_checker_push(ad_checker *checker, const ad_way *way, const double *
  * the weighted sum of several. An empty variable if none is a float. `only` as in ad_way. */
 ad_var ad_checker_start(const ad_var *y, const ad_var *cotangent, int results, int only, ad_var *seed);
 
-/* ---- report.c ------------------------------------------------------------------------------------------------------- */
+/* ---- report.c --------------------------------------------------------------------------------------------------- */
 
 void ad_report_begin(ad_check_report *report, const char *subject);
 ad_status ad_report_error(ad_check_report *report, ad_status status, const char *format, ...) AD_PRINTF(3, 4);
@@ -124,20 +124,20 @@ const ad_part *ad_part_of(const ad_part *parts, int64_t i);
 ad_status ad_compare(ad_checker *checker, const char *law, bool results, double tolerance, const double *wrong,
                      const char *wrong_text, const double *right, const char *right_text);
 
-/* ---- difference.c ---------------------------------------------------------------------------------------------------- */
+/* ---- difference.c ----------------------------------------------------------------------------------------------- */
 
 ad_status ad_check_differences(ad_checker *checker, const char *law);
 /* The gradient by differences of the part's numbers, to numeric[part->count]. */
 ad_status ad_differences(ad_checker *checker, const ad_part *part, double *numeric);
 
-/* ---- cause.c ----------------------------------------------------------------------------------------------------------- */
+/* ---- cause.c ---------------------------------------------------------------------------------------------------- */
 
 /* Adds to the report what the gradient of this input being `wrong` looks like. Arrays of all inputs; `right` is NULL if
  * not all of it is known, and then only the ratio at `i` is looked at. */
 void ad_report_cause(ad_checker *checker, int64_t i, double wrong_i, double right_i, const double *wrong,
                      const double *right);
 
-/* ---- laws.c ------------------------------------------------------------------------------------------------------------- */
+/* ---- laws.c ----------------------------------------------------------------------------------------------------- */
 
 typedef struct ad_law {
     const char *name;
@@ -150,7 +150,7 @@ ad_status ad_check_common_laws(ad_checker *checker);
 /* The options with every default in place. AD_ERR_VALUE if one makes no sense. */
 ad_status ad_check_open_options(const ad_check_options *given, ad_check_options *options, ad_check_report *report);
 
-/* ---- op_laws.c ------------------------------------------------------------------------------------------------------- */
+/* ---- op_laws.c -------------------------------------------------------------------------------------------------- */
 
 /* At a sample; among them, for ops that have a derivative, the common ones. */
 const ad_law *ad_op_laws(ad_derivative derivative);

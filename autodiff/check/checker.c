@@ -15,7 +15,7 @@ double *ad_checker_numbers(ad_checker *checker, int64_t count) {
     return numbers;
 }
 
-/* ---- tensors in any layout ----------------------------------------------------------------------------------------- */
+/* ---- tensors in any layout -------------------------------------------------------------------------------------- */
 
 /* Every other element in memory is NaN, which shows if it is read. */
 static ad_status new_in_layout(ad_tensor **out, const ad_allocator *allocator, ad_dtype dtype, const ad_shape *shape,
@@ -63,7 +63,7 @@ static ad_tensor *input_tensor(ad_checker *checker, const ad_way *way, int i) {
     return new_tensor(checker, way, dtype, own);
 }
 
-/* ---- recording ------------------------------------------------------------------------------------------------------ */
+/* ---- recording -------------------------------------------------------------------------------------------------- */
 
 static const ad_subject *subject_of(const ad_checker *checker, const ad_way *way) {
     return way->subject ? way->subject : checker->subject;
@@ -123,7 +123,7 @@ ad_status ad_checker_output(ad_checker *checker, const ad_way *way, double *outp
     return status;
 }
 
-/* ---- gradients ------------------------------------------------------------------------------------------------------- */
+/* ---- gradients -------------------------------------------------------------------------------------------------- */
 
 /* The weights of result k as a constant of its type. */
 static ad_var cotangent(ad_checker *checker, const ad_way *way, int k) {
@@ -229,7 +229,7 @@ ad_status ad_checker_push(ad_checker *checker, const ad_way *way, const double *
     return AD_OK;
 }
 
-/* ---- life -------------------------------------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------------------------- */
 
 static ad_status open_memory(ad_checker *checker, int n) {
     int room = n > AD_MAX_RESULTS ? n : AD_MAX_RESULTS;

@@ -43,7 +43,7 @@ typedef struct ad_outcome {
 
 static double along(const ad_line *line, int64_t i) { return line->sign ? line->sign[i] : 1; }
 
-/* ---- measuring ---------------------------------------------------------------------------------------------------- */
+/* ---- measuring -------------------------------------------------------------------------------------------------- */
 
 /* <weight, results> at t, minus that at t = 0, and how much rounding may have changed it. */
 static ad_status change_at(ad_checker *checker, const ad_line *line, double *output, double t, double *change,
@@ -68,7 +68,7 @@ static ad_status change_at(ad_checker *checker, const ad_line *line, double *out
     return status;
 }
 
-/* A one-sided slope that doubles as h is halved leads to a jump (or to rounding inside the function, if it is small). */
+/* A one-sided slope that doubles as h is halved leads to a jump, or, if small, to rounding inside the function. */
 static bool grows(double slope, double slope_far, double h, double noise) {
     return fabs(slope) > 1.5 * fabs(slope_far) && fabs(slope) * h > 1e7 * noise;
 }
@@ -147,7 +147,7 @@ static ad_status compare_along(ad_checker *checker, const ad_line *line, double 
     return AD_OK;
 }
 
-/* ---- what is found -------------------------------------------------------------------------------------------------- */
+/* ---- what is found ---------------------------------------------------------------------------------------------- */
 
 static void fill_point(const ad_checker *checker, int64_t i, const ad_outcome *outcome, ad_check_point *point) {
     double scale = checker->scale[i];
@@ -207,15 +207,16 @@ static ad_status check_element(ad_checker *checker, const char *law, double *out
     return outcome.excess <= 1 || outcome.is_kink ? AD_OK : report_element(checker, law, i, &outcome);
 }
 
-/* ---- directions --------------------------------------------------------------------------------------------------------- */
+/* ---- directions ------------------------------------------------------------------------------------------------- */
 
-/* Halves a direction that disagrees, or that meets a kink, down to elements. */
+/* Halves a direction that disagrees, or that meets a kink, down to elements. Of many kinks it finds some; those that
+ * hide each other along the direction disagree, and are all looked at as far as the budget goes. */
 static ad_status search(ad_checker *checker, const char *law, double *output, const double *sign,
                         const ad_outcome *whole) {
-    enum { enough_kinks = 8 };
+    enum { enough_kinks = 8, budget = 4096 };
     ad_line pending[64] = {{0, checker->inputs, sign}};
     int64_t kinks_before = checker->report->kinks;
-    for (int n = 1; n > 0 && checker->report->kinks < kinks_before + enough_kinks;) {
+    for (int n = 1, spent = 0; n > 0 && spent < budget; spent++) {
         ad_line now = pending[--n];
         if (now.to - now.from == 1) {
             ad_status status = check_element(checker, law, output, now.from);
@@ -224,11 +225,12 @@ static ad_status search(ad_checker *checker, const char *law, double *output, co
         }
         int64_t middle = now.from + (now.to - now.from) / 2;
         const ad_line halves[] = {{middle, now.to, sign}, {now.from, middle, sign}};
+        bool wants_kinks = checker->report->kinks < kinks_before + enough_kinks;
         for (int k = 0; k < 2; k++) {
             ad_outcome half;
             ad_status status = compare_along(checker, &halves[k], output, &half);
             if (status) return status;
-            if (half.excess > 1 || half.is_kink) pending[n++] = halves[k];
+            if (half.is_kink ? wants_kinks : half.excess > 1) pending[n++] = halves[k];
         }
     }
     if (checker->report->kinks > kinks_before || whole->is_kink) return AD_OK;
@@ -249,7 +251,7 @@ static ad_status check_direction(ad_checker *checker, const char *law, double *o
     return AD_OK;
 }
 
-/* ---- which elements -------------------------------------------------------------------------------------------------------- */
+/* ---- which elements --------------------------------------------------------------------------------------------- */
 
 /* Number k of the elements of an input that are always looked at: the first, the last, and per axis the other end of it
  * from the first and from the last. -1 past the end. */
@@ -263,14 +265,14 @@ static int64_t edge(const ad_part *part, int k) {
     return part->first + (k % 2 ? part->count - 1 - across : across);
 }
 
-static bool is_listed(const int64_t *list, int count, int64_t i) {
-    for (int k = 0; k < count; k++)
+static bool is_listed(const int64_t *list, int64_t count, int64_t i) {
+    for (int64_t k = 0; k < count; k++)
         if (list[k] == i) return true;
     return false;
 }
 
 static ad_status check_some(ad_checker *checker, const char *law, double *output) {
-    int room = checker->options->elements + (2 + 2 * AD_MAX_RANK) * checker->subject->n, count = 0;
+    int64_t room = checker->options->elements + (2 + 2 * AD_MAX_RANK) * (int64_t)checker->subject->n, count = 0;
     int64_t *list = ad_arena_take(&checker->memory, (size_t)room * sizeof *list);
     double *sign = ad_checker_numbers(checker, checker->inputs);
     if (!list || !sign) return ad_report_no_memory(checker);
@@ -282,7 +284,7 @@ static ad_status check_some(ad_checker *checker, const char *law, double *output
         if (!is_listed(list, count, i)) list[count++] = i;
     }
     ad_status status = AD_OK;
-    for (int k = 0; k < count && !status; k++) status = check_element(checker, law, output, list[k]);
+    for (int64_t k = 0; k < count && !status; k++) status = check_element(checker, law, output, list[k]);
     for (int k = 0; k < checker->options->directions && !status; k++)
         status = check_direction(checker, law, output, sign);
     return status;
@@ -293,10 +295,14 @@ ad_status ad_check_differences(ad_checker *checker, const char *law) {
     if (checker->float_outputs == 0 || checker->inputs == 0) return AD_OK;
     double *output = ad_checker_numbers(checker, checker->outputs);
     if (!output) return AD_ERR_OOM;
-    ad_check_mode mode = checker->options->mode;
-    if (mode == AD_CHECK_FAST || (mode == AD_CHECK_AUTO && checker->inputs > automatic_limit))
-        return check_some(checker, law, output);
+    /* What is not a number is wrong for certain. */
     ad_status status = AD_OK;
+    for (int64_t i = 0; i < checker->inputs && !status; i++)
+        if (!isfinite(checker->analytic[i])) status = check_element(checker, law, output, i);
+    if (status) return status;
+    ad_check_mode mode = checker->options->mode;
+    bool is_fast = mode == AD_CHECK_FAST || (mode == AD_CHECK_AUTO && checker->inputs > automatic_limit);
+    if (is_fast && checker->options->elements < checker->inputs) return check_some(checker, law, output);
     for (int64_t i = 0; i < checker->inputs && !status; i++) status = check_element(checker, law, output, i);
     return status;
 }

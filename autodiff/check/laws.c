@@ -139,7 +139,7 @@ static ad_status adds_up(ad_checker *checker, const char *law) {
     return AD_OK;
 }
 
-/* ---- forward mode ---------------------------------------------------------------------------------------------------- */
+/* ---- forward mode ----------------------------------------------------------------------------------------------- */
 
 /* <a, b>, and the sum of the terms' sizes is added to *size. */
 static double inner_product(const double *a, const double *b, int64_t count, double *size) {
@@ -185,7 +185,7 @@ static ad_status forward_mode(ad_checker *checker, const char *law) {
     return status;
 }
 
-/* ---- one variable as two inputs --------------------------------------------------------------------------------------- */
+/* ---- one variable as two inputs --------------------------------------------------------------------------------- */
 
 static bool all_finite(const double *numbers, int64_t count) {
     for (int64_t i = 0; i < count; i++)
@@ -250,7 +250,7 @@ static ad_status inputs_may_be_one(ad_checker *checker, const char *law) {
     return status;
 }
 
-/* ---- second order -------------------------------------------------------------------------------------------------------- */
+/* ---- second order ----------------------------------------------------------------------------------------------- */
 
 /* The gradient of the inner subject, as a function of its inputs and of the cotangents of its results. */
 static int record_gradient(const ad_subject *self, ad_tape *tape, const ad_var *x, ad_var *y) {
@@ -288,7 +288,7 @@ static ad_status second_order(ad_checker *checker, const char *law) {
     return status;
 }
 
-/* ---- all of them ----------------------------------------------------------------------------------------------------------- */
+/* ---- all of them ------------------------------------------------------------------------------------------------ */
 
 ad_status ad_check_common_laws(ad_checker *checker) {
     static const ad_law laws[] = {

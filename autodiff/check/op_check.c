@@ -7,7 +7,7 @@ static int record_op(const ad_subject *self, ad_tape *tape, const ad_var *x, ad_
     return ad_tape_status(tape) ? 0 : ad_op_results(self->op);
 }
 
-/* ---- samples ------------------------------------------------------------------------------------------------------------------ */
+/* ---- samples ---------------------------------------------------------------------------------------------------- */
 
 /* "sample 2 (f64[3,4], f64[4]; axis 1)" */
 static void describe(const ad_op *op, const ad_sample *sample, int number, char *text, size_t size) {

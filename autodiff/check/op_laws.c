@@ -37,7 +37,7 @@ static ad_status same_in_a_way(ad_checker *checker, const char *law, double tole
     return status ? status : same_gradient(checker, law, tolerance, way, usual);
 }
 
-/* ---- the shortcuts ------------------------------------------------------------------------------------------------- */
+/* ---- the shortcuts ---------------------------------------------------------------------------------------------- */
 
 /* The same as another op would do it. Nodes point at that op, so none must stay. */
 static ad_status same_as_op(ad_checker *checker, const char *law, const ad_op *op, const char *text,
@@ -64,7 +64,7 @@ static ad_status fused_backward(ad_checker *checker, const char *law) {
     return same_as_op(checker, law, &written, "by .vjp", "by .backward");
 }
 
-/* ---- what is saved -------------------------------------------------------------------------------------------------- */
+/* ---- what is saved ---------------------------------------------------------------------------------------------- */
 
 /* An op whose backward sees everything but one value, which is NaN (an integer: 0) instead. */
 typedef struct ad_blindfolded {
@@ -164,7 +164,7 @@ static ad_status saves_what_it_reads(ad_checker *checker, const char *law) {
     return status ? status : scalar_saves(checker, law);
 }
 
-/* ---- memory and precision ---------------------------------------------------------------------------------------------- */
+/* ---- memory and precision --------------------------------------------------------------------------------------- */
 
 static ad_status any_strides(ad_checker *checker, const char *law) {
     static const ad_layout layouts[] = {
@@ -210,7 +210,7 @@ static ad_status repeated_slices(ad_checker *checker, const char *law) {
     return same_in_a_way(checker, law, 1e-10, &way, "with row-major ones");
 }
 
-/* ---- ops without a derivative --------------------------------------------------------------------------------------------- */
+/* ---- ops without a derivative ----------------------------------------------------------------------------------- */
 
 static ad_status output_is_the_same_again(ad_checker *checker, const char *law) {
     double *output = ad_checker_numbers(checker, checker->outputs);
@@ -251,7 +251,7 @@ static ad_status refuses_a_gradient(ad_checker *checker, const char *law) {
     return ad_report_broken(checker, law, "a gradient can be asked for, but the op has no derivative");
 }
 
-/* ---- which hold when ----------------------------------------------------------------------------------------------- */
+/* ---- which hold when -------------------------------------------------------------------------------------------- */
 
 /* Which laws hold for an op, in order: first what would make the others crash or mislead. */
 static ad_status common_laws(ad_checker *checker, const char *law) {

@@ -64,7 +64,7 @@ ad_status ad_report_broken(ad_checker *checker, const char *law, const char *for
     return AD_ERR_CHECK;
 }
 
-/* ---- places ------------------------------------------------------------------------------------------------------- */
+/* ---- places ----------------------------------------------------------------------------------------------------- */
 
 const ad_part *ad_part_of(const ad_part *parts, int64_t i) {
     while (i >= parts->first + parts->count) parts++;
@@ -110,7 +110,7 @@ void ad_point_fill(const ad_checker *checker, int64_t i, ad_check_point *point) 
     point->x = checker->center[i];
 }
 
-/* ---- comparing ------------------------------------------------------------------------------------------------------ */
+/* ---- comparing -------------------------------------------------------------------------------------------------- */
 
 /* The largest of what is finite. */
 static double largest(const double *numbers, int64_t count) {
@@ -155,7 +155,7 @@ ad_status ad_compare(ad_checker *checker, const char *law, bool results, double 
     return AD_ERR_CHECK;
 }
 
-/* ---- printing -------------------------------------------------------------------------------------------------------- */
+/* ---- printing --------------------------------------------------------------------------------------------------- */
 
 /* The message in lines: where and which law, what is wrong, the likely cause. */
 static void print_message(const ad_check_report *report, FILE *stream) {

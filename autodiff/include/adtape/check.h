@@ -32,7 +32,8 @@ typedef struct ad_check_options {
     const ad_allocator *allocator;
 } ad_check_options;
 
-/* One element of one input at which derivative and differences were compared. */
+/* One element of one input at which derivative and differences were compared: the derivative of the weighted sum of
+ * results, or of the result itself if that is a single number. */
 typedef struct ad_check_point {
     int input;
     char name[32];         /* of the input, "" if it has none */
@@ -72,9 +73,9 @@ AD_API ad_status ad_gradcheck(const char *name, ad_check_function f, void *user,
                               const ad_check_options *options, ad_check_report *report);
 
 /* Checks an op on each of its own samples: all of the above, that its shortcuts (.scalar, .backward) equal its VJP and
- * read only what .saves declares, f32 against f64, and inputs and cotangents that are not row-major. Of an op without a
- * derivative: what it computes, and that a gradient is refused (or stops). Ends at the first broken law. The op need not
- * be registered. */
+ * read only what .saves declares, f32 against f64, and inputs and cotangents that are not row-major. Of an op without
+ * a derivative: what it computes, and that a gradient is refused (or stops). Ends at the first broken law. The op need
+ * not be registered. */
 AD_API ad_status ad_op_check(const ad_op *op, const ad_check_options *options, ad_check_report *report);
 
 /* Prints a report for people; nothing else in this header prints. AD_ERR_IO if the stream fails. */
