@@ -2,6 +2,7 @@
 #include "reference.h"
 
 #include "helpers.h"
+#include "tapes.h"
 
 #include <criterion/criterion.h>
 #include <stdlib.h>
@@ -97,4 +98,85 @@ bool reference_next(FILE *file, reference_case *next) {
     }
     free(line);
     return found;
+}
+
+/* ---- comparing ------------------------------------------------------------------------------------------------------ */
+
+/* Where a comparison is made, for messages. */
+typedef struct place {
+    const char *op;
+    int number; /* of the case */
+    ad_dtype dtype;
+    test_layout layout;
+} place;
+
+static void compare(const place *at, const char *what, const ad_view *got, const ad_view *want) {
+    const double tolerance = at->dtype == AD_F64 ? 1e-13 : 1e-5;
+    cr_assert(ad_shape_equal(&got->shape, &want->shape), "%s, case %d: shape of the %s", at->op, at->number, what);
+    cr_assert_eq(got->dtype, want->dtype == AD_F64 ? at->dtype : want->dtype, "%s: dtype of the %s", at->op, what);
+    for (int64_t i = 0, n = ad_shape_count(&want->shape); i < n; i++)
+        cr_assert(test_near(test_get(got, i), test_get(want, i), tolerance),
+                  "%s, case %d, %s, layout %d: element %lld of the %s is %.17g, not %.17g", at->op, at->number,
+                  ad_dtype_name(at->dtype), at->layout, (long long)i, what, test_get(got, i), test_get(want, i));
+}
+
+/* The array's values in a tensor of the place's dtype and layout. */
+static ad_tensor *laid_out(const place *at, const ad_view *values) {
+    ad_view view = test_array(values->dtype == AD_F64 ? at->dtype : values->dtype, values->shape, at->layout);
+    for (int64_t i = 0, n = ad_shape_count(&view.shape); i < n; i++) test_set(&view, i, test_get(values, i));
+    ad_tensor *tensor;
+    cr_assert_eq(ad_tensor_wrap(&tensor, NULL, &view, NULL, NULL, NULL), AD_OK);
+    return tensor;
+}
+
+/* Gradients by a walk back, all at once and each alone, and recorded. */
+static void compare_gradients(const place *at, ad_var y, ad_var seed, const ad_var *in, const reference_case *c) {
+    ad_var recorded[REFERENCE_INPUTS];
+    for (int i = 0; i < c->inputs; i++) {
+        if (!c->gradient[i].data) continue;
+        ad_backward_options all = {.seed = seed}, one = {.seed = seed, .wrt = &in[i], .wrt_count = 1};
+        ad_backward_with(y, &all);
+        ad_view gradient = ad_gradient(in[i]);
+        compare(at, "gradient", &gradient, &c->gradient[i]);
+        ad_backward_with(y, &one);
+        gradient = ad_gradient(in[i]);
+        compare(at, "gradient alone", &gradient, &c->gradient[i]);
+        ad_grad(y, seed, 1, &in[i], &recorded[i]);
+        gradient = ad_value(recorded[i]);
+        compare(at, "recorded gradient", &gradient, &c->gradient[i]);
+    }
+}
+
+static void check_case(const place *at, reference_constructor make, const reference_case *c) {
+    ad_tape *t = ad_tape_new(NULL);
+    ad_tensor *tensor[REFERENCE_INPUTS], *seed_tensor = c->has_gradients ? laid_out(at, &c->seed) : NULL;
+    ad_var in[REFERENCE_INPUTS];
+    for (int i = 0; i < c->inputs; i++) {
+        tensor[i] = laid_out(at, &c->input[i]);
+        in[i] = ad_leaf_tensor(t, NULL, tensor[i]);
+    }
+    ad_var y = make(in, c);
+    ad_view value = ad_value(y);
+    cr_assert_eq(ad_tape_status(t), AD_OK, "%s, case %d: %s", at->op, at->number, ad_tape_error(t));
+    compare(at, "result", &value, &c->result);
+    if (c->has_gradients) compare_gradients(at, y, ad_constant_tensor(t, NULL, seed_tensor), in, c);
+    expect_ok(t);
+    for (int i = 0; i < c->inputs; i++) ad_tensor_unref(tensor[i]);
+    ad_tensor_unref(seed_tensor);
+    ad_tape_free(t);
+}
+
+void reference_check(const char *op, reference_constructor make) {
+    FILE *file = reference_open(op);
+    reference_case c = {.number = 0};
+    while (reference_next(file, &c)) {
+        for (int layout = 0; layout < TEST_LAYOUTS; layout++) {
+            place at = {.op = op, .number = c.number, .dtype = AD_F64, .layout = (test_layout)layout};
+            check_case(&at, make, &c);
+            at.dtype = AD_F32;
+            if (!c.only_f64) check_case(&at, make, &c);
+        }
+    }
+    fclose(file);
+    cr_assert_gt(c.number, 3, "%s has %d cases", op, c.number - 1);
 }

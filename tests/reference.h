@@ -1,9 +1,10 @@
-/* Reads the cases that tests/reference/make.py wrote about an op. */
+/* Reads the cases that a script in tests/reference wrote about an op, and compares the op with them. */
 #ifndef AD_TEST_REFERENCE_H
 #define AD_TEST_REFERENCE_H
 
 #include "autodiff/base/base.h"
 
+#include <adtape.h>
 #include <stdio.h>
 
 enum { REFERENCE_INPUTS = 3 };
@@ -29,5 +30,11 @@ typedef struct reference_case {
 FILE *reference_open(const char *op);
 /* Reads the next case; false at the end of the file. */
 bool reference_next(FILE *file, reference_case *next);
+
+typedef ad_var (*reference_constructor)(const ad_var *in, const reference_case *c);
+
+/* Compares what `make` records, value and gradients, with every case about the op: numerically and recorded, in f64 and
+ * f32, with inputs of every layout. */
+void reference_check(const char *op, reference_constructor make);
 
 #endif

@@ -43,6 +43,14 @@ void expect_values_at(const char *line, ad_view view, int64_t n, const double *v
     }
 }
 
+void expect_gradient_at(const char *line, ad_var y, ad_var seed, ad_var x, int64_t n, const double *values) {
+    ad_backward_with(y, &(ad_backward_options){.seed = seed});
+    expect_values_at(line, ad_gradient(x), n, values);
+    ad_var recorded;
+    ad_grad(y, seed, 1, &x, &recorded);
+    expect_values_at(line, ad_value(recorded), n, values);
+}
+
 void expect_near_at(const char *line, double got, double wanted, double tolerance) {
     cr_assert(fabs(got - wanted) <= tolerance * fmax(1, fabs(wanted)), "%s: %.17g instead of %.17g", line, got,
               wanted);

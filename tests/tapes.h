@@ -23,6 +23,19 @@ void expect_message_at(const char *line, ad_error *error, ad_status status, cons
                      (double[]){__VA_ARGS__})
 void expect_values_at(const char *line, ad_view view, int64_t n, const double *values);
 
+/* A vector of f64 with these values, as a leaf and as a constant. */
+#define LEAF(t, ...)                                                                                                 \
+    ad_leaf(t, NULL, AD_F64, AD_SHAPE(sizeof((double[]){__VA_ARGS__}) / sizeof(double)), ((double[]){__VA_ARGS__}))
+#define CONSTANT(t, ...)                                                                                             \
+    ad_constant(t, NULL, AD_F64, AD_SHAPE(sizeof((double[]){__VA_ARGS__}) / sizeof(double)),                         \
+                ((double[]){__VA_ARGS__}))
+
+/* The gradient of y at x for a seed, walked back and recorded, is exactly these numbers. */
+#define expect_gradient(y, seed, x, ...)                                                                             \
+    expect_gradient_at(AD_HERE, y, seed, x, (int64_t)(sizeof((double[]){__VA_ARGS__}) / sizeof(double)),             \
+                       (double[]){__VA_ARGS__})
+void expect_gradient_at(const char *line, ad_var y, ad_var seed, ad_var x, int64_t n, const double *values);
+
 /* |got - wanted| <= tolerance * max(1, |wanted|). */
 #define expect_near(got, wanted, tolerance) expect_near_at(AD_HERE, got, wanted, tolerance)
 void expect_near_at(const char *line, double got, double wanted, double tolerance);

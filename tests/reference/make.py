@@ -276,9 +276,13 @@ OPS = {
 }
 
 
+def write_ops(ops, script):
+    for name, cases in ops.items():
+        random.seed(name)
+        about = f"{name}: values and gradients in f64, by PyTorch {torch.__version__.split('+')[0]} ({script})"
+        write(name, [about], cases())
+
+
 if __name__ == "__main__":
     write("slice", ["Which elements Python's slice takes (make.py).", "n start stop step : first length"], slices())
-    for name, cases in OPS.items():
-        random.seed(name)
-        about = f"{name}: values and gradients in f64, by PyTorch {torch.__version__.split('+')[0]} (make.py)"
-        write(name, [about], cases())
+    write_ops(OPS, "make.py")
