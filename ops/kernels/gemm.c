@@ -23,13 +23,23 @@
 
 /* Bytes of a vector, rows of a tile (as many as the registers hold), bytes of a vector for transposing. */
 #if defined __AVX512F__
-enum { VECTOR = 64, ROWS = 14, WIDE = 32 };
+enum { VECTOR = 64, WIDE = 32 };
+#elif defined __AVX2__
+enum { VECTOR = 32, WIDE = 32 };
+#else
+enum { VECTOR = 16, WIDE = 16 };
+#endif
+#if defined AD_SMALL_TILES /* for the sanitizers: full tiles, instrumented, take minutes to compile */
+enum { ROWS = 3 };
+#define FOR_ROWS(X) X(1) X(2) X(3)
+#elif defined __AVX512F__
+enum { ROWS = 14 };
 #define FOR_ROWS(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14)
 #elif defined __AVX2__
-enum { VECTOR = 32, ROWS = 6, WIDE = 32 };
+enum { ROWS = 6 };
 #define FOR_ROWS(X) X(1) X(2) X(3) X(4) X(5) X(6)
 #else
-enum { VECTOR = 16, ROWS = 4, WIDE = 16 };
+enum { ROWS = 4 };
 #define FOR_ROWS(X) X(1) X(2) X(3) X(4)
 #endif
 
