@@ -847,3 +847,64 @@ Test(errors, a_backward_function_speaks_or_is_spoken_for) {
         expect_error(t, broken[i].status, "odd at test_errors.c", broken[i].says);
     }
 }
+
+/* ---- forward mode ------------------------------------------------------------------------------------------------------------ */
+
+Test(errors, a_push_forward_needs_a_tangent_for_every_x) {
+    ad_var x = INPUT("x", 2), three = INPUT("three", 3), y = ad_exp(x), y_dot = x, empty = {0};
+    cr_assert_eq(ad_pushforward(0, &x, &x, 1, &y, &y_dot), AD_ERR_HANDLE);
+    cr_assert_eq(ad_pushforward(1, NULL, &x, 1, &y, &y_dot), AD_ERR_HANDLE);
+    cr_assert_eq(ad_pushforward(1, &empty, &x, 1, &y, &y_dot), AD_ERR_HANDLE);
+    cr_assert_eq(y_dot.generation, 0);
+    expect_ok(t);
+    ad_pushforward(1, &x, NULL, 1, &y, &y_dot);
+    expect_error(t, AD_ERR_NULL, "ad_pushforward at test_errors.c", "x_dot is NULL");
+    x = INPUT("x", 2), y = ad_exp(x);
+    ad_pushforward(1, &x, &x, 0, &y, &y_dot);
+    expect_error(t, AD_ERR_NULL, "ad_pushforward at", "m is 0");
+    x = INPUT("x", 2), three = INPUT("three", 3), y = ad_exp(x);
+    ad_pushforward(1, &x, &three, 1, &y, &y_dot);
+    expect_error(t, AD_ERR_SHAPE, "ad_pushforward at", "x is f64[2], but its tangent is f64[3]", "one type");
+    x = INDEX("i", 2), y = INPUT("y", 2);
+    ad_pushforward(1, &x, &x, 1, &y, &y_dot);
+    expect_error(t, AD_ERR_NOGRAD, "ad_pushforward at", "i is i64[2]: integers do not move");
+    x = INPUT("x", 2);
+    ad_pushforward(1, &x, &y, 1, &x, &y_dot);
+    expect_error(t, AD_ERR_HANDLE, "ad_pushforward at", "one of x_dot is a stale");
+    x = INPUT("x", 2);
+    ad_pushforward(1, &x, &x, 1, &y, &y_dot);
+    expect_error(t, AD_ERR_HANDLE, "ad_pushforward at", "one of y is a stale");
+    odd()->vjp = NULL;
+    op.derivative = AD_NOT_DIFFERENTIABLE;
+    x = ad_constant(t, "x", AD_F64, AD_SHAPE(2), zeros), y = ad_apply(t, &op, 1, &x, NULL, NULL);
+    ad_pushforward(1, &x, &x, 1, &y, &y_dot);
+    expect_error(t, AD_ERR_NOGRAD, "odd at test_errors.c", "it has no derivative, but an input of it moves",
+                 "ad_detach");
+}
+
+static void jvp_reads_no_input(ad_jvp *j) { (void)ad_jvp_input(j, ad_jvp_inputs(j)); }
+static void jvp_reads_no_result(ad_jvp *j) { (void)ad_jvp_result(j, -1); }
+static void jvp_gives_no_result(ad_jvp *j) { ad_jvp_give(j, 1, ad_jvp_tangent(j, 0)); }
+static void jvp_gives_shape(ad_jvp *j) { ad_jvp_give(j, 0, ad_sum(ad_jvp_tangent(j, 0), AD_ALL_AXES, false)); }
+static void jvp_gives_nothing_valid(ad_jvp *j) { ad_jvp_give(j, 0, (ad_var){ad_jvp_tape(j), 0, 0}); }
+
+Test(errors, a_jvp_keeps_to_what_there_is) {
+    static const struct {
+        void (*jvp)(ad_jvp *);
+        ad_status status;
+        const char *says;
+    } broken[] = {
+        {jvp_reads_no_input, AD_ERR_OP, "its JVP reads input 1, which it does not have"},
+        {jvp_reads_no_result, AD_ERR_OP, "its JVP reads result -1, which it does not have"},
+        {jvp_gives_no_result, AD_ERR_OP, "its JVP gives result 1, which it does not have"},
+        {jvp_gives_shape, AD_ERR_OP, "its JVP gave result 0 a tangent f64[], but that result is f64[2]"},
+        {jvp_gives_nothing_valid, AD_ERR_HANDLE, "is an invalid variable"},
+    };
+    for (int i = 0; i < 5; i++) {
+        odd()->jvp = broken[i].jvp;
+        ad_var x = INPUT("x", 2), y = ad_apply(t, &op, 1, &x, NULL, NULL), y_dot = x;
+        cr_assert_eq(ad_pushforward(1, &x, &x, 1, &y, &y_dot), broken[i].status);
+        cr_assert_eq(y_dot.generation, 0);
+        expect_error(t, broken[i].status, "odd at test_errors.c", broken[i].says);
+    }
+}

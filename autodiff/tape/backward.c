@@ -12,13 +12,17 @@ static ad_status no_memory(const ad_adjoint *adjoint) {
     return ad_fail(adjoint->priv->call, AD_ERR_OOM, "out of memory for a gradient, in the backward pass");
 }
 
-/* The node gets its first gradient of this pass. */
-static bool claim(ad_tape *tape, uint32_t index) {
+/* The node gets its first gradient of this pass: this tensor, whose reference it takes, unless it lies in the node.
+ * False if there is no memory, be it for the tensor (NULL). */
+static bool claim(ad_tape *tape, uint32_t index, ad_tensor *tensor) {
     if (!(ad_node_at(tape, index)->flags & AD_NODE_INLINE)) {
-        if (!ad_list_reserve(&tape->graded, tape->allocator, 1)) return false;
+        if (!tensor || !ad_list_reserve(&tape->graded, tape->allocator, 1)) {
+            ad_tensor_unref(tensor);
+            return false;
+        }
         ad_list_push(&tape->graded, index);
     }
-    *ad_cotangent_at(tape, index) = (ad_cotangent){.value = {.tensor = NULL}, .pass = tape->pass, .state = 0};
+    *ad_cotangent_at(tape, index) = (ad_cotangent){.value = {.tensor = tensor}, .pass = tape->pass, .state = 0};
     return true;
 }
 
@@ -37,18 +41,13 @@ static bool make_own(ad_tape *tape, ad_tensor **store) {
 /* Makes the gradient of a node a row-major buffer that nobody else sees. *add: whether it holds something. */
 static bool open_gradient(ad_tape *tape, uint32_t index, bool *add) {
     const ad_node *node = ad_node_at(tape, index);
-    ad_cotangent *grad = ad_cotangent_at(tape, index);
     *add = ad_has_gradient(tape, index);
-    if (node->flags & AD_NODE_INLINE) return *add || claim(tape, index);
-    if (!*add) {
-        if (!claim(tape, index)) return false;
-        const ad_view *value = &node->value.tensor->view;
-        grad->value.tensor = node->flags & AD_NODE_DIRECT
-                                 ? ad_tensor_ref(node->extra->param->grad)
-                                 : ad_pool_tensor(tape->pool, value->dtype, &value->shape);
-        return grad->value.tensor != NULL;
-    }
-    return (node->flags & AD_NODE_DIRECT) || make_own(tape, &grad->value.tensor);
+    if (node->flags & AD_NODE_INLINE) return *add || claim(tape, index, NULL);
+    if (*add) return (node->flags & AD_NODE_DIRECT) || make_own(tape, &ad_cotangent_at(tape, index)->value.tensor);
+    const ad_view *value = &node->value.tensor->view;
+    return claim(tape, index,
+                 node->flags & AD_NODE_DIRECT ? ad_tensor_ref(node->extra->param->grad)
+                                              : ad_pool_tensor(tape->pool, value->dtype, &value->shape));
 }
 
 bool ad_wants(const ad_adjoint *adjoint, int i) {
@@ -89,17 +88,16 @@ static bool same_view(const ad_view *a, const ad_view *b) {
 /* The view itself becomes the gradient: possible if it is the first contribution and its memory is counted. */
 static bool share(ad_adjoint *adjoint, int i, const ad_view *view, ad_tensor *owner) {
     struct ad_adjoint_private *priv = adjoint->priv;
-    ad_tensor **store = &priv->captured;
-    if (priv->capture_input < 0) {
-        uint32_t index = priv->call->priv->inputs[i];
-        if (ad_node_at(priv->tape, index)->flags & (AD_NODE_INLINE | AD_NODE_DIRECT)) return false;
-        if (ad_has_gradient(priv->tape, index) || !claim(priv->tape, index)) return false;
-        store = &ad_cotangent_at(priv->tape, index)->value.tensor;
-    } else if (priv->captured) {
+    ad_tape *tape = priv->tape;
+    uint32_t index = priv->call->priv->inputs[i];
+    bool captures = priv->capture_input >= 0;
+    if (captures
+            ? priv->captured != NULL
+            : (ad_node_at(tape, index)->flags & (AD_NODE_INLINE | AD_NODE_DIRECT)) || ad_has_gradient(tape, index))
         return false;
-    }
-    *store = same_view(view, &owner->view) ? ad_tensor_ref(owner) : ad_pool_alias(priv->tape->pool, owner, view);
-    if (!*store) no_memory(adjoint);
+    ad_tensor *shared = same_view(view, &owner->view) ? ad_tensor_ref(owner) : ad_pool_alias(tape->pool, owner, view);
+    if (captures) priv->captured = shared;
+    if (captures ? !shared : !claim(tape, index, shared)) no_memory(adjoint);
     return true;
 }
 
@@ -171,11 +169,8 @@ static void run_backward(ad_call *call, ad_adjoint *adjoint) {
 /* Adds the VJP of the operation at node `first` to the gradients of its inputs, or captures one contribution. */
 static void operation_back(ad_tape *tape, uint32_t first, uint16_t mask, int capture_input, ad_tensor **captured) {
     struct ad_call_private call_priv;
-    struct ad_adjoint_private priv = {.tape = tape,
-                                      .first = first,
-                                      .mask = mask,
-                                      .capture_input = capture_input,
-                                      .captured = NULL};
+    struct ad_adjoint_private priv = {
+        .tape = tape, .first = first, .mask = mask, .capture_input = capture_input, .captured = NULL};
     ad_call call;
     ad_adjoint adjoint;
     adjoint.priv = &priv;
@@ -281,7 +276,8 @@ static bool is_changed(const ad_node *node) {
 static const ad_node *changed_leaf(const ad_tape *tape, uint32_t index, uint32_t saves) {
     const ad_node *node = ad_node_at(tape, index), *memory = NULL;
     for (int i = 0; i < ad_node_input_count(node); i++)
-        if ((saves & AD_SAVES_INPUT(i)) && is_changed(memory = memory_of(tape, ad_node_inputs(node)[i]))) return memory;
+        if ((saves & AD_SAVES_INPUT(i)) && is_changed(memory = memory_of(tape, ad_node_inputs(node)[i])))
+            return memory;
     for (uint32_t k = 0; k < (uint32_t)ad_op_results(node->op); k++)
         if ((saves & AD_SAVES_RESULT(k)) && is_changed(memory = memory_of(tape, index + k))) return memory;
     return NULL;
@@ -332,10 +328,11 @@ static bool open_params(ad_tape *tape, uint16_t mask, bool accumulate, const cha
         ad_param *param = node->extra->param;
         param->claimed = false;
         if (accumulate && (node->flags & mask) && param->incomplete) {
-            ad_tape_fail(tape, AD_ERR_NOGRAD, "ad_backward", where,
-                         "the gradient of parameter %s is incomplete: the backward pass that wrote it failed; run one "
-                         "without .accumulate first",
-                         param->name);
+            ad_tape_fail(
+                tape, AD_ERR_NOGRAD, "ad_backward", where,
+                "the gradient of parameter %s is incomplete: the backward pass that wrote it failed; run one "
+                "without .accumulate first",
+                param->name);
             return false;
         }
     }
@@ -459,8 +456,7 @@ static bool start_at(ad_tape *tape, uint32_t y, ad_var seed) {
     /* Gradients may share the seed's memory, but not that of a parameter, which may be changed later. */
     if (given && !(node->flags & (AD_NODE_INLINE | AD_NODE_DIRECT)) &&
         memory_of(tape, seed.index)->op != &ad_leaf_parameter) {
-        if (!claim(tape, y)) return false;
-        ad_cotangent_at(tape, y)->value.tensor = ad_tensor_ref(given->value.tensor);
+        if (!claim(tape, y, ad_tensor_ref(given->value.tensor))) return false;
     } else {
         if (!open_gradient(tape, y, &add)) return false;
         const ad_view *into = ad_gradient_view(tape, y, &scratch);
