@@ -8,11 +8,8 @@
 #include <sys/resource.h>
 #include <time.h>
 
-static double seconds(void) {
-    struct timespec now;
-    timespec_get(&now, TIME_UTC);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
+/* Of the processor: a machine that is busy with other things must not fail a test. */
+static double seconds(void) { return (double)clock() / CLOCKS_PER_SEC; }
 
 /* A recursion over a few thousand nodes would end the program. */
 static void shrink_stack(void) {
@@ -136,7 +133,7 @@ static double walk_of_selections(int n) {
 }
 
 Test(deep, a_walk_over_derivatives_written_in_ops_takes_time_in_proportion) {
-    (void)walk_of_selections(2000);
-    double few = walk_of_selections(2000), many = walk_of_selections(200000);
-    cr_assert_lt(many, 600 * few, "2,000 operations took %.4f s, 200,000 took %.4f s", few, many);
+    (void)walk_of_selections(20000);
+    double few = walk_of_selections(20000), many = walk_of_selections(400000);
+    cr_assert_lt(many, 100 * few, "20,000 operations took %.4f s, 400,000 took %.4f s", few, many);
 }
