@@ -2,50 +2,19 @@
  *
  * Inside, every operand is a stack of matrices: [batch..., rows, columns]. A 1-d operand is one row (left) or one
  * column (right). Stacks broadcast; where they do, the gradient of the smaller one sums over the stack. */
-#include "ops/ops.h"
+#include "ops/linalg.h"
 
 /* ---- stacks of matrices ---------------------------------------------------------------------------------------- */
 
-static ad_view insert_axis(const ad_view *view, int at) {
-    ad_view out = *view;
-    out.shape.rank++;
-    for (int i = out.shape.rank - 1; i > at; i--) {
-        out.shape.dim[i] = out.shape.dim[i - 1];
-        out.stride[i] = out.stride[i - 1];
-    }
-    out.shape.dim[at] = 1;
-    out.stride[at] = 0;
-    return out;
-}
-
-static ad_view left_matrix(const ad_view *a) { return a->shape.rank == 1 ? insert_axis(a, 0) : *a; }
-static ad_view right_matrix(const ad_view *b) { return b->shape.rank == 1 ? insert_axis(b, 1) : *b; }
+static ad_view left_matrix(const ad_view *a) { return a->shape.rank == 1 ? ad_insert_axis(a, 0) : *a; }
+static ad_view right_matrix(const ad_view *b) { return b->shape.rank == 1 ? ad_insert_axis(b, 1) : *b; }
 
 /* The result (or its cotangent) with the axes of 1-d operands put back. */
 static ad_view full_result(const ad_call *call, const ad_view *y) {
     ad_view full = *y;
-    if (call->in[1]->shape.rank == 1) full = insert_axis(&full, full.shape.rank);
-    if (call->in[0]->shape.rank == 1) full = insert_axis(&full, full.shape.rank - 1);
+    if (call->in[1]->shape.rank == 1) full = ad_insert_axis(&full, full.shape.rank);
+    if (call->in[0]->shape.rank == 1) full = ad_insert_axis(&full, full.shape.rank - 1);
     return full;
-}
-
-static ad_view swap_last(const ad_view *view) {
-    ad_view out = *view;
-    int i = out.shape.rank - 2, j = out.shape.rank - 1;
-    out.shape.dim[i] = view->shape.dim[j];
-    out.shape.dim[j] = view->shape.dim[i];
-    out.stride[i] = view->stride[j];
-    out.stride[j] = view->stride[i];
-    return out;
-}
-
-/* The view with its stack stretched to the one of `batch`, the leading axes of a shape of `rank` axes. */
-static ad_view stretch_stack(const ad_view *view, const ad_shape *batch, int rank) {
-    if (rank == 2) return *view;
-    ad_shape shape = *batch;
-    shape.rank = rank;
-    for (int i = 1; i <= 2; i++) shape.dim[rank - i] = view->shape.dim[view->shape.rank - i];
-    return ad_stretched(view, &shape);
 }
 
 static bool stack_is_broadcast(const ad_view *view) {
@@ -55,30 +24,6 @@ static bool stack_is_broadcast(const ad_view *view) {
 }
 
 /* ---- the product ------------------------------------------------------------------------------------------------ */
-
-static void multiply_matrices(ad_call *call, const ad_view *a, const ad_view *b, const ad_view *c, bool add) {
-    int i = a->shape.rank - 2, j = i + 1;
-    ad_gemm problem = {.dtype = c->dtype,
-                       .m = c->shape.dim[i],
-                       .n = c->shape.dim[j],
-                       .k = a->shape.dim[j],
-                       .a = a->data,
-                       .rsa = a->stride[i],
-                       .csa = a->stride[j],
-                       .b = b->data,
-                       .rsb = b->stride[i],
-                       .csb = b->stride[j],
-                       .c = c->data,
-                       .rsc = c->stride[i],
-                       .csc = c->stride[j],
-                       .add = add};
-    if (problem.m == 0 || problem.n == 0) return;
-    const ad_kernels *kernels = ad_kernels_get();
-    size_t bytes = kernels->gemm_scratch(&problem);
-    void *scratch = bytes ? ad_scratch(call, bytes) : NULL;
-    if (bytes && !scratch) return; /* the tape has the error */
-    kernels->gemm(&problem, scratch);
-}
 
 /* A stack times one matrix: the rows of the whole stack are one tall matrix, if memory allows to see them so. */
 static bool fold_rows(const ad_view *a, const ad_view *b, const ad_view *c, ad_view folded[3]) {
@@ -99,12 +44,12 @@ static bool fold_rows(const ad_view *a, const ad_view *b, const ad_view *c, ad_v
 static bool fold_sum(const ad_view *a, const ad_view *b, const ad_view *c, ad_view folded[3]) {
     int rank = a->shape.rank;
     if (!stack_is_broadcast(c)) return false;
-    ad_view at = swap_last(a); /* [batch..., k, m] */
+    ad_view at = ad_swap_last(a); /* [batch..., k, m] */
     int64_t rows = 1;
     for (int i = 0; i < rank - 1; i++) rows *= b->shape.dim[i];
     ad_shape a_shape = AD_SHAPE(rows, at.shape.dim[rank - 1]), b_shape = AD_SHAPE(rows, b->shape.dim[rank - 1]);
     if (ad_view_reshape(&at, &a_shape, &folded[0]) || ad_view_reshape(b, &b_shape, &folded[1])) return false;
-    folded[0] = swap_last(&folded[0]);
+    folded[0] = ad_swap_last(&folded[0]);
     folded[2] = ad_view_of(c->data, c->dtype, AD_SHAPE(c->shape.dim[rank - 2], c->shape.dim[rank - 1]));
     folded[2].stride[0] = c->stride[rank - 2];
     folded[2].stride[1] = c->stride[rank - 1];
@@ -122,11 +67,11 @@ static bool is_first(const ad_view *c, const int64_t *at) {
 static void multiply(ad_call *call, const ad_view *a, const ad_view *b, const ad_view *c, bool add) {
     ad_view folded[3];
     if (a->shape.rank == 2) {
-        multiply_matrices(call, a, b, c, add);
+        ad_multiply_matrices(call, a, b, c, add);
         return;
     }
     if (fold_rows(a, b, c, folded) || fold_sum(a, b, c, folded)) {
-        multiply_matrices(call, &folded[0], &folded[1], &folded[2], add);
+        ad_multiply_matrices(call, &folded[0], &folded[1], &folded[2], add);
         return;
     }
     int stack = a->shape.rank - 2;
@@ -135,7 +80,7 @@ static void multiply(ad_call *call, const ad_view *a, const ad_view *b, const ad
     for (int i = 0; i < stack; i++)
         if (a->shape.dim[i] == 0) return;
     for (;;) {
-        multiply_matrices(call, &x, &y, &z, add || !is_first(c, at));
+        ad_multiply_matrices(call, &x, &y, &z, add || !is_first(c, at));
         int i = stack - 1;
         for (; i >= 0; i--) {
             int64_t step = 1;
@@ -189,8 +134,8 @@ static ad_status matmul_shape(ad_call *call) {
 static ad_status matmul_forward(ad_call *call) {
     ad_view y = full_result(call, &call->out[0]);
     ad_view a = left_matrix(call->in[0]), b = right_matrix(call->in[1]);
-    a = stretch_stack(&a, &y.shape, y.shape.rank);
-    b = stretch_stack(&b, &y.shape, y.shape.rank);
+    a = ad_stretch_stack(&a, &y.shape, y.shape.rank);
+    b = ad_stretch_stack(&b, &y.shape, y.shape.rank);
     multiply(call, &a, &b, &y, false);
     return AD_OK;
 }
@@ -206,18 +151,18 @@ static ad_status matmul_backward(ad_call *call, ad_adjoint *adjoint) {
     const ad_view *into = ad_into(adjoint, 0, &add);
     if (into) {
         ad_view b = right_matrix(call->in[1]), a_bar = left_matrix(into);
-        b = swap_last(&b);
-        b = stretch_stack(&b, &g.shape, g.shape.rank);
-        a_bar = stretch_stack(&a_bar, &g.shape, g.shape.rank);
+        b = ad_swap_last(&b);
+        b = ad_stretch_stack(&b, &g.shape, g.shape.rank);
+        a_bar = ad_stretch_stack(&a_bar, &g.shape, g.shape.rank);
         clear_if_empty(&g, into, add);
         multiply(call, &g, &b, &a_bar, add);
     }
     into = ad_into(adjoint, 1, &add);
     if (into) {
         ad_view a = left_matrix(call->in[0]), b_bar = right_matrix(into);
-        a = swap_last(&a);
-        a = stretch_stack(&a, &g.shape, g.shape.rank);
-        b_bar = stretch_stack(&b_bar, &g.shape, g.shape.rank);
+        a = ad_swap_last(&a);
+        a = ad_stretch_stack(&a, &g.shape, g.shape.rank);
+        b_bar = ad_stretch_stack(&b_bar, &g.shape, g.shape.rank);
         clear_if_empty(&g, into, add);
         multiply(call, &a, &g, &b_bar, add);
     }

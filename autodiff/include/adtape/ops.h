@@ -115,6 +115,16 @@ AD_API ad_var ad_recurrence_at(const char *where, ad_var a, ad_var b, int axis, 
 #define ad_matmul(...) ad_matmul_at(AD_HERE, __VA_ARGS__)
 AD_API ad_var ad_matmul_at(const char *where, ad_var a, ad_var b);
 
+/* x W^T + b, a dense layer: x[..., inputs], W[outputs, inputs], b[outputs]. */
+#define ad_linear(...) ad_linear_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_linear_at(const char *where, ad_var x, ad_var w, ad_var b);
+/* Of vectors [..., n] each: the sum of their products; of [..., m] and [..., n]: all their products [..., m, n]. Leading
+ * dimensions broadcast. Compositions of the above. */
+#define ad_dot(...)   ad_dot_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_dot_at(const char *where, ad_var a, ad_var b);
+#define ad_outer(...) ad_outer_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_outer_at(const char *where, ad_var a, ad_var b);
+
 /* ---- indexing ------------------------------------------------------------------------------------------- */
 
 /* y[.., j, ..] = x[.., index[.., j, ..], ..] along `axis` (torch.gather, np.take_along_axis). `index` is i32 or i64,
@@ -147,6 +157,7 @@ AD_API ad_var ad_softmax_xent_at(const char *where, ad_var x, ad_var target);
     X(add) X(sub) X(mul) X(div) X(masked_mul) X(masked_div) X(greater) X(where)                                  \
     X(neg) X(scale) X(exp) X(log) X(tanh) X(sigmoid) X(relu) X(detach)                                           \
     X(reshape) X(permute) X(broadcast_to) X(sum) X(mean) X(sum_to) X(matmul)                                     \
+    X(linear)                                                                                                    \
     X(gather) X(scatter_add) X(softmax) X(log_softmax) X(softmax_xent) X(softmax_xent_soft)                      \
     X(max) X(min) X(argmax) X(argmin) X(median) X(quantile)                                                      \
     X(cumsum) X(cumprod) X(logcumsumexp) X(cummax) X(cummin) X(recurrence)                                       \

@@ -1,0 +1,152 @@
+/* See linalg.h. */
+#include "ops/linalg.h"
+
+/* ---- views ------------------------------------------------------------------------------------------------------- */
+
+ad_view ad_insert_axis(const ad_view *view, int at) {
+    ad_view out = *view;
+    out.shape.rank++;
+    for (int i = out.shape.rank - 1; i > at; i--) {
+        out.shape.dim[i] = out.shape.dim[i - 1];
+        out.stride[i] = out.stride[i - 1];
+    }
+    out.shape.dim[at] = 1;
+    out.stride[at] = 0;
+    return out;
+}
+
+ad_view ad_swap_last(const ad_view *view) {
+    ad_view out = *view;
+    int i = out.shape.rank - 2, j = out.shape.rank - 1;
+    out.shape.dim[i] = view->shape.dim[j];
+    out.shape.dim[j] = view->shape.dim[i];
+    out.stride[i] = view->stride[j];
+    out.stride[j] = view->stride[i];
+    return out;
+}
+
+ad_view ad_stretch_stack(const ad_view *view, const ad_shape *batch, int rank) {
+    if (rank == 2) return *view;
+    ad_shape shape = *batch;
+    shape.rank = rank;
+    for (int i = 1; i <= 2; i++) shape.dim[rank - i] = view->shape.dim[view->shape.rank - i];
+    return ad_stretched(view, &shape);
+}
+
+ad_view ad_fold_rows(ad_call *call, const ad_view *view) {
+    ad_shape folded = AD_SHAPE(1, view->shape.dim[view->shape.rank - 1]);
+    for (int i = 0; i < view->shape.rank - 1; i++) folded.dim[0] *= view->shape.dim[i];
+    ad_view out;
+    if (ad_view_reshape(view, &folded, &out) == AD_OK) return out;
+    out = ad_scratch_view(call, view->dtype, view->shape);
+    if (out.data) ad_copy_any(view, &out);
+    return ad_view_of(out.data, out.dtype, folded);
+}
+
+void ad_multiply_matrices(ad_call *call, const ad_view *a, const ad_view *b, const ad_view *c, bool add) {
+    int i = a->shape.rank - 2, j = i + 1;
+    ad_gemm problem = {.dtype = c->dtype,
+                       .m = c->shape.dim[i],
+                       .n = c->shape.dim[j],
+                       .k = a->shape.dim[j],
+                       .a = a->data,
+                       .rsa = a->stride[i],
+                       .csa = a->stride[j],
+                       .b = b->data,
+                       .rsb = b->stride[i],
+                       .csb = b->stride[j],
+                       .c = c->data,
+                       .rsc = c->stride[i],
+                       .csc = c->stride[j],
+                       .add = add};
+    if (problem.m == 0 || problem.n == 0) return;
+    const ad_kernels *kernels = ad_kernels_get();
+    size_t bytes = kernels->gemm_scratch(&problem);
+    void *scratch = bytes ? ad_scratch(call, bytes) : NULL;
+    if (bytes && !scratch) return; /* the tape has the error */
+    kernels->gemm(&problem, scratch);
+}
+
+/* ---- going through stacks ----------------------------------------------------------------------------------------- */
+
+ad_stack ad_stack_start(int count, const ad_view *const *views) {
+    ad_stack stack = {.number = 0};
+    ad_view head[AD_WALK_MAX];
+    const ad_view *heads[AD_WALK_MAX];
+    for (int k = 0; k < count; k++) {
+        const ad_view *view = views[k];
+        int i = view->shape.rank - 2;
+        stack.matrix[k] = (ad_matrix){view->dtype, view->shape.dim[i], view->shape.dim[i + 1], view->stride[i],
+                                      view->stride[i + 1], view->data};
+        head[k] = *view;
+        head[k].shape.rank = i;
+        heads[k] = &head[k];
+    }
+    stack.walk = ad_walk_start(count, heads);
+    stack.more = stack.walk.more;
+    return stack;
+}
+
+void ad_stack_next(ad_stack *stack) {
+    stack->number++;
+    if (++stack->inner == stack->walk.n) {
+        stack->inner = 0;
+        ad_walk_next(&stack->walk);
+        stack->more = stack->walk.more;
+    }
+    for (int k = 0; k < stack->walk.arrays && stack->more; k++)
+        stack->matrix[k].data = stack->walk.at[k] + stack->inner * stack->walk.inner[k] *
+                                                        (int64_t)ad_dtype_size(stack->matrix[k].dtype);
+}
+
+/* ---- checks ------------------------------------------------------------------------------------------------------- */
+
+ad_status ad_need_matrix(ad_call *call, int i) {
+    ad_status status = ad_need_float(call, i);
+    if (status || call->in[i]->shape.rank >= 2) return status;
+    return ad_fail(call, AD_ERR_SHAPE, "%s, but it must be a matrix or a stack of matrices", ad_describe(call, i));
+}
+
+ad_status ad_need_square(ad_call *call, int i) {
+    const ad_shape *shape = &call->in[i]->shape;
+    ad_status status = ad_need_matrix(call, i);
+    if (status || shape->dim[shape->rank - 2] == shape->dim[shape->rank - 1]) return status;
+    return ad_fail(call, AD_ERR_SHAPE, "%s, but it must be square, or a stack of square matrices", ad_describe(call, i));
+}
+
+const char *ad_matrix_name(ad_call *call, int i, int64_t number) {
+    ad_shape at = call->in[i]->shape;
+    const char *name = ad_input_name(call, i);
+    at.rank -= 2;
+    if (at.rank <= 0) return name;
+    for (int axis = at.rank - 1; axis >= 0; axis--) {
+        int64_t length = at.dim[axis];
+        at.dim[axis] = number % length;
+        number /= length;
+    }
+    char text[AD_TYPE_TEXT + 128];
+    size_t length = 0;
+    ad_text_add(text, sizeof text, &length, "%s", name);
+    ad_text_shape(text, sizeof text, &length, &at);
+    const char *copy = ad_arena_text(ad_scratch_arena(call), text);
+    return copy ? copy : name;
+}
+
+ad_status ad_pivot_status(ad_call *call, int i, int64_t number, ad_pivot end, const char *what) {
+    if (end.at == AD_DONE) return AD_OK;
+    if (end.at == AD_NO_MEMORY) return ad_fail(call, AD_ERR_OOM, "out of memory for its scratch arrays");
+    if (end.at == AD_NO_CONVERGENCE)
+        return ad_fail(call, AD_ERR_VALUE, "%s %s (%s)", ad_matrix_name(call, i, number), what, ad_describe(call, i));
+    return ad_fail(call, AD_ERR_VALUE, "%s %s: pivot %lld is %g (%s)", ad_matrix_name(call, i, number), what,
+                   (long long)end.at, end.value, ad_describe(call, i));
+}
+
+/* ---- in VJPs ------------------------------------------------------------------------------------------------------- */
+
+void ad_give_matrix(ad_vjp *v, int i, ad_var contribution) {
+    ad_shape shape = ad_vjp_input_shape(v, i), full = shape, given;
+    if (shape.rank == 1) full.dim[full.rank++] = 1;
+    given = ad_value(contribution).shape;
+    if (!ad_shape_equal(&given, &full)) contribution = ad_sum_to(contribution, full);
+    ad_vjp_give(v, i, shape.rank == 1 ? ad_reshape(contribution, shape) : contribution);
+}

@@ -1,0 +1,52 @@
+/* Inside the ops layer: what the ops of linear algebra share. They see every operand as a stack of matrices,
+ * [batch..., rows, columns]; stacks broadcast, and gradients are summed back. */
+#ifndef AD_OPS_LINALG_H
+#define AD_OPS_LINALG_H
+
+#include "autodiff/tape/tape.h"
+#include "ops/kernels/linalg.h"
+#include "ops/ops.h"
+
+/* ---- views ------------------------------------------------------------------------------------------------------- */
+
+/* With a new axis of length 1. */
+ad_view ad_insert_axis(const ad_view *view, int at);
+ad_view ad_swap_last(const ad_view *view);
+/* The view with its stack stretched to the one of `batch`, the leading axes of a shape of `rank` axes. */
+ad_view ad_stretch_stack(const ad_view *view, const ad_shape *batch, int rank);
+/* [..., columns] as one matrix [rows, columns]: a view, or a copy in scratch memory; data NULL if there is none. */
+ad_view ad_fold_rows(ad_call *call, const ad_view *view);
+/* c (+)= a b for three matrices. No memory: the tape has the error. */
+void ad_multiply_matrices(ad_call *call, const ad_view *a, const ad_view *b, const ad_view *c, bool add);
+
+/* ---- going through stacks ----------------------------------------------------------------------------------------- */
+
+/* The matrices of up to five stacks of one batch shape, in step:
+ *
+ *     for (ad_stack s = ad_stack_start(2, views); s.more; ad_stack_next(&s)) ... s.matrix[0], s.matrix[1] ... */
+typedef struct ad_stack {
+    bool more;
+    int64_t number; /* of the matrices at hand, row-major */
+    ad_matrix matrix[AD_WALK_MAX];
+    ad_walk walk;
+    int64_t inner;
+} ad_stack;
+ad_stack ad_stack_start(int count, const ad_view *const *views);
+void ad_stack_next(ad_stack *stack);
+static inline ad_arena *ad_scratch_arena(ad_call *call) { return &call->priv->tape->scratch; }
+
+/* ---- checks ------------------------------------------------------------------------------------------------------- */
+
+ad_status ad_need_matrix(ad_call *call, int i); /* float, of rank 2 or more */
+ad_status ad_need_square(ad_call *call, int i);
+/* "A" or, in a stack, "A[1,0]": matrix `number` of input i. */
+const char *ad_matrix_name(ad_call *call, int i, int64_t number);
+/* A kernel's end as a status: AD_ERR_VALUE with the matrix's name, what it is not, and the pivot. */
+ad_status ad_pivot_status(ad_call *call, int i, int64_t number, ad_pivot end, const char *what);
+
+/* ---- in VJPs ------------------------------------------------------------------------------------------------------- */
+
+/* Gives input i a contribution that may have a larger stack, as a matrix if the input is one column (rank 1). */
+void ad_give_matrix(ad_vjp *v, int i, ad_var contribution);
+
+#endif
