@@ -132,16 +132,76 @@ const char *ad_matrix_name(ad_call *call, int i, int64_t number) {
     return copy ? copy : name;
 }
 
-ad_status ad_pivot_status(ad_call *call, int i, int64_t number, ad_pivot end, const char *what) {
+ad_status ad_pivot_status(ad_call *call, int i, int64_t number, ad_pivot end, const char *what, const char *hint) {
     if (end.at == AD_DONE) return AD_OK;
     if (end.at == AD_NO_MEMORY) return ad_fail(call, AD_ERR_OOM, "out of memory for its scratch arrays");
-    if (end.at == AD_NO_CONVERGENCE)
-        return ad_fail(call, AD_ERR_VALUE, "%s %s (%s)", ad_matrix_name(call, i, number), what, ad_describe(call, i));
-    return ad_fail(call, AD_ERR_VALUE, "%s %s: pivot %lld is %g (%s)", ad_matrix_name(call, i, number), what,
-                   (long long)end.at, end.value, ad_describe(call, i));
+    const char *name = ad_matrix_name(call, i, number), *type = ad_describe(call, i);
+    if (end.at == AD_NO_CONVERGENCE) return ad_fail(call, AD_ERR_VALUE, "%s %s (%s)%s", name, what, type, hint);
+    return ad_fail(call, AD_ERR_VALUE, "%s %s: pivot %lld is %g (%s)%s", name, what, (long long)end.at, end.value, type,
+                   hint);
 }
 
-/* ---- in VJPs ------------------------------------------------------------------------------------------------------- */
+ad_status ad_shape_of_solution(ad_call *call) {
+    ad_status status = ad_need_square(call, 0);
+    if (!status) status = ad_need_same_dtype(call, 0, 1);
+    if (status) return status;
+    const ad_view *a = call->in[0], *b = call->in[1];
+    if (b->shape.rank == 0)
+        return ad_fail(call, AD_ERR_SHAPE, "%s, but the right-hand side is a column or a stack of columns",
+                       ad_describe(call, 1));
+    ad_view columns = b->shape.rank == 1 ? ad_insert_axis(b, 1) : *b;
+    ad_shape a_stack = a->shape, b_stack = columns.shape, shape;
+    int64_t n = a->shape.dim[a->shape.rank - 1], rows = columns.shape.dim[columns.shape.rank - 2];
+    if (n != rows)
+        return ad_fail(call, AD_ERR_SHAPE, "the right-hand side has another number of rows: %s, %s (%lld != %lld)%s",
+                       ad_describe(call, 0), ad_describe(call, 1), (long long)n, (long long)rows,
+                       b->shape.rank > 1 && b->shape.dim[b->shape.rank - 1] == n
+                           ? "; only one of rank 1 is a vector: a stack of vectors needs a last axis of 1"
+                           : "");
+    a_stack.rank -= 2;
+    b_stack.rank -= 2;
+    if (ad_shape_broadcast(&a_stack, &b_stack, &shape))
+        return ad_fail(call, AD_ERR_SHAPE, "the leading dimensions do not broadcast: %s, %s", ad_describe(call, 0),
+                       ad_describe(call, 1));
+    shape.dim[shape.rank++] = n;
+    if (b->shape.rank > 1) shape.dim[shape.rank++] = b->shape.dim[b->shape.rank - 1];
+    ad_set_out(call, 0, a->dtype, shape);
+    return AD_OK;
+}
+
+/* ---- in VJPs and JVPs ---------------------------------------------------------------------------------------------- */
+
+ad_var ad_as_columns(ad_var x, bool is_vector) {
+    ad_shape shape = ad_value(x).shape;
+    if (!is_vector) return x;
+    shape.dim[shape.rank++] = 1;
+    return ad_reshape(x, shape);
+}
+
+ad_var ad_as_vector(ad_var x, bool is_vector) {
+    ad_shape shape = ad_value(x).shape;
+    if (!is_vector) return x;
+    shape.rank--;
+    return ad_reshape(x, shape);
+}
+
+/* [batch..., n, m] as [n, batch... m] */
+static ad_var side_by_side(ad_var x) {
+    ad_shape shape = ad_value(x).shape;
+    ad_axes axes = {.count = shape.rank, .axis = {shape.rank - 2}};
+    for (int i = 1; i < shape.rank; i++) axes.axis[i] = i < shape.rank - 1 ? i - 1 : i;
+    int64_t n = shape.dim[shape.rank - 2], columns = shape.dim[shape.rank - 1];
+    for (int i = 0; i < shape.rank - 2; i++) columns *= shape.dim[i];
+    return ad_reshape(ad_permute(x, axes), AD_SHAPE(n, columns));
+}
+
+ad_var ad_outer_of_columns(ad_var a, ad_var b, int rank) {
+    if (rank == 2 && ad_value(a).shape.rank > 2) {
+        a = side_by_side(a);
+        b = side_by_side(b);
+    }
+    return ad_matmul(a, ad_transpose(b));
+}
 
 void ad_give_matrix(ad_vjp *v, int i, ad_var contribution) {
     ad_shape shape = ad_vjp_input_shape(v, i), full = shape, given;
@@ -149,4 +209,13 @@ void ad_give_matrix(ad_vjp *v, int i, ad_var contribution) {
     given = ad_value(contribution).shape;
     if (!ad_shape_equal(&given, &full)) contribution = ad_sum_to(contribution, full);
     ad_vjp_give(v, i, shape.rank == 1 ? ad_reshape(contribution, shape) : contribution);
+}
+
+/* ---- samples ------------------------------------------------------------------------------------------------------- */
+
+void ad_sample_add_diagonal(ad_sample *sample, double value, double step) {
+    const ad_view *view = ad_tensor_view(sample->input[sample->inputs - 1]);
+    for (ad_stack s = ad_stack_start(1, &view); s.more; ad_stack_next(&s))
+        for (int64_t i = 0; i < s.matrix[0].rows && i < s.matrix[0].columns; i++)
+            ad_matrix_set(&s.matrix[0], i, i, ad_matrix_get(&s.matrix[0], i, i) + value + step * (double)i);
 }

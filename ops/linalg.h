@@ -41,12 +41,25 @@ ad_status ad_need_matrix(ad_call *call, int i); /* float, of rank 2 or more */
 ad_status ad_need_square(ad_call *call, int i);
 /* "A" or, in a stack, "A[1,0]": matrix `number` of input i. */
 const char *ad_matrix_name(ad_call *call, int i, int64_t number);
-/* A kernel's end as a status: AD_ERR_VALUE with the matrix's name, what it is not, and the pivot. */
-ad_status ad_pivot_status(ad_call *call, int i, int64_t number, ad_pivot end, const char *what);
+/* A kernel's end as a status: AD_ERR_VALUE with the matrix's name, what it is or is not, and the pivot. */
+ad_status ad_pivot_status(ad_call *call, int i, int64_t number, ad_pivot end, const char *what, const char *hint);
+/* A square input 0 and an input 1 of as many rows, a stack of columns or (rank 1) one column; result 0 is like input 1,
+ * with the common stack. */
+ad_status ad_shape_of_solution(ad_call *call);
 
-/* ---- in VJPs ------------------------------------------------------------------------------------------------------- */
+/* ---- in VJPs and JVPs ---------------------------------------------------------------------------------------------- */
 
-/* Gives input i a contribution that may have a larger stack, as a matrix if the input is one column (rank 1). */
+/* The solution of a linear system, or its cotangent, as a stack of columns; and back. */
+ad_var ad_as_columns(ad_var x, bool is_vector);
+ad_var ad_as_vector(ad_var x, bool is_vector);
+/* a b^T for stacks of columns; one matrix, summed over the stack, if the input it is for is one (rank 2). */
+ad_var ad_outer_of_columns(ad_var a, ad_var b, int rank);
+/* Gives input i a contribution that may have a larger stack, as a column if the input is one (rank 1). */
 void ad_give_matrix(ad_vjp *v, int i, ad_var contribution);
+
+/* ---- samples ------------------------------------------------------------------------------------------------------- */
+
+/* Adds value, value + step, value + 2 step, ... to the diagonals of the last input. */
+void ad_sample_add_diagonal(ad_sample *sample, double value, double step);
 
 #endif

@@ -125,6 +125,29 @@ AD_API ad_var ad_dot_at(const char *where, ad_var a, ad_var b);
 #define ad_outer(...) ad_outer_at(AD_HERE, __VA_ARGS__)
 AD_API ad_var ad_outer_at(const char *where, ad_var a, ad_var b);
 
+/* What follows takes matrices [..., n, n] and works on each of a stack. A matrix that has no inverse, or is not positive
+ * definite, is AD_ERR_VALUE; the message names it and the pivot. */
+
+/* How a triangular matrix is used. Only that triangle of it is read. */
+enum {
+    AD_LOWER = 0,
+    AD_UPPER = 1,
+    AD_TRANSPOSED = 2,   /* its transpose is meant */
+    AD_UNIT_DIAGONAL = 4 /* its diagonal is not read: all 1 */
+};
+/* The lower (or AD_UPPER) triangle of x, zeros elsewhere; its diagonal is multiplied by `diagonal`: 1, or 0 for none. */
+#define ad_triangle(...) ad_triangle_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_triangle_at(const char *where, ad_var x, unsigned flags, double diagonal);
+/* A^-1 B for a triangular A[..., n, n]; B is [..., n, m], or [n]: one column. Stacks broadcast. */
+#define ad_triangular_solve(...) ad_triangular_solve_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_triangular_solve_at(const char *where, ad_var a, ad_var b, unsigned flags);
+/* The lower L with L L^T = (A + A^T) / 2: a matrix that is not symmetric counts as its symmetric part. */
+#define ad_cholesky(...) ad_cholesky_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_cholesky_at(const char *where, ad_var a);
+/* (L L^T)^-1 B for the factor L that ad_cholesky gave: two triangular solves. */
+#define ad_cholesky_solve(...) ad_cholesky_solve_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_cholesky_solve_at(const char *where, ad_var l, ad_var b);
+
 /* ---- indexing ------------------------------------------------------------------------------------------- */
 
 /* y[.., j, ..] = x[.., index[.., j, ..], ..] along `axis` (torch.gather, np.take_along_axis). `index` is i32 or i64,
@@ -157,7 +180,7 @@ AD_API ad_var ad_softmax_xent_at(const char *where, ad_var x, ad_var target);
     X(add) X(sub) X(mul) X(div) X(masked_mul) X(masked_div) X(greater) X(where)                                  \
     X(neg) X(scale) X(exp) X(log) X(tanh) X(sigmoid) X(relu) X(detach)                                           \
     X(reshape) X(permute) X(broadcast_to) X(sum) X(mean) X(sum_to) X(matmul)                                     \
-    X(linear)                                                                                                    \
+    X(linear) X(triangle) X(triangular_solve) X(cholesky)                                                        \
     X(gather) X(scatter_add) X(softmax) X(log_softmax) X(softmax_xent) X(softmax_xent_soft)                      \
     X(max) X(min) X(argmax) X(argmin) X(median) X(quantile)                                                      \
     X(cumsum) X(cumprod) X(logcumsumexp) X(cummax) X(cummin) X(recurrence)                                       \
