@@ -219,3 +219,17 @@ void ad_sample_add_diagonal(ad_sample *sample, double value, double step) {
         for (int64_t i = 0; i < s.matrix[0].rows && i < s.matrix[0].columns; i++)
             ad_matrix_set(&s.matrix[0], i, i, ad_matrix_get(&s.matrix[0], i, i) + value + step * (double)i);
 }
+
+void ad_sample_reverse_columns(ad_sample *sample) {
+    const ad_view *view = ad_tensor_view(sample->input[sample->inputs - 1]);
+    for (ad_stack s = ad_stack_start(1, &view); s.more; ad_stack_next(&s)) {
+        const ad_matrix *a = &s.matrix[0];
+        for (int64_t i = 0; i < a->rows; i++) {
+            for (int64_t j = 0, k = a->columns - 1; j < k; j++, k--) {
+                double kept = ad_matrix_get(a, i, j);
+                ad_matrix_set(a, i, j, ad_matrix_get(a, i, k));
+                ad_matrix_set(a, i, k, kept);
+            }
+        }
+    }
+}

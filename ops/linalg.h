@@ -61,5 +61,6 @@ void ad_give_matrix(ad_vjp *v, int i, ad_var contribution);
 
 /* Adds value, value + step, value + 2 step, ... to the diagonals of the last input. */
 void ad_sample_add_diagonal(ad_sample *sample, double value, double step);
+void ad_sample_reverse_columns(ad_sample *sample);
 
 #endif

@@ -147,6 +147,16 @@ AD_API ad_var ad_cholesky_at(const char *where, ad_var a);
 /* (L L^T)^-1 B for the factor L that ad_cholesky gave: two triangular solves. */
 #define ad_cholesky_solve(...) ad_cholesky_solve_at(AD_HERE, __VA_ARGS__)
 AD_API ad_var ad_cholesky_solve_at(const char *where, ad_var l, ad_var b);
+/* A^-1 B, through LU with partial pivoting; B as for ad_triangular_solve. */
+#define ad_solve(...) ad_solve_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_solve_at(const char *where, ad_var a, ad_var b);
+#define ad_inverse(...) ad_inverse_at(AD_HERE, __VA_ARGS__) /* A^-1; ad_solve is faster and more exact */
+AD_API ad_var ad_inverse_at(const char *where, ad_var a);
+/* log |det A|, and in *sign (unless NULL) its sign; of a singular matrix -inf and 0. */
+#define ad_slogdet(...) ad_slogdet_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_slogdet_at(const char *where, ad_var a, ad_var *sign);
+#define ad_logdet(...) ad_logdet_at(AD_HERE, __VA_ARGS__) /* log det A; a negative determinant is AD_ERR_VALUE */
+AD_API ad_var ad_logdet_at(const char *where, ad_var a);
 
 /* ---- indexing ------------------------------------------------------------------------------------------- */
 
@@ -180,7 +190,7 @@ AD_API ad_var ad_softmax_xent_at(const char *where, ad_var x, ad_var target);
     X(add) X(sub) X(mul) X(div) X(masked_mul) X(masked_div) X(greater) X(where)                                  \
     X(neg) X(scale) X(exp) X(log) X(tanh) X(sigmoid) X(relu) X(detach)                                           \
     X(reshape) X(permute) X(broadcast_to) X(sum) X(mean) X(sum_to) X(matmul)                                     \
-    X(linear) X(triangle) X(triangular_solve) X(cholesky)                                                        \
+    X(linear) X(triangle) X(triangular_solve) X(cholesky) X(solve) X(inverse) X(slogdet) X(logdet)               \
     X(gather) X(scatter_add) X(softmax) X(log_softmax) X(softmax_xent) X(softmax_xent_soft)                      \
     X(max) X(min) X(argmax) X(argmin) X(median) X(quantile)                                                      \
     X(cumsum) X(cumprod) X(logcumsumexp) X(cummax) X(cummin) X(recurrence)                                       \
