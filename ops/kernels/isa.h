@@ -25,6 +25,9 @@ void AD_NAME(copy)(const ad_view *x, const ad_view *y, double scale, bool add);
 
 void AD_NAME(sum_to)(const ad_view *x, const ad_view *y, double divisor, bool add);
 double AD_NAME(sum_of_squares)(const ad_view *x);
+void AD_NAME(reduce)(ad_reduction row, const ad_view *x, const ad_view *c, double p, const ad_view *y);
+void AD_NAME(reduce_back)(ad_reduction_back row, const ad_view *g, const ad_view *x, const ad_view *c, double p,
+                          const ad_view *x_bar, bool add);
 bool AD_NAME(all_finite)(const ad_view *x);
 
 size_t AD_NAME(gemm_scratch)(const ad_gemm *problem);

@@ -9,6 +9,7 @@
 
 #include "autodiff/base/base.h"
 #include "ops/kernels/elementwise_table.h"
+#include "ops/kernels/reduce_table.h"
 
 typedef enum ad_unary {
 #define X(name, ...) AD_UNARY_##name,
@@ -23,6 +24,18 @@ typedef enum ad_binary {
 #undef X
         AD_BINARY_COUNT
 } ad_binary;
+
+typedef enum ad_reduction {
+#define X(name, ...) AD_REDUCTION_##name,
+    AD_REDUCTION_ROWS(X)
+#undef X
+} ad_reduction;
+
+typedef enum ad_reduction_back {
+#define X(name, ...) AD_REDUCTION_BACK_##name,
+    AD_REDUCTION_BACK_ROWS(X)
+#undef X
+} ad_reduction_back;
 
 /* C[m,n] (+)= A[m,k] B[k,n]; rs, cs: row and column strides in elements, any sign, 0 allowed for A and B. k = 0
  * gives zeros. C's rows or columns have unit stride or not; it does not overlap A or B. */
@@ -73,6 +86,12 @@ typedef struct ad_kernels {
      * in double, block by block (beyond a block, the error grows with the logarithm of the number of elements). */
     void (*sum_to)(const ad_view *x, const ad_view *y, double divisor, bool add);
     double (*sum_of_squares)(const ad_view *x);
+    /* A row of reduce_table.h over the axes along which y's shape is 1 or missing. c: f64, of y's shape; NULL if the row
+     * does not use it. The dtype of y may be another than that of x. */
+    void (*reduce)(ad_reduction row, const ad_view *x, const ad_view *c, double p, const ad_view *y);
+    /* x_bar (+)= the contributions to x. g and c: f64, stretched to the shape of x. */
+    void (*reduce_back)(ad_reduction_back row, const ad_view *g, const ad_view *x, const ad_view *c, double p,
+                        const ad_view *x_bar, bool add);
     bool (*all_finite)(const ad_view *x);
 
     /* Bytes of scratch memory (aligned to 64) that gemm needs for this problem, perhaps 0. */

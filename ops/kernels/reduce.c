@@ -1,7 +1,10 @@
-/* Sums. Everything accumulates in double, in an order that does not depend on the machine: blocks of neighbours, in eight
- * lanes, and then blocks in pairs, pairs of pairs, and so on, so that the error grows with the logarithm of their number. */
+/* Reductions. Everything accumulates in double, in an order that does not depend on the machine: blocks of neighbours, in
+ * eight lanes, and then blocks in pairs, pairs of pairs, and so on, so that the error of a sum grows with the logarithm of
+ * their number. Which reductions there are says reduce_table.h; the comments here speak of sums. */
+#include "ops/kernels/elementary.h"
 #include "ops/kernels/isa.h"
 
+#include <math.h>
 #include <string.h>
 
 enum {
@@ -12,211 +15,279 @@ enum {
     LEVELS = 52       /* of pairs of pairs: more blocks than memory can hold */
 };
 
+/* ---- from the table ---------------------------------------------------------------------------------------------- */
+
+/* How two parts become one; `width` of them side by side. The first NaN stays. */
+#define DEFINE_JOIN(name, joined)                                                                                    \
+    static inline double join_##name(double a, double b) { return joined; }                                          \
+    static void join_all_##name(double *restrict a, const double *restrict b, int64_t width) {                       \
+        for (int64_t i = 0; i < width; i++) a[i] = join_##name(a[i], b[i]);                                          \
+    }
+DEFINE_JOIN(sum, a + b)
+DEFINE_JOIN(product, a *b)
+DEFINE_JOIN(larger, b > a || b != b ? b : a)
+DEFINE_JOIN(smaller, b < a || b != b ? b : a)
+
+/* One block of a row; and a row that is added to the sums of its columns. */
+#define DEFINE_REDUCTION(T, S, name, start, join, term)                                                              \
+    static inline double name##_term_##S(T element, double c, double p) {                                            \
+        const double x = (double)element;                                                                            \
+        (void)c, (void)p;                                                                                            \
+        return term;                                                                                                 \
+    }                                                                                                                \
+    static double name##_block_##S(const void *elements, int64_t n, int64_t stride, double c, double p) {            \
+        const T *x = elements;                                                                                       \
+        double lane[LANES], sum = start;                                                                             \
+        int64_t i = 0;                                                                                               \
+        for (int k = 0; k < LANES; k++) lane[k] = start;                                                             \
+        if (stride == 1) {                                                                                           \
+            for (; i + LANES <= n; i += LANES)                                                                       \
+                for (int k = 0; k < LANES; k++) lane[k] = join_##join(lane[k], name##_term_##S(x[i + k], c, p));     \
+        }                                                                                                            \
+        for (; i < n; i++) lane[i % LANES] = join_##join(lane[i % LANES], name##_term_##S(x[i * stride], c, p));     \
+        for (int k = 0; k < LANES; k++) sum = join_##join(sum, lane[k]);                                             \
+        return sum;                                                                                                  \
+    }                                                                                                                \
+    static void name##_row_##S(double *restrict sum, const void *elements, int64_t n, int64_t stride,                \
+                               const double *restrict c, double p) {                                                 \
+        const T *restrict x = elements;                                                                              \
+        if (stride == 1) {                                                                                           \
+            for (int64_t i = 0; i < n; i++) sum[i] = join_##join(sum[i], name##_term_##S(x[i], c[i], p));            \
+        } else {                                                                                                     \
+            for (int64_t i = 0; i < n; i++) sum[i] = join_##join(sum[i], name##_term_##S(x[i * stride], c[i], p));   \
+        }                                                                                                            \
+    }
+#define X(...) DEFINE_REDUCTION(float, f32, __VA_ARGS__) DEFINE_REDUCTION(double, f64, __VA_ARGS__)
+AD_REDUCTION_ROWS(X)
+#undef X
+
+/* The functions of a row of the table, by dtype. */
+static const struct reduction {
+    double start;
+    void (*join_all)(double *restrict a, const double *restrict b, int64_t width);
+    double (*block[2])(const void *x, int64_t n, int64_t stride, double c, double p);
+    void (*row[2])(double *restrict sum, const void *x, int64_t n, int64_t stride, const double *restrict c,
+                   double p);
+} reductions[] = {
+#define X(name, start, join, term)                                                                                   \
+    [AD_REDUCTION_##                                                                                                 \
+        name] = {start, join_all_##join, {name##_block_f32, name##_block_f64}, {name##_row_f32, name##_row_f64}},
+    AD_REDUCTION_ROWS(X)
+#undef X
+};
+_Static_assert(AD_F32 == 0 && AD_F64 == 1, "they index the functions");
+
 /* ---- pairs of pairs ---------------------------------------------------------------------------------------------- */
 
 /* `part` holds, for each bit of the number of blocks so far, the sum of so many blocks; `width` sums side by side. Adds
  * another block, as a binary counter counts. */
-static void add_block(double *part, uint64_t blocks, double *restrict sum, int64_t width) {
-    for (; blocks & 1; blocks >>= 1, part += width)
-        for (int64_t i = 0; i < width; i++) sum[i] += part[i];
+static void add_block(const struct reduction *r, double *part, uint64_t blocks, double *sum, int64_t width) {
+    for (; blocks & 1; blocks >>= 1, part += width) r->join_all(sum, part, width);
     memcpy(part, sum, (size_t)width * sizeof *sum);
 }
 
-static void add_up_blocks(const double *part, uint64_t blocks, double *restrict sum, int64_t width) {
-    memset(sum, 0, (size_t)width * sizeof *sum);
+static void start_sums(const struct reduction *r, double *sum, int64_t width) {
+    for (int64_t i = 0; i < width; i++) sum[i] = r->start;
+}
+
+static void add_up_blocks(const struct reduction *r, const double *part, uint64_t blocks, double *sum,
+                          int64_t width) {
+    start_sums(r, sum, width);
     for (; blocks; blocks >>= 1, part += width)
-        for (int64_t i = 0; i < width && (blocks & 1); i++) sum[i] += part[i];
+        if (blocks & 1) r->join_all(sum, part, width);
 }
 
-/* One sum. */
-typedef struct total {
-    uint64_t blocks;
-    double part[LEVELS];
-} total;
+/* ---- axes -------------------------------------------------------------------------------------------------------- */
 
-static double total_of(const total *t) {
-    double sum;
-    add_up_blocks(t->part, t->blocks, &sum, 1);
-    return sum;
-}
-
-/* ---- inner loops ------------------------------------------------------------------------------------------------- */
-
-#define PLAIN(x)  (double)(x)
-#define SQUARE(x) (double)(x) * (double)(x)
-
-#define DEFINE_ROW_SUM(T, name, TERM)                                                                                \
-    static double name##_block(const T *x, int64_t n, int64_t stride) {                                              \
-        double lane[LANES] = {0}, sum = 0;                                                                           \
-        int64_t i = 0;                                                                                               \
-        if (stride == 1) {                                                                                           \
-            for (; i + LANES <= n; i += LANES)                                                                       \
-                for (int k = 0; k < LANES; k++) lane[k] += TERM(x[i + k]);                                           \
-        }                                                                                                            \
-        for (; i < n; i++) lane[i % LANES] += TERM(x[i * stride]);                                                   \
-        for (int k = 0; k < LANES; k++) sum += lane[k];                                                              \
-        return sum;                                                                                                  \
-    }                                                                                                                \
-    static void name(total *t, const T *x, int64_t n, int64_t stride) {                                              \
-        for (int64_t first = 0; first < n; first += ROW_BLOCK) {                                                     \
-            int64_t length = n - first < ROW_BLOCK ? n - first : ROW_BLOCK;                                          \
-            double sum = name##_block(x + first * stride, length, stride);                                           \
-            add_block(t->part, t->blocks++, &sum, 1);                                                                \
-        }                                                                                                            \
-    }
-DEFINE_ROW_SUM(float, row_sum_f32, PLAIN)
-DEFINE_ROW_SUM(double, row_sum_f64, PLAIN)
-DEFINE_ROW_SUM(float, row_squares_f32, SQUARE)
-DEFINE_ROW_SUM(double, row_squares_f64, SQUARE)
-
-#define DEFINE_SUMS(T, S)                                                                                            \
-    static void add_row_##S(double *restrict sum, const T *restrict x, int64_t n, int64_t stride) {                  \
-        if (stride == 1) {                                                                                           \
-            for (int64_t i = 0; i < n; i++) sum[i] += (double)x[i];                                                  \
-        } else {                                                                                                     \
-            for (int64_t i = 0; i < n; i++) sum[i] += (double)x[i * stride];                                         \
-        }                                                                                                            \
-    }                                                                                                                \
-    static void store_##S(T *y, double sum, double divisor, bool add) {                                                \
-        const double value = sum / divisor;                                                                            \
-        *y = (T)(add ? (double)*y + value : value);                                                                  \
-    }
-DEFINE_SUMS(float, f32)
-DEFINE_SUMS(double, f64)
-
-static void row_sum(ad_dtype dtype, total *t, const void *x, int64_t n, int64_t stride) {
-    if (dtype == AD_F32) {
-        row_sum_f32(t, x, n, stride);
-    } else {
-        row_sum_f64(t, x, n, stride);
-    }
-}
-
-static void add_row(ad_dtype dtype, double *sum, const void *x, int64_t n, int64_t stride) {
-    if (dtype == AD_F32) {
-        add_row_f32(sum, x, n, stride);
-    } else {
-        add_row_f64(sum, x, n, stride);
-    }
-}
-
-static void store(ad_dtype dtype, void *y, double sum, double divisor, bool add) {
-    if (dtype == AD_F32) {
-        store_f32(y, sum, divisor, add);
-    } else {
-        store_f64(y, sum, divisor, add);
-    }
-}
-
-/* The axes of x and y apart: those that stay, in both, and those that x is summed over. */
-typedef struct split {
-    ad_view x_kept, y_kept, x_summed;
+/* One request. */
+typedef struct job {
+    const struct reduction *reduction;
+    double p, divisor;
+    bool add;
+    /* The axes that stay, and those that x is summed over. */
+    ad_view x_kept, y_kept, c_kept, x_summed;
     bool last_is_summed; /* of the axes that are longer than 1 */
-} split;
+} job;
 
 static void append_axis(ad_view *view, int64_t n, int64_t stride) {
     view->shape.dim[view->shape.rank] = n;
     view->stride[view->shape.rank++] = stride;
 }
 
-static split split_axes(const ad_view *x, const ad_view *y) {
-    split s = {.x_kept = {.data = x->data, .dtype = x->dtype},
-               .y_kept = {.data = y->data, .dtype = y->dtype},
-               .x_summed = {.data = x->data, .dtype = x->dtype}};
+static void split_axes(job *j, const ad_view *x, const ad_view *c, const ad_view *y) {
+    j->x_kept = j->x_summed = (ad_view){.data = x->data, .dtype = x->dtype};
+    j->y_kept = (ad_view){.data = y->data, .dtype = y->dtype};
+    j->c_kept = (ad_view){.data = c->data, .dtype = c->dtype};
+    j->last_is_summed = false;
     int missing = x->shape.rank - y->shape.rank;
     for (int i = 0; i < x->shape.rank; i++) {
         int64_t n = x->shape.dim[i];
-        if (i < missing || (y->shape.dim[i - missing] == 1 && n != 1)) {
-            append_axis(&s.x_summed, n, x->stride[i]);
-            if (n != 1) s.last_is_summed = true;
+        bool is_summed = i < missing || (y->shape.dim[i - missing] == 1 && n != 1);
+        if (n != 1) j->last_is_summed = is_summed;
+        if (is_summed) {
+            append_axis(&j->x_summed, n, x->stride[i]);
         } else {
-            append_axis(&s.x_kept, n, x->stride[i]);
-            append_axis(&s.y_kept, n, y->stride[i - missing]);
-            if (n != 1) s.last_is_summed = false;
+            append_axis(&j->x_kept, n, x->stride[i]);
+            append_axis(&j->y_kept, n, y->stride[i - missing]);
+            append_axis(&j->c_kept, n, c->stride[i - missing]);
         }
     }
-    return s;
+}
+
+static void store(const job *j, char *y, int64_t offset, double sum) {
+    const double value = sum / j->divisor;
+    if (j->y_kept.dtype == AD_F32) {
+        float *at = (float *)(void *)y + offset;
+        *at = (float)(j->add ? (double)*at + value : value);
+    } else {
+        double *at = (double *)(void *)y + offset;
+        *at = j->add ? *at + value : value;
+    }
 }
 
 /* Every result is the sum of rows that lie along the last axis. */
-static void sum_rows(const split *s, double divisor, bool add) {
-    ad_dtype dtype = s->y_kept.dtype;
-    int64_t size = (int64_t)ad_dtype_size(dtype);
-    const ad_view *kept[] = {&s->x_kept, &s->y_kept}, *summed = &s->x_summed;
+static void sum_rows(const job *j) {
+    const struct reduction *r = j->reduction;
+    const ad_dtype dtype = j->x_kept.dtype;
+    const int64_t size = (int64_t)ad_dtype_size(dtype);
+    const ad_view *kept[] = {&j->x_kept, &j->y_kept, &j->c_kept}, *summed = &j->x_summed;
     const ad_walk rows = ad_walk_start(1, &summed);
-    for (ad_walk w = ad_walk_start(2, kept); w.more; ad_walk_next(&w)) {
+    for (ad_walk w = ad_walk_start(3, kept); w.more; ad_walk_next(&w)) {
         for (int64_t i = 0; i < w.n; i++) {
-            const char *x = w.at[0] + i * w.inner[0] * size;
-            total t;
-            t.blocks = 0;
-            ad_walk r = rows;
-            for (r.at[0] = (char *)(uintptr_t)x; r.more; ad_walk_next(&r))
-                row_sum(dtype, &t, r.at[0], r.n, r.inner[0]);
-            store(dtype, w.at[1] + i * w.inner[1] * size, total_of(&t), divisor, add);
+            const double c = ((const double *)(void *)w.at[2])[i * w.inner[2]];
+            double part[LEVELS], sum;
+            uint64_t blocks = 0;
+            ad_walk row = rows;
+            for (row.at[0] = w.at[0] + i * w.inner[0] * size; row.more; ad_walk_next(&row)) {
+                for (int64_t first = 0; first < row.n; first += ROW_BLOCK) {
+                    int64_t n = row.n - first < ROW_BLOCK ? row.n - first : ROW_BLOCK;
+                    sum = r->block[dtype](row.at[0] + first * row.inner[0] * size, n, row.inner[0], c, j->p);
+                    add_block(r, part, blocks++, &sum, 1);
+                }
+            }
+            add_up_blocks(r, part, blocks, &sum, 1);
+            store(j, w.at[1], i * w.inner[1], sum);
         }
     }
 }
 
-/* Rows are added to each other, a block of columns at a time. */
-static void add_rows(const split *s, double divisor, bool add) {
-    ad_dtype dtype = s->y_kept.dtype;
-    int64_t size = (int64_t)ad_dtype_size(dtype);
-    const ad_view *kept[] = {&s->x_kept, &s->y_kept}, *summed = &s->x_summed;
-    const ad_walk rows = ad_walk_start(1, &summed);
-    double sum[WIDE_BLOCK], part[LEVELS * WIDE_BLOCK];
-    for (ad_walk w = ad_walk_start(2, kept); w.more; ad_walk_next(&w)) {
-        for (int64_t first = 0; first < w.n; first += WIDE_BLOCK) {
-            int64_t n = w.n - first < WIDE_BLOCK ? w.n - first : WIDE_BLOCK, row = 0;
-            memset(sum, 0, sizeof sum);
-            ad_walk r = rows;
-            for (r.at[0] = w.at[0] + first * w.inner[0] * size; r.more; ad_walk_next(&r)) {
-                for (int64_t k = 0; k < r.n; k++, row++) {
-                    if (row > 0 && row % TALL_BLOCK == 0) {
-                        add_block(part, (uint64_t)(row / TALL_BLOCK - 1), sum, n);
-                        memset(sum, 0, sizeof sum);
-                    }
-                    add_row(dtype, sum, r.at[0] + k * r.inner[0] * size, n, w.inner[0]);
-                }
+/* A block of neighbouring results: rows are added to each other. */
+static void add_rows_of_block(const job *j, const ad_walk *rows, char *x, int64_t n, int64_t stride, const double *c,
+                              double *sum) {
+    const struct reduction *r = j->reduction;
+    const ad_dtype dtype = j->x_kept.dtype;
+    const int64_t size = (int64_t)ad_dtype_size(dtype);
+    double part[LEVELS * WIDE_BLOCK];
+    int64_t row = 0;
+    start_sums(r, sum, n);
+    ad_walk w = *rows;
+    for (w.at[0] = x; w.more; ad_walk_next(&w)) {
+        for (int64_t k = 0; k < w.n; k++, row++) {
+            if (row > 0 && row % TALL_BLOCK == 0) {
+                add_block(r, part, (uint64_t)(row / TALL_BLOCK - 1), sum, n);
+                start_sums(r, sum, n);
             }
-            if (row > TALL_BLOCK) {
-                uint64_t blocks = (uint64_t)((row - 1) / TALL_BLOCK);
-                add_block(part, blocks, sum, n);
-                add_up_blocks(part, blocks + 1, sum, n);
-            }
-            for (int64_t i = 0; i < n; i++)
-                store(dtype, w.at[1] + (first + i) * w.inner[1] * size, sum[i], divisor, add);
+            r->row[dtype](sum, w.at[0] + k * w.inner[0] * size, n, stride, c, j->p);
         }
     }
+    if (row > TALL_BLOCK) {
+        uint64_t blocks = (uint64_t)((row - 1) / TALL_BLOCK);
+        add_block(r, part, blocks, sum, n);
+        add_up_blocks(r, part, blocks + 1, sum, n);
+    }
+}
+
+static void add_rows(const job *j) {
+    const int64_t size = (int64_t)ad_dtype_size(j->x_kept.dtype);
+    const ad_view *kept[] = {&j->x_kept, &j->y_kept, &j->c_kept}, *summed = &j->x_summed;
+    const ad_walk rows = ad_walk_start(1, &summed);
+    double sum[WIDE_BLOCK], c[WIDE_BLOCK];
+    for (ad_walk w = ad_walk_start(3, kept); w.more; ad_walk_next(&w)) {
+        for (int64_t first = 0; first < w.n; first += WIDE_BLOCK) {
+            int64_t n = w.n - first < WIDE_BLOCK ? w.n - first : WIDE_BLOCK;
+            for (int64_t i = 0; i < n; i++) c[i] = ((const double *)(void *)w.at[2])[(first + i) * w.inner[2]];
+            add_rows_of_block(j, &rows, w.at[0] + first * w.inner[0] * size, n, w.inner[0], c, sum);
+            for (int64_t i = 0; i < n; i++) store(j, w.at[1], (first + i) * w.inner[1], sum[i]);
+        }
+    }
+}
+
+static void run(job *j, const ad_view *x, const ad_view *c, const ad_view *y) {
+    double zero = 0;
+    ad_view none = {.data = &zero, .dtype = AD_F64, .shape = y->shape};
+    if (ad_view_count(x) == 0) {
+        /* What is summed is empty, what stays may not be. */
+        j->y_kept = *y;
+        for (ad_walk w = ad_walk_start(1, &y); w.more; ad_walk_next(&w))
+            for (int64_t i = 0; i < w.n; i++) store(j, w.at[0], i * w.inner[0], j->reduction->start);
+        return;
+    }
+    split_axes(j, x, c ? c : &none, y);
+    if (j->last_is_summed) {
+        sum_rows(j);
+    } else {
+        add_rows(j);
+    }
+}
+
+void AD_NAME(reduce)(ad_reduction reduction, const ad_view *x, const ad_view *c, double p, const ad_view *y) {
+    job j = {.reduction = &reductions[reduction], .p = p, .divisor = 1};
+    run(&j, x, c, y);
 }
 
 void AD_NAME(sum_to)(const ad_view *x, const ad_view *y, double divisor, bool add) {
-    split s = split_axes(x, y);
-    if (ad_view_count(x) == 0) {
-        /* What is summed is empty, what stays may not be. */
-        int64_t size = (int64_t)ad_dtype_size(y->dtype);
-        for (ad_walk w = ad_walk_start(1, &y); w.more; ad_walk_next(&w))
-            for (int64_t i = 0; i < w.n; i++) store(y->dtype, w.at[0] + i * w.inner[0] * size, 0.0, divisor, add);
-        return;
-    }
-    if (s.last_is_summed) {
-        sum_rows(&s, divisor, add);
-    } else {
-        add_rows(&s, divisor, add);
-    }
+    job j = {.reduction = &reductions[AD_REDUCTION_sum], .divisor = divisor, .add = add};
+    run(&j, x, NULL, y);
 }
 
 double AD_NAME(sum_of_squares)(const ad_view *x) {
-    total t;
-    t.blocks = 0;
-    for (ad_walk w = ad_walk_start(1, &x); w.more; ad_walk_next(&w)) {
-        if (x->dtype == AD_F32) {
-            row_squares_f32(&t, (const float *)(void *)w.at[0], w.n, w.inner[0]);
-        } else {
-            row_squares_f64(&t, (const double *)(void *)w.at[0], w.n, w.inner[0]);
-        }
-    }
-    return total_of(&t);
+    double sum;
+    ad_view y = {.data = &sum, .dtype = AD_F64};
+    AD_NAME(reduce)(AD_REDUCTION_sum_of_squares, x, NULL, 0, &y);
+    return sum;
 }
+
+/* ---- back -------------------------------------------------------------------------------------------------------- */
+
+/* One row for one type, with the strides as they are, or known. */
+#define LOOP_BACK(T, contribution, sg, sx, sc, so)                                                                   \
+    for (int64_t i = 0; i < n; i++) {                                                                                \
+        const double g = gs[i * (sg)], x = (double)xs[i * (sx)], c = cs[i * (sc)];                                   \
+        const double bar = g == 0 ? 0 : (contribution);                                                              \
+        (void)c;                                                                                                     \
+        out[i * (so)] = (T)(add ? (double)out[i * (so)] + bar : bar);                                                \
+    }
+#define DEFINE_BACK(T, S, name, contribution)                                                                        \
+    static void name##_back_##S(int64_t n, char *const *at, const int64_t *s, double p, bool add) {                  \
+        const double *gs = (const double *)(void *)at[0], *cs = (const double *)(void *)at[2];                       \
+        const T *xs = (const T *)(void *)at[1];                                                                      \
+        T *restrict out = (T *)(void *)at[3];                                                                        \
+        (void)p;                                                                                                     \
+        if (s[0] == 0 && s[1] == 1 && s[2] == 0 && s[3] == 1) {                                                      \
+            LOOP_BACK(T, contribution, 0, 1, 0, 1)                                                                   \
+        } else if (s[0] == 1 && s[1] == 1 && s[2] == 1 && s[3] == 1) {                                               \
+            LOOP_BACK(T, contribution, 1, 1, 1, 1)                                                                   \
+        } else {                                                                                                     \
+            LOOP_BACK(T, contribution, s[0], s[1], s[2], s[3])                                                       \
+        }                                                                                                            \
+    }
+#define X(...) DEFINE_BACK(float, f32, __VA_ARGS__) DEFINE_BACK(double, f64, __VA_ARGS__)
+AD_REDUCTION_BACK_ROWS(X)
+#undef X
+
+void AD_NAME(reduce_back)(ad_reduction_back row, const ad_view *g, const ad_view *x, const ad_view *c, double p,
+                          const ad_view *x_bar, bool add) {
+    static void (*const rows[][2])(int64_t n, char *const *at, const int64_t *stride, double p, bool add) = {
+#define X(name, contribution) [AD_REDUCTION_BACK_##name] = {name##_back_f32, name##_back_f64},
+        AD_REDUCTION_BACK_ROWS(X)
+#undef X
+    };
+    const ad_view *views[] = {g, x, c, x_bar};
+    for (ad_walk w = ad_walk_start(4, views); w.more; ad_walk_next(&w))
+        rows[row][x->dtype](w.n, w.at, w.inner, p, add);
+}
+
+/* ---- finiteness -------------------------------------------------------------------------------------------------- */
 
 /* x - x is 0 for a number, NaN for an infinity or a NaN: no branch, so it runs at the speed of memory. */
 #define DEFINE_FINITE(T, S)                                                                                          \
