@@ -1,6 +1,8 @@
 /* The op list, and what several families share. */
 #include "ops/ops.h"
 
+#include <string.h>
+
 const ad_op *const ad_builtin_ops[] = {
 #define X(name) &ad_op_##name,
     AD_OP_LIST(X)
@@ -129,6 +131,13 @@ bool ad_sample_shape_pair(int k, ad_shape *a, ad_shape *b) {
     *a = pairs[k][0];
     *b = pairs[k][1];
     return true;
+}
+
+void ad_sample_zeros(ad_sample *sample, int zeros) {
+    const ad_view *view = ad_tensor_view(sample->input[sample->inputs - 1]);
+    const size_t size = ad_dtype_size(view->dtype);
+    for (int64_t i = 0; i < 3 * zeros && i < ad_view_count(view); i += 3)
+        memset((char *)view->data + (size_t)i * size, 0, size);
 }
 
 bool ad_sample_one_normal(ad_sample *sample, int k) {

@@ -59,6 +59,13 @@ int64_t ad_reduced_count(const ad_call *call);      /* how many elements each re
 ad_shape ad_kept_shape(const ad_reduce_attrs *attrs, ad_shape from);      /* the reduced axes have size 1 */
 ad_view ad_as_kept(const ad_call *call, const ad_view *y);                /* a result, or its cotangent, so */
 ad_view ad_stretched_back(const ad_call *call, const ad_view *y);         /* and stretched to the shape of input 0 */
+/* Numbers of the results, computed in double: f64, row-major, of the kept shape. */
+ad_view ad_scratch_kept(ad_call *call);                       /* data NULL if out of memory (the error is set) */
+ad_view ad_scratch_copy(ad_call *call, const ad_view *y);     /* of a result or its cotangent */
+ad_status ad_set_result(ad_call *call, const ad_view *value); /* of such numbers */
+/* Contributes what the row of reduce_table.h says to input 0; g and c are such numbers. */
+ad_status ad_reduce_back(ad_call *call, ad_adjoint *adjoint, ad_reduction_back row, const ad_view *g, const ad_view *c,
+                         double p);
 ad_var ad_stretch_back(ad_var y, const ad_reduce_attrs *attrs, ad_shape shape); /* the same in ops */
 ad_var ad_stretched_seed(ad_vjp *v);
 void ad_show_reduce(const void *attrs, char *text, size_t size);
@@ -95,6 +102,8 @@ void ad_show_axes(const void *attrs, char *text, size_t size);  /* an ad_axes */
 bool ad_sample_shape(int k, ad_shape *shape);
 /* Pair number k of shapes that broadcast. */
 bool ad_sample_shape_pair(int k, ad_shape *a, ad_shape *b);
+/* Makes elements 0, 3, 6, ... of the last input 0: `zeros` of them, as far as there are. */
+void ad_sample_zeros(ad_sample *sample, int zeros);
 bool ad_sample_one_normal(ad_sample *sample, int k);
 bool ad_sample_one_normal_with_constant(ad_sample *sample, int k);
 bool ad_sample_one_positive(ad_sample *sample, int k);

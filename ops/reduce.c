@@ -83,6 +83,33 @@ ad_var ad_stretched_seed(ad_vjp *v) {
     return ad_stretch_back(ad_vjp_seed(v, 0), ad_vjp_attrs(v), ad_vjp_input_shape(v, 0));
 }
 
+/* ---- numbers of the results, in double --------------------------------------------------------------------------- */
+
+ad_view ad_scratch_kept(ad_call *call) {
+    return ad_scratch_view(call, AD_F64, ad_kept_shape(attrs_of(call), call->in[0]->shape));
+}
+
+ad_view ad_scratch_copy(ad_call *call, const ad_view *y) {
+    ad_view kept = ad_as_kept(call, y), copy = ad_scratch_kept(call);
+    if (copy.data) (void)!ad_view_copy(&kept, &copy);
+    return copy;
+}
+
+ad_status ad_set_result(ad_call *call, const ad_view *value) {
+    ad_view kept = ad_as_kept(call, &call->out[0]);
+    return ad_view_copy(value, &kept);
+}
+
+ad_status ad_reduce_back(ad_call *call, ad_adjoint *adjoint, ad_reduction_back row, const ad_view *g,
+                         const ad_view *c, double p) {
+    const ad_shape *shape = &call->in[0]->shape;
+    ad_view all_g = ad_stretched(g, shape), all_c = ad_stretched(c, shape);
+    bool add;
+    const ad_view *x_bar = ad_into(adjoint, 0, &add);
+    if (x_bar) ad_kernels_get()->reduce_back(row, &all_g, call->in[0], &all_c, p, x_bar, add);
+    return AD_OK;
+}
+
 /* ---- attributes, samples, constructors --------------------------------------------------------------------------- */
 
 void ad_show_reduce(const void *attrs, char *text, size_t size) {
@@ -90,8 +117,8 @@ void ad_show_reduce(const void *attrs, char *text, size_t size) {
 }
 
 bool ad_sample_reduce(ad_sample *sample, int k, ad_shape *shape) {
-    const ad_shape shapes[] = {AD_SHAPE(3, 4), AD_SHAPE(3, 4), AD_SHAPE(2, 3, 4), AD_SHAPE(2, 3, 4), AD_SCALAR,
-                               AD_SHAPE(5)};
+    const ad_shape shapes[] = {AD_SHAPE(3, 4),    AD_SHAPE(3, 4), AD_SHAPE(2, 3, 4),
+                               AD_SHAPE(2, 3, 4), AD_SCALAR,      AD_SHAPE(5)};
     const ad_axes axes[] = {AD_ALL_AXES, AD_AXES(0), AD_AXES(1), AD_AXES(-1, 0), AD_ALL_AXES, AD_AXES(0)};
     if (k >= (int)(sizeof shapes / sizeof *shapes)) return false;
     ad_reduce_attrs attrs = {.axes = axes[k], .keepdim = k % 2};
@@ -216,9 +243,7 @@ static ad_status sum_to_forward(ad_call *call) {
     return AD_OK;
 }
 
-static void sum_to_vjp(ad_vjp *v) {
-    ad_vjp_give(v, 0, ad_broadcast_to(ad_vjp_seed(v, 0), ad_vjp_input_shape(v, 0)));
-}
+static void sum_to_vjp(ad_vjp *v) { ad_vjp_give(v, 0, ad_broadcast_to(ad_vjp_seed(v, 0), ad_vjp_input_shape(v, 0))); }
 
 static ad_status sum_to_backward(ad_call *call, ad_adjoint *adjoint) {
     ad_view g = ad_stretched(&adjoint->seed[0], &call->in[0]->shape);
@@ -249,4 +274,6 @@ const ad_op ad_op_sum_to = {
     .sample = sum_to_sample,
 };
 
-ad_var ad_sum_to_at(const char *where, ad_var x, ad_shape shape) { return ad_apply_1(where, &ad_op_sum_to, x, &shape); }
+ad_var ad_sum_to_at(const char *where, ad_var x, ad_shape shape) {
+    return ad_apply_1(where, &ad_op_sum_to, x, &shape);
+}

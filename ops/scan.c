@@ -173,6 +173,12 @@ static void cumprod_vjp(ad_vjp *v) {
     ad_vjp_give(v, 0, ad_masked_mul(s, before));
 }
 
+static bool cumprod_sample(ad_sample *sample, int k) {
+    if (!scan_sample(sample, k)) return false;
+    ad_sample_zeros(sample, k % 3);
+    return true;
+}
+
 const ad_op ad_op_cumprod = {
     .name = "cumprod",
     .inputs = 1,
@@ -184,7 +190,7 @@ const ad_op ad_op_cumprod = {
     .formula = "$y = cumprod($0, $a)",
     .adjoint = {"~0 += $y[i-1] * s, s[i] = ~y[i] + $0[i+1] * s[i+1]"},
     .show_attrs = show_scan,
-    .sample = scan_sample,
+    .sample = cumprod_sample,
 };
 
 ad_var ad_cumprod_at(const char *where, ad_var x, int axis, bool reverse) {

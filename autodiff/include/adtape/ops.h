@@ -68,6 +68,21 @@ AD_API ad_var ad_broadcast_to_at(const char *where, ad_var x, ad_shape shape);
 AD_API ad_var ad_sum_at(const char *where, ad_var x, ad_axes axes, bool keepdim);
 #define ad_mean(...) ad_mean_at(AD_HERE, __VA_ARGS__) /* of nothing: NaN */
 AD_API ad_var ad_mean_at(const char *where, ad_var x, ad_axes axes, bool keepdim);
+#define ad_prod(...) ad_prod_at(AD_HERE, __VA_ARGS__) /* of nothing: 1; the gradient is right with zeros */
+AD_API ad_var ad_prod_at(const char *where, ad_var x, ad_axes axes, bool keepdim);
+/* Mean squared deviation from the mean, divided by n - correction (0 or 1, usually) instead of n; NaN if that is not
+ * above 0. In two passes. The gradient of std where all elements are equal is 0. */
+#define ad_variance(...) ad_variance_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_variance_at(const char *where, ad_var x, ad_axes axes, bool keepdim, double correction);
+#define ad_std(...) ad_std_at(AD_HERE, __VA_ARGS__) /* its square root */
+AD_API ad_var ad_std_at(const char *where, ad_var x, ad_axes axes, bool keepdim, double correction);
+/* How many elements, of any dtype, are not 0 (i64); whether any is, or all are (1 or 0 in i32). No gradient. */
+#define ad_count_nonzero(...) ad_count_nonzero_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_count_nonzero_at(const char *where, ad_var x, ad_axes axes, bool keepdim);
+#define ad_any(...) ad_any_at(AD_HERE, __VA_ARGS__) /* of nothing: 0 */
+AD_API ad_var ad_any_at(const char *where, ad_var x, ad_axes axes, bool keepdim);
+#define ad_all(...) ad_all_at(AD_HERE, __VA_ARGS__) /* of nothing: 1 */
+AD_API ad_var ad_all_at(const char *where, ad_var x, ad_axes axes, bool keepdim);
 /* Sums x down to a shape that broadcasts to x's: the transpose of ad_broadcast_to. */
 #define ad_sum_to(...) ad_sum_to_at(AD_HERE, __VA_ARGS__)
 AD_API ad_var ad_sum_to_at(const char *where, ad_var x, ad_shape shape);
@@ -192,6 +207,7 @@ AD_API ad_var ad_softmax_xent_at(const char *where, ad_var x, ad_var target);
     X(reshape) X(permute) X(broadcast_to) X(sum) X(mean) X(sum_to) X(matmul)                                     \
     X(linear) X(triangle) X(triangular_solve) X(cholesky) X(solve) X(inverse) X(slogdet) X(logdet)               \
     X(gather) X(scatter_add) X(softmax) X(log_softmax) X(softmax_xent) X(softmax_xent_soft)                      \
+    X(prod) X(variance) X(std) X(count_nonzero) X(any) X(all)                                                    \
     X(max) X(min) X(argmax) X(argmin) X(median) X(quantile)                                                      \
     X(cumsum) X(cumprod) X(logcumsumexp) X(cummax) X(cummin) X(recurrence)                                       \
     /* new-op: rows go above this line */
