@@ -54,6 +54,8 @@ static void read_line(reference_case *to, const char *keyword, char *rest) {
         for (int i = 0; i < to->axes.count; i++) to->axes.axis[i] = (int)numbers[i];
     } else if (strcmp(keyword, "keepdim") == 0) {
         to->keepdim = true;
+    } else if (strcmp(keyword, "reverse") == 0) {
+        to->reverse = true;
     } else if (strcmp(keyword, "shape") == 0) {
         to->shape.rank = read_numbers(rest, to->shape.dim);
     } else if (strcmp(keyword, "number") == 0) {

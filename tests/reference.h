@@ -15,7 +15,7 @@ typedef struct reference_case {
     /* attributes */
     int axis;
     ad_axes axes;
-    bool keepdim;
+    bool keepdim, reverse;
     ad_shape shape;
     double value;
     /* arrays of f64, i32 or i64, to be freed with test_arrays_free */

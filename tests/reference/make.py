@@ -7,7 +7,7 @@ A file about an op holds cases of these lines, each of them a keyword and what b
 
     case                            begins one
     f64 only                        the numbers do not fit f32
-    axis 1 | axes 0 -1 | keepdim | shape 2 -1 | number -1.75      attributes
+    axis 1 | axes 0 -1 | keepdim | reverse | shape 2 -1 | number -1.75      attributes
     input DTYPE[DIMENSIONS] NUMBERS                                in order
     seed ...                        the cotangent of the result
     result ...
@@ -109,14 +109,15 @@ def binary(function, left=random_tensor, right=random_tensor):
         yield from case(function, [left(b), right(a)])
 
 
-def reductions(function):
+def reductions(function, more_attributes=()):
     for shape, axes in [((3, 4), ()), ((3, 4), (0,)), ((3, 4), (1,)), ((2, 3, 4), (1,)), ((2, 3, 4), (-1, 0)), ((), ()),
                         ((5,), (0,)), ((2, 1, 3), (0, 1, 2)), ((2, 3, 4), (0, 2)), ((40,), ()),
                         ((2, 1, 2, 1, 3, 1, 2, 2), (0, 4, -1)), ((3, 0, 2), (0,))]:
         for keep in (False, True):
-            attributes = ["axes" + "".join(f" {axis}" for axis in axes)] + ["keepdim"] * keep
+            attributes = ["axes" + "".join(f" {axis}" for axis in axes), *["keepdim"] * keep, *more_attributes]
             dim = axes or tuple(range(len(shape)))
-            yield from case(lambda x: function(x, dim, keep) if dim else x * 1, [random_tensor(shape)], attributes)
+            yield from case(lambda x: function(x, dim, keep) if dim else function(x.reshape(1), (0,), False).reshape(()),
+                            [random_tensor(shape)], attributes)
 
 
 def sums():
