@@ -15,7 +15,7 @@ fi
 
 # Every ```c block of the page is in the program as it stands there, so it is compiled and run with it.
 quoted() {
-    awk -v page="$1" -v quiet="" '
+    awk -v page="$1" '
         FNR == NR { program = program $0 "\n"; next }
         /^```c$/ { block = ""; inside = 1; start = FNR; next }
         /^```$/ && inside {
