@@ -57,15 +57,16 @@ static inline float ad_reduce_f32(float x, int32_t *n) {
     return (x - count * 0.693359375f) + count * 2.12194440e-4f;
 }
 
-static inline float ad_power_of_2_f32(int32_t n) { return ad_from_bits_f32((uint32_t)(n + 127) << 23); }
+/* Of a NaN n is any number, and may overflow: hence unsigned. */
+static inline float ad_power_of_2_f32(uint32_t n) { return ad_from_bits_f32((n + 127) << 23); }
 
 static inline float ad_exp_f32(float x) {
     float z = x > 89.0f ? 89.0f : x;
     z = z < -104.0f ? -104.0f : z;
     int32_t n;
     float r = ad_reduce_f32(z, &n);
-    int32_t half = n >> 1;
-    float y = (1.0f + ad_expm1_reduced_f32(r)) * ad_power_of_2_f32(half) * ad_power_of_2_f32(n - half);
+    uint32_t half = (uint32_t)(n >> 1), rest = (uint32_t)n - half;
+    float y = (1.0f + ad_expm1_reduced_f32(r)) * ad_power_of_2_f32(half) * ad_power_of_2_f32(rest);
     return x == x ? y : x;
 }
 
@@ -89,7 +90,7 @@ static inline float ad_tanh_f32(float x) {
     float a = ad_from_bits_f32(ad_bits_f32(x) & 0x7fffffffu);
     a = a > 10.0f ? 10.0f : a;
     int32_t n;
-    float p = ad_expm1_reduced_f32(ad_reduce_f32(2.0f * a, &n)), scale = ad_power_of_2_f32(n);
+    float p = ad_expm1_reduced_f32(ad_reduce_f32(2.0f * a, &n)), scale = ad_power_of_2_f32((uint32_t)n);
     float t = scale * p + (scale - 1.0f);
     float h = 0.5f * t, y = (t < 0.75f ? h : 0.0f) + (t < 0.75f ? -h * t : t) / (t + 2.0f);
     return ad_from_bits_f32(ad_bits_f32(y) | (ad_bits_f32(x) & 0x80000000u));
@@ -127,7 +128,8 @@ static inline double ad_reduce_f64(double x, int64_t *n) {
     return (x - count * 6.93147180369123816490e-01) - count * 1.90821492927058770002e-10;
 }
 
-static inline double ad_power_of_2_f64(int64_t n) { return ad_from_bits_f64((uint64_t)(n + 1023) << 52); }
+/* Of a NaN these numbers are any, and may overflow: hence unsigned. */
+static inline double ad_power_of_2_f64(uint64_t n) { return ad_from_bits_f64((n + 1023) << 52); }
 
 static inline double ad_exp_f64(double x) {
     double z = x > 710.0 ? 710.0 : x;
@@ -135,8 +137,8 @@ static inline double ad_exp_f64(double x) {
     int64_t n;
     double r = ad_reduce_f64(z, &n);
     /* n / 2 without an arithmetic shift, which AVX2 lacks for 64 bits */
-    int64_t half = (int64_t)((uint64_t)(n + 2048) >> 1) - 1024;
-    double y = (1.0 + ad_expm1_reduced_f64(r)) * ad_power_of_2_f64(half) * ad_power_of_2_f64(n - half);
+    uint64_t half = (((uint64_t)n + 2048) >> 1) - 1024, rest = (uint64_t)n - half;
+    double y = (1.0 + ad_expm1_reduced_f64(r)) * ad_power_of_2_f64(half) * ad_power_of_2_f64(rest);
     return x == x ? y : x;
 }
 
@@ -170,7 +172,7 @@ static inline double ad_tanh_f64(double x) {
     double a = ad_from_bits_f64(ad_bits_f64(x) & 0x7fffffffffffffffu);
     a = a > 20.0 ? 20.0 : a;
     int64_t n;
-    double p = ad_expm1_reduced_f64(ad_reduce_f64(2.0 * a, &n)), scale = ad_power_of_2_f64(n);
+    double p = ad_expm1_reduced_f64(ad_reduce_f64(2.0 * a, &n)), scale = ad_power_of_2_f64((uint64_t)n);
     double t = scale * p + (scale - 1.0);
     double h = 0.5 * t, y = (t < 0.75 ? h : 0.0) + (t < 0.75 ? -h * t : t) / (t + 2.0);
     return ad_from_bits_f64(ad_bits_f64(y) | (ad_bits_f64(x) & 0x8000000000000000u));
