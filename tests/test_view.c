@@ -17,7 +17,7 @@ Test(view, of_memory_is_row_major) {
     ad_view view = ad_view_of(data, AD_F64, AD_SHAPE(2, 3, 4));
     cr_assert(view.data == data && view.dtype == AD_F64 && ad_view_count(&view) == 24);
     cr_assert(view.stride[0] == 12 && view.stride[1] == 4 && view.stride[2] == 1);
-    for (int64_t i = 0; i < 24; i++) cr_assert_eq(ad_view_get(&view, i), i);
+    for (int64_t i = 0; i < 24; i++) cr_assert_eq(ad_view_get(&view, i), (double)i);
     ad_view number = ad_view_of(data + 5, AD_F64, AD_SCALAR);
     cr_assert(ad_view_count(&number) == 1 && ad_view_get(&number, 0) == 5);
 }
