@@ -1,6 +1,7 @@
 /* The op list, and what several families share. */
 #include "ops/ops.h"
 
+#include <math.h>
 #include <string.h>
 
 const ad_op *const ad_builtin_ops[] = {
@@ -150,9 +151,47 @@ bool ad_sample_one_normal_with_constant(ad_sample *sample, int k) {
     return ad_sample_one_normal(sample, k);
 }
 
-bool ad_sample_one_positive(ad_sample *sample, int k) {
+static bool one_uniform(ad_sample *sample, int k, double low, double high) {
     ad_shape shape;
-    return ad_sample_shape(k, &shape) && ad_sample_uniform(sample, shape, 0.2, 3.0);
+    return ad_sample_shape(k, &shape) && ad_sample_uniform(sample, shape, low, high);
+}
+
+bool ad_sample_one_positive(ad_sample *sample, int k) { return one_uniform(sample, k, 0.2, 3.0); }
+bool ad_sample_one_fraction(ad_sample *sample, int k) { return one_uniform(sample, k, 0.1, 0.9); }
+bool ad_sample_one_inside_1(ad_sample *sample, int k) { return one_uniform(sample, k, -0.9, 0.9); }
+bool ad_sample_one_above_1(ad_sample *sample, int k) { return one_uniform(sample, k, 1.2, 4.0); }
+
+/* Uniform inside [n + 0.1, n + 0.9] for random n. */
+bool ad_sample_one_away_from_integers(ad_sample *sample, int k) {
+    if (!one_uniform(sample, k, -3.0, 3.0)) return false;
+    const ad_view *x = ad_tensor_view(sample->input[sample->inputs - 1]);
+    for (int64_t i = 0, n = ad_view_count(x); i < n; i++) {
+        double value = ad_view_get(x, i), floor_value = floor(value);
+        ad_element_set((char *)x->data + (size_t)i * ad_dtype_size(x->dtype), x->dtype,
+                       floor_value + 0.1 + 0.8 * (value - floor_value));
+    }
+    return true;
+}
+
+bool ad_sample_one_positive_with_constant(ad_sample *sample, int k) {
+    sample->attrs.number[0] = k % 2 ? -0.7 : 2.5;
+    return ad_sample_one_positive(sample, k);
+}
+
+bool ad_sample_one_positive_with_order(ad_sample *sample, int k) {
+    sample->attrs.number[0] = k % 3;
+    return ad_sample_one_positive(sample, k);
+}
+
+bool ad_sample_one_away_from_0_with_constant(ad_sample *sample, int k) {
+    sample->attrs.number[0] = 0.3;
+    return ad_sample_one_away_from_0(sample, k);
+}
+
+bool ad_sample_one_normal_with_bounds(ad_sample *sample, int k) {
+    sample->attrs.number[0] = -0.7;
+    sample->attrs.number[1] = 0.9;
+    return ad_sample_one_normal(sample, k);
 }
 
 bool ad_sample_one_away_from_0(ad_sample *sample, int k) {
@@ -169,4 +208,24 @@ bool ad_sample_two_away_from_0(ad_sample *sample, int k) {
     ad_shape a, b;
     return ad_sample_shape_pair(k, &a, &b) && ad_sample_away(sample, a, 0.0, 0.1) &&
            ad_sample_away(sample, b, 0.0, 0.5);
+}
+
+bool ad_sample_two_positive(ad_sample *sample, int k) {
+    ad_shape a, b;
+    return ad_sample_shape_pair(k, &a, &b) && ad_sample_uniform(sample, a, 0.3, 2.5) &&
+           ad_sample_uniform(sample, b, 0.3, 2.5);
+}
+
+/* One is negative where the other is positive, or the other way round. */
+bool ad_sample_two_apart(ad_sample *sample, int k) {
+    ad_shape a, b;
+    double side = k % 2 ? 1.0 : -1.0;
+    return ad_sample_shape_pair(k, &a, &b) && ad_sample_uniform(sample, a, 0.1 * side, 2.0 * side) &&
+           ad_sample_uniform(sample, b, -2.0 * side, -0.1 * side);
+}
+
+bool ad_sample_two_modulo(ad_sample *sample, int k) {
+    ad_shape a, b;
+    return ad_sample_shape_pair(k, &a, &b) && ad_sample_uniform(sample, a, 5.2, 5.7) &&
+           ad_sample_uniform(sample, b, 1.9, 2.1);
 }

@@ -107,9 +107,20 @@ void ad_sample_zeros(ad_sample *sample, int zeros);
 bool ad_sample_one_normal(ad_sample *sample, int k);
 bool ad_sample_one_normal_with_constant(ad_sample *sample, int k);
 bool ad_sample_one_positive(ad_sample *sample, int k);
+bool ad_sample_one_positive_with_constant(ad_sample *sample, int k);
+bool ad_sample_one_positive_with_order(ad_sample *sample, int k); /* of a polygamma function */
+bool ad_sample_one_fraction(ad_sample *sample, int k);            /* between 0 and 1 */
+bool ad_sample_one_inside_1(ad_sample *sample, int k);
+bool ad_sample_one_above_1(ad_sample *sample, int k);
+bool ad_sample_one_away_from_integers(ad_sample *sample, int k);
+bool ad_sample_one_away_from_0_with_constant(ad_sample *sample, int k);
+bool ad_sample_one_normal_with_bounds(ad_sample *sample, int k);
 bool ad_sample_one_away_from_0(ad_sample *sample, int k);
 bool ad_sample_two_normal(ad_sample *sample, int k);
 bool ad_sample_two_away_from_0(ad_sample *sample, int k);
+bool ad_sample_two_positive(ad_sample *sample, int k);
+bool ad_sample_two_apart(ad_sample *sample, int k);  /* different from each other */
+bool ad_sample_two_modulo(ad_sample *sample, int k); /* with a quotient away from integers */
 
 /* ---- applying ------------------------------------------------------------------------------------------------------ */
 

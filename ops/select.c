@@ -1,31 +1,49 @@
-/* greater and where: masks and selection. */
+/* Comparisons, tests and where: masks and selection. What is compared how is a row of ops/kernels/elementwise_table.h. */
 #include "ops/ops.h"
 
-static ad_status greater_shape(ad_call *call) {
+/* ---- masks ------------------------------------------------------------------------------------------------------ */
+
+static ad_status compare_shape(ad_call *call) {
     call->out[0].dtype = AD_I32;
     ad_status status = ad_need_same_dtype(call, 0, 1);
     return status ? status : ad_shape_broadcast_inputs(call, 0, 1, &call->out[0].shape);
 }
 
-static ad_status greater_forward(ad_call *call) {
-    const ad_view *y = &call->out[0];
-    ad_view a = ad_stretched(call->in[0], &y->shape), b = ad_stretched(call->in[1], &y->shape);
-    ad_kernels_get()->greater(&a, &b, y);
+static ad_status test_shape(ad_call *call) {
+    ad_set_out(call, 0, AD_I32, call->in[0]->shape);
     return AD_OK;
 }
 
-const ad_op ad_op_greater = {
-    .name = "greater",
-    .inputs = 2,
-    .broadcasts = true,
-    .derivative = AD_NOT_DIFFERENTIABLE,
-    .shape = greater_shape,
-    .forward = greater_forward,
-    .formula = "$y = [$0 > $1]",
-    .sample = ad_sample_two_normal,
-};
+static ad_status compare(ad_compare op, ad_call *call) {
+    const ad_view *y = &call->out[0];
+    ad_view a = ad_stretched(call->in[0], &y->shape), b = ad_stretched(call->in[call->inputs - 1], &y->shape);
+    ad_kernels_get()->compare(op, &a, &b, y);
+    return AD_OK;
+}
 
-ad_var ad_greater_at(const char *where, ad_var a, ad_var b) { return ad_apply_2(where, &ad_op_greater, a, b, NULL); }
+#define DEFINE_MASK(row, formula_, ...)                                                                              \
+    static ad_status row##_forward(ad_call *call) { return compare(AD_COMPARE_##row, call); }                        \
+    const ad_op ad_op_##row = {                                                                                      \
+        .name = #row,                                                                                                \
+        .derivative = AD_NOT_DIFFERENTIABLE,                                                                         \
+        .forward = row##_forward,                                                                                    \
+        .formula = formula_,                                                                                         \
+        __VA_ARGS__};
+
+#define X(row, value, formula_)                                                                                      \
+    DEFINE_MASK(row, formula_, .inputs = 2, .broadcasts = true, .shape = compare_shape,                              \
+                .sample = ad_sample_two_normal)                                                                      \
+    ad_var ad_##row##_at(const char *where, ad_var a, ad_var b) { return ad_apply_2(where, &ad_op_##row, a, b, NULL); }
+AD_COMPARE_ROWS(X)
+#undef X
+
+#define X(row, value, formula_)                                                                                      \
+    DEFINE_MASK(row, formula_, .inputs = 1, .shape = test_shape, .sample = ad_sample_one_normal)                     \
+    ad_var ad_##row##_at(const char *where, ad_var x) { return ad_apply_1(where, &ad_op_##row, x, NULL); }
+AD_TEST_ROWS(X)
+#undef X
+
+/* ---- where ------------------------------------------------------------------------------------------------------ */
 
 static ad_status where_shape(ad_call *call) {
     ad_shape values;

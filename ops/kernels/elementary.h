@@ -10,6 +10,7 @@
 #ifndef AD_ELEMENTARY_H
 #define AD_ELEMENTARY_H
 
+#include <math.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -187,5 +188,80 @@ static inline double ad_sigmoid_f64(double x) {
 #define AD_LOG(x)     _Generic((x), float: ad_log_f32, default: ad_log_f64)(x)
 #define AD_TANH(x)    _Generic((x), float: ad_tanh_f32, default: ad_tanh_f64)(x)
 #define AD_SIGMOID(x) _Generic((x), float: ad_sigmoid_f32, default: ad_sigmoid_f64)(x)
+
+/* ---- made of these and of the C library's functions, for either type ------------------------------------------------ */
+
+/* AD_LIBM(pow, x, y) is powf or pow. */
+#define AD_FIRST_OF(first, ...) (first)
+#define AD_LIBM(name, ...)      _Generic(AD_FIRST_OF(__VA_ARGS__, 0), float: name##f, default: name)(__VA_ARGS__)
+
+#define AD_SQRT_HALF     0.70710678118654752440
+#define AD_INV_SQRT_2PI  0.39894228040143267794
+#define AD_GELU_SCALE    1.59576912160573071176 /* 2 sqrt(2 / pi) */
+#define AD_SELU_SCALE    1.05070098735548049342 /* Klambauer et al. 2017 */
+#define AD_SELU_ALPHA    1.67326324235437728482
+
+#define DEFINE_COMPOSED(T, S)                                                                                        \
+    static inline T ad_max_##S(T a, T b) { return a != a ? a : b != b ? b : a > b ? a : b; }                         \
+    static inline T ad_min_##S(T a, T b) { return a != a ? a : b != b ? b : a < b ? a : b; }                         \
+    /* as in Python: of the sign of b */                                                                             \
+    static inline T ad_remainder_##S(T a, T b) {                                                                     \
+        T r = AD_LIBM(fmod, a, b);                                                                                   \
+        return r != 0 && (r < 0) != (b < 0) ? r + b : r;                                                             \
+    }                                                                                                                \
+    static inline T ad_logaddexp_##S(T a, T b) {                                                                     \
+        T most = ad_max_##S(a, b), d = AD_LIBM(fabs, a - b);                                                         \
+        return a == b ? a + (T)0.69314718055994530942 : most + AD_LIBM(log1p, AD_EXP(-d));                           \
+    }                                                                                                                \
+    static inline T ad_sinc_##S(T x) {                                                                               \
+        const T z = (T)3.14159265358979323846 * x;                                                                   \
+        return x == 0 ? 1 : AD_LIBM(sin, z) / z;                                                                     \
+    }                                                                                                                \
+    static inline T ad_sinc_slope_##S(T x) {                                                                         \
+        if (x > (T)-0.25 && x < (T)0.25) return x * (T)ad_sinc_series((double)(x * x));                              \
+        return (AD_LIBM(cos, (T)3.14159265358979323846 * x) - ad_sinc_##S(x)) / x;                                   \
+    }                                                                                                                \
+    static inline T ad_gelu_tanh_u_##S(T x) { return (T)AD_GELU_SCALE * (x + (T)0.044715 * (x * x * x)); }           \
+    static inline T ad_gelu_tanh_slope_##S(T x) {                                                                    \
+        const T u = ad_gelu_tanh_u_##S(x), s = AD_SIGMOID(u);                                                        \
+        return s + x * ((T)AD_GELU_SCALE * (1 + (T)(3 * 0.044715) * (x * x))) * (s * AD_SIGMOID(-u));                \
+    }                                                                                                                \
+    /* tanh(log(1 + e)) = e (e + 2) / (e (e + 2) + 2), by what does not overflow */                                  \
+    static inline T ad_tanh_softplus_##S(T x) {                                                                      \
+        const T e = AD_EXP(-AD_LIBM(fabs, x));                                                                       \
+        return x > 0 ? (1 + 2 * e) / (1 + 2 * e + 2 * (e * e)) : e * (e + 2) / (e * (e + 2) + 2);                    \
+    }                                                                                                                \
+    static inline T ad_mish_slope_##S(T x) {                                                                         \
+        const T t = ad_tanh_softplus_##S(x);                                                                         \
+        return t + x * AD_SIGMOID(x) * (1 - t * t);                                                                  \
+    }
+
+/* sinc'(x) / x as a series in x^2: the formula cancels near 0. Coefficient k is (-1)^k 2k pi^2k / (2k + 1)!, k = 1... */
+enum { AD_SINC_TERMS = 9 };
+static inline double ad_sinc_coefficient(int k) {
+    double c = 2.0 * k;
+    for (int i = 1; i <= k; i++) c *= -9.86960440108935861883 / ((2.0 * i) * (2.0 * i + 1));
+    return c;
+}
+static inline double ad_sinc_series(double z) {
+    double sum = 0;
+    for (int k = AD_SINC_TERMS; k >= 1; k--) sum = sum * z + ad_sinc_coefficient(k);
+    return sum;
+}
+
+DEFINE_COMPOSED(float, f32)
+DEFINE_COMPOSED(double, f64)
+
+#define AD_OF_TYPE(name, x)    _Generic((x), float: name##_f32, default: name##_f64)
+#define AD_MAX(a, b)           AD_OF_TYPE(ad_max, a)(a, b)
+#define AD_MIN(a, b)           AD_OF_TYPE(ad_min, a)(a, b)
+#define AD_REMAINDER(a, b)     AD_OF_TYPE(ad_remainder, a)(a, b)
+#define AD_LOGADDEXP(a, b)     AD_OF_TYPE(ad_logaddexp, a)(a, b)
+#define AD_SINC(x)             AD_OF_TYPE(ad_sinc, x)(x)
+#define AD_SINC_SLOPE(x)       AD_OF_TYPE(ad_sinc_slope, x)(x)
+#define AD_GELU_U(x)           AD_OF_TYPE(ad_gelu_tanh_u, x)(x)
+#define AD_GELU_TANH_SLOPE(x)  AD_OF_TYPE(ad_gelu_tanh_slope, x)(x)
+#define AD_TANH_SOFTPLUS(x)    AD_OF_TYPE(ad_tanh_softplus, x)(x)
+#define AD_MISH_SLOPE(x)       AD_OF_TYPE(ad_mish_slope, x)(x)
 
 #endif

@@ -55,6 +55,10 @@ static inline int64_t S(step)(const ad_walk *w, bool add) {
         }                                                                                                           \
     }
 
+#define X(name, value, formula) VALUE_LOOP(name, value)
+AD_STEP_ROWS(X)
+#undef X
+
 #define X(name, value, x_bar, ...)                                                                                  \
     VALUE_LOOP(name, value)                                                                                         \
     static void S(name##_back)(int64_t n, const T *restrict pg, const T *restrict px, const T *restrict py,         \
@@ -66,14 +70,14 @@ static inline int64_t S(step)(const ad_walk *w, bool add) {
             out[i] = g == (T)0 ? (T)0 : bar;                                                                        \
         }                                                                                                           \
     }
-AD_UNARY_ROWS(X) AD_UNARY_CONSTANT_ROWS(X)
+AD_UNARY_ROWS(X) AD_UNARY_CONSTANT_ROWS(X) AD_UNARY_BOUNDS_ROWS(X)
 #undef X
 #undef VALUE_LOOP
 
 static void S(rows_unary)(ad_unary op, ad_walk w, const double *c) {
     static void (*const loop[])(int64_t, const T *, T *, const double *) = {
 #define X(name, ...) [AD_UNARY_##name] = S(name),
-        AD_UNARY_ROWS(X) AD_UNARY_CONSTANT_ROWS(X)
+        AD_UNARY_ROWS(X) AD_UNARY_CONSTANT_ROWS(X) AD_UNARY_BOUNDS_ROWS(X) AD_STEP_ROWS(X)
 #undef X
     };
     T x_block[AD_BLOCK], y_block[AD_BLOCK];
@@ -88,7 +92,7 @@ static void S(rows_unary)(ad_unary op, ad_walk w, const double *c) {
 static void S(rows_unary_back)(ad_unary op, ad_walk w, bool add, const double *c) {
     static void (*const loop[])(int64_t, const T *, const T *, const T *, T *, const double *) = {
 #define X(name, ...) [AD_UNARY_##name] = S(name##_back),
-        AD_UNARY_ROWS(X) AD_UNARY_CONSTANT_ROWS(X)
+        AD_UNARY_ROWS(X) AD_UNARY_CONSTANT_ROWS(X) AD_UNARY_BOUNDS_ROWS(X)
 #undef X
     };
     T block[4][AD_BLOCK];

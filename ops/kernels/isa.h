@@ -18,7 +18,7 @@ void AD_NAME(unary_back)(ad_unary op, const ad_view *g, const ad_view *x, const 
 void AD_NAME(binary)(ad_binary op, const ad_view *a, const ad_view *b, const ad_view *y);
 void AD_NAME(binary_back)(ad_binary op, int which, const ad_view *g, const ad_view *a, const ad_view *b,
                           const ad_view *y, const ad_view *bar, bool add);
-void AD_NAME(greater)(const ad_view *a, const ad_view *b, const ad_view *y);
+void AD_NAME(compare)(ad_compare op, const ad_view *a, const ad_view *b, const ad_view *y);
 void AD_NAME(select)(const ad_view *condition, const ad_view *a, const ad_view *b, const ad_view *y);
 void AD_NAME(fill)(const ad_view *y, double value);
 void AD_NAME(copy)(const ad_view *x, const ad_view *y, double scale, bool add);

@@ -13,10 +13,17 @@
 
 typedef enum ad_unary {
 #define X(name, ...) AD_UNARY_##name,
-    AD_UNARY_ROWS(X) AD_UNARY_CONSTANT_ROWS(X)
+    AD_UNARY_ROWS(X) AD_UNARY_CONSTANT_ROWS(X) AD_UNARY_BOUNDS_ROWS(X) AD_STEP_ROWS(X)
 #undef X
         AD_UNARY_COUNT
 } ad_unary;
+
+typedef enum ad_compare {
+#define X(name, ...) AD_COMPARE_##name,
+    AD_COMPARE_ROWS(X) AD_TEST_ROWS(X)
+#undef X
+        AD_COMPARE_COUNT
+} ad_compare;
 
 typedef enum ad_binary {
 #define X(name, ...) AD_BINARY_##name,
@@ -76,7 +83,8 @@ typedef struct ad_kernels {
     /* `which` 0: the contribution to a, 1: to b. */
     void (*binary_back)(ad_binary op, int which, const ad_view *g, const ad_view *a, const ad_view *b,
                         const ad_view *y, const ad_view *bar, bool add);
-    void (*greater)(const ad_view *a, const ad_view *b, const ad_view *y); /* any dtype in, i32 out */
+    /* Any dtype in, i32 out. Tests of one number are given it twice. */
+    void (*compare)(ad_compare op, const ad_view *a, const ad_view *b, const ad_view *y);
     void (*select)(const ad_view *condition, const ad_view *a, const ad_view *b, const ad_view *y); /* any dtypes;
                                                                              a, b and y of one */
 

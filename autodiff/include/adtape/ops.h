@@ -11,7 +11,7 @@
 extern "C" {
 #endif
 
-/* ---- elementwise ---------------------------------------------------------------------------------------- */
+/* ---- arithmetic ----------------------------------------------------------------------------------------- */
 
 #define ad_add(...) ad_add_at(AD_HERE, __VA_ARGS__) /* a + b */
 AD_API ad_var ad_add_at(const char *where, ad_var a, ad_var b);
@@ -27,25 +27,194 @@ AD_API ad_var ad_div_at(const char *where, ad_var a, ad_var b);
 AD_API ad_var ad_masked_mul_at(const char *where, ad_var a, ad_var b);
 #define ad_masked_div(...) ad_masked_div_at(AD_HERE, __VA_ARGS__)
 AD_API ad_var ad_masked_div_at(const char *where, ad_var a, ad_var b);
-#define ad_greater(...) ad_greater_at(AD_HERE, __VA_ARGS__) /* a > b as 1 or 0 in i32; carries no gradient */
-AD_API ad_var ad_greater_at(const char *where, ad_var a, ad_var b);
-#define ad_where(...) ad_where_at(AD_HERE, __VA_ARGS__) /* condition ? a : b; any dtype, not 0 is true */
-AD_API ad_var ad_where_at(const char *where, ad_var condition, ad_var a, ad_var b);
-
 #define ad_neg(...) ad_neg_at(AD_HERE, __VA_ARGS__) /* -x */
 AD_API ad_var ad_neg_at(const char *where, ad_var x);
 #define ad_scale(...) ad_scale_at(AD_HERE, __VA_ARGS__) /* c x for a constant c */
 AD_API ad_var ad_scale_at(const char *where, ad_var x, double c);
+#define ad_abs(...) ad_abs_at(AD_HERE, __VA_ARGS__) /* |x|; the derivative at 0 is 0 */
+AD_API ad_var ad_abs_at(const char *where, ad_var x);
+#define ad_sign(...) ad_sign_at(AD_HERE, __VA_ARGS__) /* -1, 0 or 1; no gradient */
+AD_API ad_var ad_sign_at(const char *where, ad_var x);
+#define ad_square(...) ad_square_at(AD_HERE, __VA_ARGS__) /* x^2 */
+AD_API ad_var ad_square_at(const char *where, ad_var x);
+#define ad_reciprocal(...) ad_reciprocal_at(AD_HERE, __VA_ARGS__) /* 1 / x */
+AD_API ad_var ad_reciprocal_at(const char *where, ad_var x);
+#define ad_sqrt(...) ad_sqrt_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_sqrt_at(const char *where, ad_var x);
+#define ad_rsqrt(...) ad_rsqrt_at(AD_HERE, __VA_ARGS__) /* 1 / sqrt(x) */
+AD_API ad_var ad_rsqrt_at(const char *where, ad_var x);
+#define ad_cbrt(...) ad_cbrt_at(AD_HERE, __VA_ARGS__) /* the cube root */
+AD_API ad_var ad_cbrt_at(const char *where, ad_var x);
+#define ad_pow(...) ad_pow_at(AD_HERE, __VA_ARGS__) /* a^b; 0^0 is 1 */
+AD_API ad_var ad_pow_at(const char *where, ad_var a, ad_var b);
+#define ad_power(...) ad_power_at(AD_HERE, __VA_ARGS__) /* x^c for a constant c */
+AD_API ad_var ad_power_at(const char *where, ad_var x, double c);
+/* sqrt(a^2 + b^2) without overflow; the derivative at (0, 0) is 0 */
+#define ad_hypot(...) ad_hypot_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_hypot_at(const char *where, ad_var a, ad_var b);
+#define ad_fmod(...) ad_fmod_at(AD_HERE, __VA_ARGS__) /* a - trunc(a / b) b, of the sign of a */
+AD_API ad_var ad_fmod_at(const char *where, ad_var a, ad_var b);
+#define ad_remainder(...) ad_remainder_at(AD_HERE, __VA_ARGS__) /* a - floor(a / b) b, of the sign of b */
+AD_API ad_var ad_remainder_at(const char *where, ad_var a, ad_var b);
+#define ad_copysign(...) ad_copysign_at(AD_HERE, __VA_ARGS__) /* |a| with the sign of b */
+AD_API ad_var ad_copysign_at(const char *where, ad_var a, ad_var b);
+#define ad_maximum(...) ad_maximum_at(AD_HERE, __VA_ARGS__) /* NaN if either is; a tie shares the gradient */
+AD_API ad_var ad_maximum_at(const char *where, ad_var a, ad_var b);
+#define ad_minimum(...) ad_minimum_at(AD_HERE, __VA_ARGS__) /* the same for the smaller one */
+AD_API ad_var ad_minimum_at(const char *where, ad_var a, ad_var b);
+/* x kept in [low, high]; the derivative at a bound is 1 */
+#define ad_clamp(...) ad_clamp_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_clamp_at(const char *where, ad_var x, double low, double high);
+/* a + w (b - a): a composition of the above. */
+#define ad_lerp(...) ad_lerp_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_lerp_at(const char *where, ad_var a, ad_var b, ad_var w);
+
+/* ---- functions ------------------------------------------------------------------------------------------ */
+
 #define ad_exp(...) ad_exp_at(AD_HERE, __VA_ARGS__)
 AD_API ad_var ad_exp_at(const char *where, ad_var x);
+#define ad_exp2(...) ad_exp2_at(AD_HERE, __VA_ARGS__) /* 2^x */
+AD_API ad_var ad_exp2_at(const char *where, ad_var x);
+#define ad_expm1(...) ad_expm1_at(AD_HERE, __VA_ARGS__) /* exp(x) - 1, exact for small x */
+AD_API ad_var ad_expm1_at(const char *where, ad_var x);
 #define ad_log(...) ad_log_at(AD_HERE, __VA_ARGS__) /* natural logarithm */
 AD_API ad_var ad_log_at(const char *where, ad_var x);
+#define ad_log2(...) ad_log2_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_log2_at(const char *where, ad_var x);
+#define ad_log10(...) ad_log10_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_log10_at(const char *where, ad_var x);
+#define ad_log1p(...) ad_log1p_at(AD_HERE, __VA_ARGS__) /* log(1 + x), exact for small x */
+AD_API ad_var ad_log1p_at(const char *where, ad_var x);
+#define ad_logit(...) ad_logit_at(AD_HERE, __VA_ARGS__) /* log(x / (1 - x)) */
+AD_API ad_var ad_logit_at(const char *where, ad_var x);
+#define ad_logaddexp(...) ad_logaddexp_at(AD_HERE, __VA_ARGS__) /* log(exp(a) + exp(b)) without overflow */
+AD_API ad_var ad_logaddexp_at(const char *where, ad_var a, ad_var b);
+#define ad_xlogy(...) ad_xlogy_at(AD_HERE, __VA_ARGS__) /* a log(b), 0 where a is 0 */
+AD_API ad_var ad_xlogy_at(const char *where, ad_var a, ad_var b);
+#define ad_sin(...) ad_sin_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_sin_at(const char *where, ad_var x);
+#define ad_cos(...) ad_cos_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_cos_at(const char *where, ad_var x);
+#define ad_tan(...) ad_tan_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_tan_at(const char *where, ad_var x);
+#define ad_asin(...) ad_asin_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_asin_at(const char *where, ad_var x);
+#define ad_acos(...) ad_acos_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_acos_at(const char *where, ad_var x);
+#define ad_atan(...) ad_atan_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_atan_at(const char *where, ad_var x);
+#define ad_atan2(...) ad_atan2_at(AD_HERE, __VA_ARGS__) /* the angle of the point (b, a) */
+AD_API ad_var ad_atan2_at(const char *where, ad_var a, ad_var b);
+#define ad_sinc(...) ad_sinc_at(AD_HERE, __VA_ARGS__) /* sin(pi x) / (pi x), 1 at 0 */
+AD_API ad_var ad_sinc_at(const char *where, ad_var x);
+#define ad_sinh(...) ad_sinh_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_sinh_at(const char *where, ad_var x);
+#define ad_cosh(...) ad_cosh_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_cosh_at(const char *where, ad_var x);
 #define ad_tanh(...) ad_tanh_at(AD_HERE, __VA_ARGS__)
 AD_API ad_var ad_tanh_at(const char *where, ad_var x);
-#define ad_sigmoid(...) ad_sigmoid_at(AD_HERE, __VA_ARGS__) /* 1 / (1 + exp(-x)) */
-AD_API ad_var ad_sigmoid_at(const char *where, ad_var x);
+#define ad_asinh(...) ad_asinh_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_asinh_at(const char *where, ad_var x);
+#define ad_acosh(...) ad_acosh_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_acosh_at(const char *where, ad_var x);
+#define ad_atanh(...) ad_atanh_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_atanh_at(const char *where, ad_var x);
+#define ad_erf(...) ad_erf_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_erf_at(const char *where, ad_var x);
+#define ad_erfc(...) ad_erfc_at(AD_HERE, __VA_ARGS__) /* 1 - erf(x), exact in the tail */
+AD_API ad_var ad_erfc_at(const char *where, ad_var x);
+#define ad_erfinv(...) ad_erfinv_at(AD_HERE, __VA_ARGS__) /* the inverse of erf */
+AD_API ad_var ad_erfinv_at(const char *where, ad_var x);
+#define ad_lgamma(...) ad_lgamma_at(AD_HERE, __VA_ARGS__) /* log |Gamma(x)| */
+AD_API ad_var ad_lgamma_at(const char *where, ad_var x);
+#define ad_digamma(...) ad_digamma_at(AD_HERE, __VA_ARGS__) /* the derivative of lgamma */
+AD_API ad_var ad_digamma_at(const char *where, ad_var x);
+#define ad_trigamma(...) ad_trigamma_at(AD_HERE, __VA_ARGS__) /* the derivative of digamma */
+AD_API ad_var ad_trigamma_at(const char *where, ad_var x);
+/* the n-th derivative of digamma, n a whole number */
+#define ad_polygamma(...) ad_polygamma_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_polygamma_at(const char *where, ad_var x, double n);
+#define ad_floor(...) ad_floor_at(AD_HERE, __VA_ARGS__) /* no gradient, as for the next three */
+AD_API ad_var ad_floor_at(const char *where, ad_var x);
+#define ad_ceil(...) ad_ceil_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_ceil_at(const char *where, ad_var x);
+#define ad_round(...) ad_round_at(AD_HERE, __VA_ARGS__) /* to the nearest integer, a half to the even one */
+AD_API ad_var ad_round_at(const char *where, ad_var x);
+#define ad_trunc(...) ad_trunc_at(AD_HERE, __VA_ARGS__) /* towards 0 */
+AD_API ad_var ad_trunc_at(const char *where, ad_var x);
+#define ad_frac(...) ad_frac_at(AD_HERE, __VA_ARGS__) /* x - trunc(x) */
+AD_API ad_var ad_frac_at(const char *where, ad_var x);
+
+/* ---- activations ---------------------------------------------------------------------------------------- */
+
 #define ad_relu(...) ad_relu_at(AD_HERE, __VA_ARGS__) /* max(x, 0); the derivative at 0 is 0 */
 AD_API ad_var ad_relu_at(const char *where, ad_var x);
+#define ad_relu6(...) ad_relu6_at(AD_HERE, __VA_ARGS__) /* min(max(x, 0), 6) */
+AD_API ad_var ad_relu6_at(const char *where, ad_var x);
+/* x > 0 ? x : slope x; the derivative at 0 is the slope */
+#define ad_leaky_relu(...) ad_leaky_relu_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_leaky_relu_at(const char *where, ad_var x, double slope);
+#define ad_elu(...) ad_elu_at(AD_HERE, __VA_ARGS__) /* x >= 0 ? x : alpha (exp(x) - 1) */
+AD_API ad_var ad_elu_at(const char *where, ad_var x, double alpha);
+#define ad_celu(...) ad_celu_at(AD_HERE, __VA_ARGS__) /* x >= 0 ? x : alpha (exp(x / alpha) - 1) */
+AD_API ad_var ad_celu_at(const char *where, ad_var x, double alpha);
+#define ad_selu(...) ad_selu_at(AD_HERE, __VA_ARGS__) /* elu of fixed scale and alpha */
+AD_API ad_var ad_selu_at(const char *where, ad_var x);
+#define ad_gelu(...) ad_gelu_at(AD_HERE, __VA_ARGS__) /* x Phi(x), through erf */
+AD_API ad_var ad_gelu_at(const char *where, ad_var x);
+#define ad_gelu_tanh(...) ad_gelu_tanh_at(AD_HERE, __VA_ARGS__) /* its approximation through tanh */
+AD_API ad_var ad_gelu_tanh_at(const char *where, ad_var x);
+#define ad_silu(...) ad_silu_at(AD_HERE, __VA_ARGS__) /* x sigmoid(x) */
+AD_API ad_var ad_silu_at(const char *where, ad_var x);
+#define ad_mish(...) ad_mish_at(AD_HERE, __VA_ARGS__) /* x tanh(softplus(x)) */
+AD_API ad_var ad_mish_at(const char *where, ad_var x);
+#define ad_sigmoid(...) ad_sigmoid_at(AD_HERE, __VA_ARGS__) /* 1 / (1 + exp(-x)) */
+AD_API ad_var ad_sigmoid_at(const char *where, ad_var x);
+#define ad_logsigmoid(...) ad_logsigmoid_at(AD_HERE, __VA_ARGS__) /* log sigmoid(x), without overflow */
+AD_API ad_var ad_logsigmoid_at(const char *where, ad_var x);
+#define ad_softplus(...) ad_softplus_at(AD_HERE, __VA_ARGS__) /* log(1 + exp(x)), without overflow */
+AD_API ad_var ad_softplus_at(const char *where, ad_var x);
+#define ad_softsign(...) ad_softsign_at(AD_HERE, __VA_ARGS__) /* x / (1 + |x|) */
+AD_API ad_var ad_softsign_at(const char *where, ad_var x);
+/* x kept in [low, high]; the derivative at a bound is 0 */
+#define ad_hardtanh(...) ad_hardtanh_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_hardtanh_at(const char *where, ad_var x, double low, double high);
+#define ad_hardsigmoid(...) ad_hardsigmoid_at(AD_HERE, __VA_ARGS__) /* min(max(x / 6 + 1/2, 0), 1) */
+AD_API ad_var ad_hardsigmoid_at(const char *where, ad_var x);
+#define ad_hardswish(...) ad_hardswish_at(AD_HERE, __VA_ARGS__) /* x hardsigmoid(x) */
+AD_API ad_var ad_hardswish_at(const char *where, ad_var x);
+
+/* ---- comparisons and logic: 1 or 0 in i32, no gradient; operands of any one dtype ---------------------------- */
+
+#define ad_greater(...) ad_greater_at(AD_HERE, __VA_ARGS__) /* a > b */
+AD_API ad_var ad_greater_at(const char *where, ad_var a, ad_var b);
+#define ad_greater_equal(...) ad_greater_equal_at(AD_HERE, __VA_ARGS__) /* a >= b */
+AD_API ad_var ad_greater_equal_at(const char *where, ad_var a, ad_var b);
+#define ad_less(...) ad_less_at(AD_HERE, __VA_ARGS__) /* a < b */
+AD_API ad_var ad_less_at(const char *where, ad_var a, ad_var b);
+#define ad_less_equal(...) ad_less_equal_at(AD_HERE, __VA_ARGS__) /* a <= b */
+AD_API ad_var ad_less_equal_at(const char *where, ad_var a, ad_var b);
+#define ad_equal(...) ad_equal_at(AD_HERE, __VA_ARGS__) /* a = b */
+AD_API ad_var ad_equal_at(const char *where, ad_var a, ad_var b);
+#define ad_not_equal(...) ad_not_equal_at(AD_HERE, __VA_ARGS__) /* a != b */
+AD_API ad_var ad_not_equal_at(const char *where, ad_var a, ad_var b);
+#define ad_logical_and(...) ad_logical_and_at(AD_HERE, __VA_ARGS__) /* not 0 is true */
+AD_API ad_var ad_logical_and_at(const char *where, ad_var a, ad_var b);
+#define ad_logical_or(...) ad_logical_or_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_logical_or_at(const char *where, ad_var a, ad_var b);
+#define ad_logical_xor(...) ad_logical_xor_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_logical_xor_at(const char *where, ad_var a, ad_var b);
+#define ad_logical_not(...) ad_logical_not_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_logical_not_at(const char *where, ad_var x);
+#define ad_isnan(...) ad_isnan_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_isnan_at(const char *where, ad_var x);
+#define ad_isinf(...) ad_isinf_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_isinf_at(const char *where, ad_var x);
+#define ad_isfinite(...) ad_isfinite_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_isfinite_at(const char *where, ad_var x);
+/* condition ? a : b; the condition of any dtype, not 0 is true */
+#define ad_where(...) ad_where_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_where_at(const char *where, ad_var condition, ad_var a, ad_var b);
 
 #define ad_detach(...) ad_detach_at(AD_HERE, __VA_ARGS__) /* x, through which no gradient flows */
 AD_API ad_var ad_detach_at(const char *where, ad_var x);
@@ -202,8 +371,17 @@ AD_API ad_var ad_softmax_xent_at(const char *where, ad_var x, ad_var target);
 
 /* Every op by name; the registry is filled from this list. */
 #define AD_OP_LIST(X)                                                                                            \
-    X(add) X(sub) X(mul) X(div) X(masked_mul) X(masked_div) X(greater) X(where)                                  \
-    X(neg) X(scale) X(exp) X(log) X(tanh) X(sigmoid) X(relu) X(detach)                                           \
+    X(add) X(sub) X(mul) X(div) X(masked_mul) X(masked_div)                                                      \
+    X(neg) X(scale) X(abs) X(sign) X(square) X(reciprocal) X(sqrt) X(rsqrt) X(cbrt) X(pow) X(power) X(hypot)     \
+    X(fmod) X(remainder) X(copysign) X(maximum) X(minimum) X(clamp)                                              \
+    X(exp) X(exp2) X(expm1) X(log) X(log2) X(log10) X(log1p) X(logit) X(logaddexp) X(xlogy)                      \
+    X(sin) X(cos) X(tan) X(asin) X(acos) X(atan) X(atan2) X(sinc) X(sinh) X(cosh) X(tanh) X(asinh) X(acosh)      \
+    X(atanh) X(erf) X(erfc) X(erfinv) X(lgamma) X(digamma) X(trigamma) X(polygamma)                              \
+    X(floor) X(ceil) X(round) X(trunc) X(frac)                                                                   \
+    X(relu) X(relu6) X(leaky_relu) X(elu) X(celu) X(selu) X(gelu) X(gelu_tanh) X(silu) X(mish) X(sigmoid)        \
+    X(logsigmoid) X(softplus) X(softsign) X(hardtanh) X(hardsigmoid) X(hardswish)                                \
+    X(greater) X(greater_equal) X(less) X(less_equal) X(equal) X(not_equal) X(logical_and) X(logical_or)         \
+    X(logical_xor) X(logical_not) X(isnan) X(isinf) X(isfinite) X(where) X(detach)                               \
     X(reshape) X(permute) X(broadcast_to) X(sum) X(mean) X(sum_to) X(matmul)                                     \
     X(linear) X(triangle) X(triangular_solve) X(cholesky) X(solve) X(inverse) X(slogdet) X(logdet)               \
     X(gather) X(scatter_add) X(softmax) X(log_softmax) X(softmax_xent) X(softmax_xent_soft)                      \
