@@ -163,7 +163,7 @@ bool ad_sample_one_above_1(ad_sample *sample, int k) { return one_uniform(sample
 
 /* Uniform inside [n + 0.1, n + 0.9] for random n. */
 bool ad_sample_one_away_from_integers(ad_sample *sample, int k) {
-    if (!one_uniform(sample, k, -3.0, 3.0)) return false;
+    if (!one_uniform(sample, k, -6.0, 9.0)) return false;
     const ad_view *x = ad_tensor_view(sample->input[sample->inputs - 1]);
     for (int64_t i = 0, n = ad_view_count(x); i < n; i++) {
         double value = ad_view_get(x, i), floor_value = floor(value);
@@ -188,10 +188,10 @@ bool ad_sample_one_away_from_0_with_constant(ad_sample *sample, int k) {
     return ad_sample_one_away_from_0(sample, k);
 }
 
-bool ad_sample_one_normal_with_bounds(ad_sample *sample, int k) {
-    sample->attrs.number[0] = -0.7;
-    sample->attrs.number[1] = 0.9;
-    return ad_sample_one_normal(sample, k);
+bool ad_sample_one_away_from_bounds(ad_sample *sample, int k) {
+    sample->attrs.number[0] = -1;
+    sample->attrs.number[1] = 3;
+    return ad_sample_one_away_from_integers(sample, k);
 }
 
 bool ad_sample_one_away_from_0(ad_sample *sample, int k) {

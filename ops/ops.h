@@ -114,7 +114,7 @@ bool ad_sample_one_inside_1(ad_sample *sample, int k);
 bool ad_sample_one_above_1(ad_sample *sample, int k);
 bool ad_sample_one_away_from_integers(ad_sample *sample, int k);
 bool ad_sample_one_away_from_0_with_constant(ad_sample *sample, int k);
-bool ad_sample_one_normal_with_bounds(ad_sample *sample, int k);
+bool ad_sample_one_away_from_bounds(ad_sample *sample, int k); /* two bounds, with values on either side and between */
 bool ad_sample_one_away_from_0(ad_sample *sample, int k);
 bool ad_sample_two_normal(ad_sample *sample, int k);
 bool ad_sample_two_away_from_0(ad_sample *sample, int k);

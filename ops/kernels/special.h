@@ -5,9 +5,8 @@
 #ifndef AD_SPECIAL_H
 #define AD_SPECIAL_H
 
-#include <math.h>
+#include "ops/kernels/elementary.h"
 
-#define AD_PI          3.14159265358979323846
 #define AD_SQRT_PI     1.77245385090551602730
 #define AD_INV_SQRT_PI 0.56418958354775628695
 #define AD_LN2         0.69314718055994530942
@@ -61,38 +60,58 @@ static inline double ad_digamma_f64(double x) {
     return sum + ad_digamma_near_root(x);
 }
 
-/* Hurwitz zeta sum_k (x + k)^-s for integer s >= 2, by Euler and Maclaurin from x + k >= 12 on; every term is of one
- * sign for x > 0. Far to the left the sum is too long to be done: NaN. */
-static inline double ad_hurwitz(int s, double x) {
+/* |psi^(n)(x)| for n >= 1 and x > 0: the sum of n! (x + k)^-(n+1) over k = 0, 1, ..., by Euler and Maclaurin from where x + k
+ * is large. Every term but the last few of that is positive. The small ones are added first. */
+static inline double ad_polygamma_right(int n, double x) {
     static const double bernoulli_over_factorial[] = {
         1.0 / 12, -1.0 / 720, 1.0 / 30240, -1.0 / 1209600, 1.0 / 47900160, -691.0 / 1307674368000.0,
         1.0 / 74724249600.0, -3617.0 / 10670622842880000.0};
-    if (x < -1e5) return NAN;
-    double sum = 0;
-    const double far = 12 + s;
-    for (; x < far; x += 1) sum += pow(x, -s);
-    const double power = pow(x, -s);
-    double term = s * power / x, tail = 0;
+    const double steps = fmax(0, ceil(12 + 2 * n - x)), far = x + steps, z = 1 / far / far;
+    double factor = 1, term = (n + 1) * z, tail = 0;
+    for (int k = 1; k <= n; k++) factor *= k / far; /* n! / far^n */
     for (int j = 0; j < 8; j++) {
         tail += bernoulli_over_factorial[j] * term;
-        term *= (double)(s + 2 * j + 1) * (double)(s + 2 * j + 2) / (x * x);
+        term *= (double)(n + 2 * j + 2) * (double)(n + 2 * j + 3) * z;
     }
-    return sum + (x * power / (s - 1) + 0.5 * power + tail);
+    double sum = factor * (tail + 0.5 / far + 1.0 / n);
+    const double factorial = tgamma(n + 1);
+    for (double k = steps - 1; k >= 0; k--)
+        sum += n == 1 ? 1 / ((x + k) * (x + k)) : factorial * pow(x + k, -n - 1);
+    return sum;
 }
 
-/* The n-th derivative of psi: (-1)^(n+1) n! zeta(n + 1, x). NaN at the poles (n > 0: infinite from both sides there,
- * with the sign of even n open), for an n that is no integer, and far to the left. */
-static inline double ad_polygamma_f64(double n, double x) {
-    if (n == 0) return ad_digamma_f64(x);
-    if (!(n >= 1 && n <= 100) || n != rint(n)) return NAN;
-    if (x <= 0 && ad_off_integer(x) == 0) return fmod(n, 2) == 1 ? INFINITY : (double)NAN;
-    if (x == INFINITY) return 0;
-    if (n == 1 && x < -1e3) {
-        const double s = sin(AD_PI * ad_off_integer(x));
-        return AD_PI / s * (AD_PI / s) - ad_hurwitz(2, 1 - x);
+enum { AD_POLYGAMMA_ORDERS = 100 }; /* and one more, for the derivative of the last */
+
+/* The n-th derivative of -pi cot(pi x), less its sign (-1)^(n+1): with w = pi cot(pi x) it is Q_n(w), where Q_0 = w and
+ * Q_(n+1) = (pi^2 + w^2) Q_n'. The coefficients are positive and of every other power: nothing cancels. */
+static inline double ad_cotangent_derivative(int n, double x) {
+    const double off = ad_off_integer(x), a = fabs(off);
+    const double w = AD_PI * copysign(a < 0.25 ? 1 / tan(AD_PI * a) : tan(AD_PI * (0.5 - a)), off);
+    double q[AD_POLYGAMMA_ORDERS + 4] = {0, 1};
+    for (int k = 1; k <= n; k++) {
+        double left = 0, here = q[0]; /* of the old polynomial, at i - 1 and i */
+        for (int i = 0; i <= k + 1; i++) {
+            const double right = q[i + 1];
+            q[i] = AD_PI * AD_PI * (i + 1) * right + (i > 1 ? (i - 1) * left : 0);
+            left = here;
+            here = right;
+        }
     }
-    const double value = tgamma(n + 1) * ad_hurwitz((int)n + 1, x);
-    return fmod(n, 2) == 1 ? value : -value;
+    double value = 0;
+    for (int i = n + 1; i >= 0; i--) value = value * w + q[i];
+    return value;
+}
+
+/* psi^(n)(x) for whole n >= 0; to the left of 0 by reflection. At the poles: infinite for odd n, NaN for
+ * even n, where the two sides differ. */
+static inline double ad_polygamma_f64(double order, double x) {
+    const int n = (int)order;
+    if (n == 0) return ad_digamma_f64(x);
+    const double sign = n % 2 ? 1 : -1;
+    if (x > 0) return x == INFINITY ? -sign * 0.0 : sign * ad_polygamma_right(n, x);
+    if (!(x > -INFINITY)) return NAN;
+    if (ad_off_integer(x) == 0) return n % 2 ? INFINITY : (double)NAN;
+    return sign * (ad_cotangent_derivative(n, x) - ad_polygamma_right(n, 1 - x));
 }
 
 static inline double ad_trigamma_f64(double x) { return ad_polygamma_f64(1, x); }

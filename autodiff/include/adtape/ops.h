@@ -154,6 +154,9 @@ AD_API ad_var ad_relu6_at(const char *where, ad_var x);
 /* x > 0 ? x : slope x; the derivative at 0 is the slope */
 #define ad_leaky_relu(...) ad_leaky_relu_at(AD_HERE, __VA_ARGS__)
 AD_API ad_var ad_leaky_relu_at(const char *where, ad_var x, double slope);
+/* the same with the slope as a variable, which is learned: for a slope per channel of [N,C,H,W] it is [C,1,1] */
+#define ad_prelu(...) ad_prelu_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_prelu_at(const char *where, ad_var x, ad_var slope);
 #define ad_elu(...) ad_elu_at(AD_HERE, __VA_ARGS__) /* x >= 0 ? x : alpha (exp(x) - 1) */
 AD_API ad_var ad_elu_at(const char *where, ad_var x, double alpha);
 #define ad_celu(...) ad_celu_at(AD_HERE, __VA_ARGS__) /* x >= 0 ? x : alpha (exp(x / alpha) - 1) */
@@ -166,6 +169,8 @@ AD_API ad_var ad_gelu_at(const char *where, ad_var x);
 AD_API ad_var ad_gelu_tanh_at(const char *where, ad_var x);
 #define ad_silu(...) ad_silu_at(AD_HERE, __VA_ARGS__) /* x sigmoid(x) */
 AD_API ad_var ad_silu_at(const char *where, ad_var x);
+#define ad_swiglu(...) ad_swiglu_at(AD_HERE, __VA_ARGS__) /* silu(a) b (Shazeer 2020) */
+AD_API ad_var ad_swiglu_at(const char *where, ad_var a, ad_var b);
 #define ad_mish(...) ad_mish_at(AD_HERE, __VA_ARGS__) /* x tanh(softplus(x)) */
 AD_API ad_var ad_mish_at(const char *where, ad_var x);
 #define ad_sigmoid(...) ad_sigmoid_at(AD_HERE, __VA_ARGS__) /* 1 / (1 + exp(-x)) */
@@ -379,7 +384,7 @@ AD_API ad_var ad_softmax_xent_at(const char *where, ad_var x, ad_var target);
     X(atanh) X(erf) X(erfc) X(erfinv) X(lgamma) X(digamma) X(trigamma) X(polygamma)                              \
     X(floor) X(ceil) X(round) X(trunc) X(frac)                                                                   \
     X(relu) X(relu6) X(leaky_relu) X(elu) X(celu) X(selu) X(gelu) X(gelu_tanh) X(silu) X(mish) X(sigmoid)        \
-    X(logsigmoid) X(softplus) X(softsign) X(hardtanh) X(hardsigmoid) X(hardswish)                                \
+    X(logsigmoid) X(softplus) X(softsign) X(hardtanh) X(hardsigmoid) X(hardswish) X(prelu) X(swiglu)             \
     X(greater) X(greater_equal) X(less) X(less_equal) X(equal) X(not_equal) X(logical_and) X(logical_or)         \
     X(logical_xor) X(logical_not) X(isnan) X(isinf) X(isfinite) X(where) X(detach)                               \
     X(reshape) X(permute) X(broadcast_to) X(sum) X(mean) X(sum_to) X(matmul)                                     \
