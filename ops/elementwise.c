@@ -66,7 +66,7 @@ static ad_var selu_rule(ad_var g, ad_var x) {
 }
 
 static ad_var hardswish_rule(ad_var g, ad_var x) {
-    ad_var middle = ad_masked_mul(g, plus(ad_scale(x, 1.0 / 3), 0.5));
+    ad_var middle = ad_scale(ad_masked_mul(g, plus(ad_scale(x, 2), 3)), 1.0 / 6);
     ad_var not_left = ad_where(ad_greater_equal(x, number(x, 3)), g, middle);
     return ad_where(ad_less_equal(x, number(x, -3)), number(g, 0), not_left);
 }
@@ -116,63 +116,62 @@ static ad_status unary_backward(ad_unary op, ad_call *call, ad_adjoint *adjoint)
     return AD_OK;
 }
 
-#define DEFINE_UNARY_RULES(row, value_, x_bar, saves_, vjp_)                                                          \
-    static inline double row##_value(double x, double b, const double *c) {                                           \
-        (void)b, (void)c;                                                                                             \
-        return (T)(value_);                                                                                           \
-    }                                                                                                                 \
-    static ad_pair row##_adjoint(double g, double x, double b, double y, const double *c) {                           \
-        (void)x, (void)b, (void)y, (void)c;                                                                           \
-        return (ad_pair){g == 0 ? 0 : (x_bar), 0};                                                                    \
-    }                                                                                                                 \
-    static const ad_scalar_rule row##_scalar = {row##_value, row##_adjoint};                                          \
-    static ad_status row##_forward(ad_call *call) {                                                                   \
-        ad_kernels_get()->unary(AD_UNARY_##row, call->in[0], &call->out[0], call->attrs);                             \
-        return AD_OK;                                                                                                 \
-    }                                                                                                                 \
-    static ad_status row##_backward(ad_call *call, ad_adjoint *adjoint) {                                             \
-        return unary_backward(AD_UNARY_##row, call, adjoint);                                                         \
-    }                                                                                                                 \
-    static void row##_vjp(ad_vjp *v) {                                                                                \
-        const double *c = ad_vjp_attrs(v);                                                                            \
-        ad_var g = ad_vjp_seed(v, 0), x = saved_input(v, saves_, 0), y = saved_result(v, saves_);                     \
-        (void)x, (void)y, (void)c;                                                                                    \
-        ad_vjp_give(v, 0, vjp_);                                                                                      \
-    }                                                                                                                 \
-    static void row##_jvp(ad_jvp *j) {                                                                                \
-        const double *c = ad_jvp_attrs(j);                                                                            \
-        ad_var g = ad_jvp_tangent(j, 0), x = ad_jvp_input(j, 0), y = ad_jvp_result(j, 0);                             \
-        (void)x, (void)y, (void)c;                                                                                    \
-        ad_jvp_give(j, 0, vjp_);                                                                                      \
+#define DEFINE_UNARY_RULES(row, value_, x_bar, saves_, vjp_)                                                         \
+    static inline double row##_value(double x, double b, const double *c) {                                          \
+        (void)b, (void)c;                                                                                            \
+        return (T)(value_);                                                                                          \
+    }                                                                                                                \
+    static ad_pair row##_adjoint(double g, double x, double b, double y, const double *c) {                          \
+        (void)x, (void)b, (void)y, (void)c;                                                                          \
+        return (ad_pair){g == 0 ? 0 : (x_bar), 0};                                                                   \
+    }                                                                                                                \
+    static const ad_scalar_rule row##_scalar = {row##_value, row##_adjoint};                                         \
+    static ad_status row##_forward(ad_call *call) {                                                                  \
+        ad_kernels_get()->unary(AD_UNARY_##row, call->in[0], &call->out[0], call->attrs);                            \
+        return AD_OK;                                                                                                \
+    }                                                                                                                \
+    static ad_status row##_backward(ad_call *call, ad_adjoint *adjoint) {                                            \
+        return unary_backward(AD_UNARY_##row, call, adjoint);                                                        \
+    }                                                                                                                \
+    static void row##_vjp(ad_vjp *v) {                                                                               \
+        const double *c = ad_vjp_attrs(v);                                                                           \
+        ad_var g = ad_vjp_seed(v, 0), x = saved_input(v, saves_, 0), y = saved_result(v, saves_);                    \
+        (void)x, (void)y, (void)c;                                                                                   \
+        ad_vjp_give(v, 0, vjp_);                                                                                     \
+    }                                                                                                                \
+    static void row##_jvp(ad_jvp *j) {                                                                               \
+        const double *c = ad_jvp_attrs(j);                                                                           \
+        ad_var g = ad_jvp_tangent(j, 0), x = ad_jvp_input(j, 0), y = ad_jvp_result(j, 0);                            \
+        (void)x, (void)y, (void)c;                                                                                   \
+        ad_jvp_give(j, 0, vjp_);                                                                                     \
     }
 
-#define DEFINE_UNARY_OP(row, saves_, shape_, formula_, adjoint_, convention_, sample_, ...)                           \
-    const ad_op ad_op_##row = {                                                                                       \
-        .name = #row,                                                                                                 \
-        .inputs = 1,                                                                                                  \
-        .saves = saves_,                                                                                              \
-        .shape = shape_,                                                                                              \
-        .forward = row##_forward,                                                                                     \
-        .vjp = row##_vjp,                                                                                             \
-        .backward = row##_backward,                                                                                   \
-        .jvp = row##_jvp,                                                                                             \
-        .scalar = &row##_scalar,                                                                                      \
-        .formula = formula_,                                                                                          \
-        .adjoint = {adjoint_},                                                                                        \
-        .convention = convention_,                                                                                    \
-        .sample = sample_,                                                                                            \
-        __VA_ARGS__};
+#define DEFINE_UNARY_OP(row, saves_, shape_, formula_, adjoint_, convention_, sample_, ...)                          \
+    const ad_op ad_op_##row = {.name = #row,                                                                         \
+                               .inputs = 1,                                                                          \
+                               .saves = saves_,                                                                      \
+                               .shape = shape_,                                                                      \
+                               .forward = row##_forward,                                                             \
+                               .vjp = row##_vjp,                                                                     \
+                               .backward = row##_backward,                                                           \
+                               .jvp = row##_jvp,                                                                     \
+                               .scalar = &row##_scalar,                                                              \
+                               .formula = formula_,                                                                  \
+                               .adjoint = {adjoint_},                                                                \
+                               .convention = convention_,                                                            \
+                               .sample = sample_,                                                                    \
+                               __VA_ARGS__};
 
 /* The constructor decides on the scalar path, and computes, in place. */
-#define X(row, value_, x_bar, saves_, vjp_, formula_, adjoint_, convention_, sample_)                                 \
-    DEFINE_UNARY_RULES(row, value_, x_bar, saves_, vjp_)                                                              \
-    DEFINE_UNARY_OP(row, saves_, ad_shape_like_input, formula_, adjoint_, convention_, sample_, .attrs_size = 0)      \
-    ad_var ad_##row##_at(const char *where, ad_var x) {                                                               \
-        const ad_node *node;                                                                                          \
-        if (x.tape && x.tape->count < x.tape->fast_end && ad_fast_operand(x.tape, x, &node))                          \
-            return ad_fast_push(x.tape, where, &ad_op_##row, row##_value(node->value.f64, 0, NULL), node->flags,      \
-                                x.index, 0, 1);                                                                       \
-        return ad_apply_1(where, &ad_op_##row, x, NULL);                                                              \
+#define X(row, value_, x_bar, saves_, vjp_, formula_, adjoint_, convention_, sample_)                                \
+    DEFINE_UNARY_RULES(row, value_, x_bar, saves_, vjp_)                                                             \
+    DEFINE_UNARY_OP(row, saves_, ad_shape_like_input, formula_, adjoint_, convention_, sample_, .attrs_size = 0)     \
+    ad_var ad_##row##_at(const char *where, ad_var x) {                                                              \
+        const ad_node *node;                                                                                         \
+        if (x.tape && x.tape->count < x.tape->fast_end && ad_fast_operand(x.tape, x, &node))                         \
+            return ad_fast_push(x.tape, where, &ad_op_##row, row##_value(node->value.f64, 0, NULL), node->flags,     \
+                                x.index, 0, 1);                                                                      \
+        return ad_apply_1(where, &ad_op_##row, x, NULL);                                                             \
     }
 AD_UNARY_ROWS(X)
 #undef X
@@ -206,45 +205,46 @@ static ad_status polygamma_shape(ad_call *call) {
 static ad_status bounds_shape(ad_call *call) {
     const double *c = call->attrs;
     if (c[0] <= c[1]) return ad_shape_like_input(call);
-    return ad_fail(call, AD_ERR_VALUE, "the bounds are %g and %g, but the first must not be above the second", c[0], c[1]);
+    return ad_fail(call, AD_ERR_VALUE, "the bounds are %g and %g, but the first must not be above the second", c[0],
+                   c[1]);
 }
 
-#define X(row, value_, x_bar, saves_, vjp_, formula_, adjoint_, convention_, sample_, shape_)                         \
-    DEFINE_UNARY_RULES(row, value_, x_bar, saves_, vjp_)                                                              \
-    DEFINE_UNARY_OP(row, saves_, shape_, formula_, adjoint_, convention_, sample_, .attrs_size = sizeof(double),      \
-                    .show_attrs = show_constant)                                                                      \
+#define X(row, value_, x_bar, saves_, vjp_, formula_, adjoint_, convention_, sample_, shape_)                        \
+    DEFINE_UNARY_RULES(row, value_, x_bar, saves_, vjp_)                                                             \
+    DEFINE_UNARY_OP(row, saves_, shape_, formula_, adjoint_, convention_, sample_, .attrs_size = sizeof(double),     \
+                    .show_attrs = show_constant)                                                                     \
     ad_var ad_##row##_at(const char *where, ad_var x, double c) { return ad_apply_1(where, &ad_op_##row, x, &c); }
 AD_UNARY_CONSTANT_ROWS(X)
 #undef X
 
-#define X(row, value_, x_bar, saves_, vjp_, formula_, adjoint_, convention_, sample_)                                 \
-    DEFINE_UNARY_RULES(row, value_, x_bar, saves_, vjp_)                                                              \
-    DEFINE_UNARY_OP(row, saves_, bounds_shape, formula_, adjoint_, convention_, sample_,                              \
-                    .attrs_size = 2 * sizeof(double), .show_attrs = show_bounds)                                      \
-    ad_var ad_##row##_at(const char *where, ad_var x, double low, double high) {                                      \
-        double c[] = {low, high};                                                                                     \
-        return ad_apply_1(where, &ad_op_##row, x, c);                                                                 \
+#define X(row, value_, x_bar, saves_, vjp_, formula_, adjoint_, convention_, sample_)                                \
+    DEFINE_UNARY_RULES(row, value_, x_bar, saves_, vjp_)                                                             \
+    DEFINE_UNARY_OP(row, saves_, bounds_shape, formula_, adjoint_, convention_, sample_,                             \
+                    .attrs_size = 2 * sizeof(double), .show_attrs = show_bounds)                                     \
+    ad_var ad_##row##_at(const char *where, ad_var x, double low, double high) {                                     \
+        double c[] = {low, high};                                                                                    \
+        return ad_apply_1(where, &ad_op_##row, x, c);                                                                \
     }
 AD_UNARY_BOUNDS_ROWS(X)
 #undef X
 
 /* ---- steps --------------------------------------------------------------------------------------------------------- */
 
-#define X(row, value_, formula_)                                                                                      \
-    static ad_status row##_forward(ad_call *call) {                                                                   \
-        ad_kernels_get()->unary(AD_UNARY_##row, call->in[0], &call->out[0], NULL);                                    \
-        return AD_OK;                                                                                                 \
-    }                                                                                                                 \
-    const ad_op ad_op_##row = {                                                                                       \
-        .name = #row,                                                                                                 \
-        .inputs = 1,                                                                                                  \
-        .derivative = AD_STOPS_GRADIENT,                                                                              \
-        .shape = ad_shape_like_input,                                                                                 \
-        .forward = row##_forward,                                                                                     \
-        .formula = formula_,                                                                                          \
-        .convention = "the derivative is 0 everywhere",                                                               \
-        .sample = ad_sample_one_away_from_integers,                                                                   \
-    };                                                                                                                \
+#define X(row, value_, formula_)                                                                                     \
+    static ad_status row##_forward(ad_call *call) {                                                                  \
+        ad_kernels_get()->unary(AD_UNARY_##row, call->in[0], &call->out[0], NULL);                                   \
+        return AD_OK;                                                                                                \
+    }                                                                                                                \
+    const ad_op ad_op_##row = {                                                                                      \
+        .name = #row,                                                                                                \
+        .inputs = 1,                                                                                                 \
+        .derivative = AD_STOPS_GRADIENT,                                                                             \
+        .shape = ad_shape_like_input,                                                                                \
+        .forward = row##_forward,                                                                                    \
+        .formula = formula_,                                                                                         \
+        .convention = "the derivative is 0 everywhere",                                                              \
+        .sample = ad_sample_one_away_from_integers,                                                                  \
+    };                                                                                                               \
     ad_var ad_##row##_at(const char *where, ad_var x) { return ad_apply_1(where, &ad_op_##row, x, NULL); }
 AD_STEP_ROWS(X)
 #undef X
@@ -292,56 +292,56 @@ static ad_var stretched_tangent(ad_jvp *j, int i) {
     return ad_broadcast_to(ad_jvp_tangent(j, i), ad_value(ad_jvp_result(j, 0)).shape);
 }
 
-#define X(row, value_, a_bar, b_bar, saves_, a_vjp, b_vjp, formula_, a_adjoint, b_adjoint, convention_, sample_)      \
-    static inline double row##_value(double a, double b, const double *c) {                                           \
-        (void)c;                                                                                                      \
-        return (T)(value_);                                                                                           \
-    }                                                                                                                 \
-    static ad_pair row##_adjoint(double g, double a, double b, double y, const double *c) {                           \
-        (void)a, (void)b, (void)y, (void)c;                                                                           \
-        return (ad_pair){g == 0 ? 0 : (a_bar), g == 0 ? 0 : (b_bar)};                                                 \
-    }                                                                                                                 \
-    static const ad_scalar_rule row##_scalar = {row##_value, row##_adjoint};                                          \
-    static ad_status row##_forward(ad_call *call) { return binary_forward(AD_BINARY_##row, call); }                   \
-    static ad_status row##_backward(ad_call *call, ad_adjoint *adjoint) {                                             \
-        return binary_backward(AD_BINARY_##row, call, adjoint);                                                       \
-    }                                                                                                                 \
-    static void row##_vjp(ad_vjp *v) {                                                                                \
-        ad_var g = ad_vjp_seed(v, 0), y = saved_result(v, saves_);                                                    \
-        ad_var a = saved_input(v, saves_, 0), b = saved_input(v, saves_, 1);                                          \
-        (void)a, (void)b, (void)y;                                                                                    \
-        if (ad_vjp_wants(v, 0)) ad_vjp_give(v, 0, a_vjp);                                                             \
-        if (ad_vjp_wants(v, 1)) ad_vjp_give(v, 1, b_vjp);                                                             \
-    }                                                                                                                 \
-    static void row##_jvp(ad_jvp *j) {                                                                                \
-        ad_var a = ad_jvp_input(j, 0), b = ad_jvp_input(j, 1), y = ad_jvp_result(j, 0), g;                            \
-        (void)a, (void)b, (void)y;                                                                                    \
-        if (ad_jvp_moves(j, 0)) g = stretched_tangent(j, 0), ad_jvp_give(j, 0, a_vjp);                                \
-        if (ad_jvp_moves(j, 1)) g = stretched_tangent(j, 1), ad_jvp_give(j, 0, b_vjp);                                \
-    }                                                                                                                 \
-    const ad_op ad_op_##row = {                                                                                       \
-        .name = #row,                                                                                                 \
-        .inputs = 2,                                                                                                  \
-        .broadcasts = true,                                                                                           \
-        .saves = saves_,                                                                                              \
-        .shape = binary_shape,                                                                                        \
-        .forward = row##_forward,                                                                                     \
-        .vjp = row##_vjp,                                                                                             \
-        .backward = row##_backward,                                                                                   \
-        .jvp = row##_jvp,                                                                                             \
-        .scalar = &row##_scalar,                                                                                      \
-        .formula = formula_,                                                                                          \
-        .adjoint = {a_adjoint, b_adjoint},                                                                            \
-        .convention = convention_,                                                                                    \
-        .sample = sample_,                                                                                            \
-    };                                                                                                                \
-    ad_var ad_##row##_at(const char *where, ad_var a, ad_var b) {                                                     \
-        ad_tape *tape = a.tape;                                                                                       \
-        const ad_node *m, *n;                                                                                         \
-        if (tape && tape->count < tape->fast_end && ad_fast_operand(tape, a, &m) && ad_fast_operand(tape, b, &n))     \
-            return ad_fast_push(tape, where, &ad_op_##row, row##_value(m->value.f64, n->value.f64, NULL),             \
-                                (uint16_t)(m->flags | n->flags), a.index, b.index, 2);                                \
-        return ad_apply_2(where, &ad_op_##row, a, b, NULL);                                                           \
+#define X(row, value_, a_bar, b_bar, saves_, a_vjp, b_vjp, formula_, a_adjoint, b_adjoint, convention_, sample_)     \
+    static inline double row##_value(double a, double b, const double *c) {                                          \
+        (void)c;                                                                                                     \
+        return (T)(value_);                                                                                          \
+    }                                                                                                                \
+    static ad_pair row##_adjoint(double g, double a, double b, double y, const double *c) {                          \
+        (void)a, (void)b, (void)y, (void)c;                                                                          \
+        return (ad_pair){g == 0 ? 0 : (a_bar), g == 0 ? 0 : (b_bar)};                                                \
+    }                                                                                                                \
+    static const ad_scalar_rule row##_scalar = {row##_value, row##_adjoint};                                         \
+    static ad_status row##_forward(ad_call *call) { return binary_forward(AD_BINARY_##row, call); }                  \
+    static ad_status row##_backward(ad_call *call, ad_adjoint *adjoint) {                                            \
+        return binary_backward(AD_BINARY_##row, call, adjoint);                                                      \
+    }                                                                                                                \
+    static void row##_vjp(ad_vjp *v) {                                                                               \
+        ad_var g = ad_vjp_seed(v, 0), y = saved_result(v, saves_);                                                   \
+        ad_var a = saved_input(v, saves_, 0), b = saved_input(v, saves_, 1);                                         \
+        (void)a, (void)b, (void)y;                                                                                   \
+        if (ad_vjp_wants(v, 0)) ad_vjp_give(v, 0, a_vjp);                                                            \
+        if (ad_vjp_wants(v, 1)) ad_vjp_give(v, 1, b_vjp);                                                            \
+    }                                                                                                                \
+    static void row##_jvp(ad_jvp *j) {                                                                               \
+        ad_var a = ad_jvp_input(j, 0), b = ad_jvp_input(j, 1), y = ad_jvp_result(j, 0), g;                           \
+        (void)a, (void)b, (void)y;                                                                                   \
+        if (ad_jvp_moves(j, 0)) g = stretched_tangent(j, 0), ad_jvp_give(j, 0, a_vjp);                               \
+        if (ad_jvp_moves(j, 1)) g = stretched_tangent(j, 1), ad_jvp_give(j, 0, b_vjp);                               \
+    }                                                                                                                \
+    const ad_op ad_op_##row = {                                                                                      \
+        .name = #row,                                                                                                \
+        .inputs = 2,                                                                                                 \
+        .broadcasts = true,                                                                                          \
+        .saves = saves_,                                                                                             \
+        .shape = binary_shape,                                                                                       \
+        .forward = row##_forward,                                                                                    \
+        .vjp = row##_vjp,                                                                                            \
+        .backward = row##_backward,                                                                                  \
+        .jvp = row##_jvp,                                                                                            \
+        .scalar = &row##_scalar,                                                                                     \
+        .formula = formula_,                                                                                         \
+        .adjoint = {a_adjoint, b_adjoint},                                                                           \
+        .convention = convention_,                                                                                   \
+        .sample = sample_,                                                                                           \
+    };                                                                                                               \
+    ad_var ad_##row##_at(const char *where, ad_var a, ad_var b) {                                                    \
+        ad_tape *tape = a.tape;                                                                                      \
+        const ad_node *m, *n;                                                                                        \
+        if (tape && tape->count < tape->fast_end && ad_fast_operand(tape, a, &m) && ad_fast_operand(tape, b, &n))    \
+            return ad_fast_push(tape, where, &ad_op_##row, row##_value(m->value.f64, n->value.f64, NULL),            \
+                                (uint16_t)(m->flags | n->flags), a.index, b.index, 2);                               \
+        return ad_apply_2(where, &ad_op_##row, a, b, NULL);                                                          \
     }
 AD_BINARY_ROWS(X)
 #undef X

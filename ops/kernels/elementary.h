@@ -218,25 +218,25 @@ static inline double ad_sigmoid_f64(double x) {
     return (x < 0.0 ? e : 1.0) / (1.0 + e);
 }
 
-#define AD_EXP(x)     _Generic((x), float: ad_exp_f32, default: ad_exp_f64)(x)
-#define AD_EXPM1(x)   _Generic((x), float: ad_expm1_f32, default: ad_expm1_f64)(x)
-#define AD_LOG(x)     _Generic((x), float: ad_log_f32, default: ad_log_f64)(x)
-#define AD_LOG1P(x)   _Generic((x), float: ad_log1p_f32, default: ad_log1p_f64)(x)
-#define AD_TANH(x)    _Generic((x), float: ad_tanh_f32, default: ad_tanh_f64)(x)
-#define AD_SIGMOID(x) _Generic((x), float: ad_sigmoid_f32, default: ad_sigmoid_f64)(x)
+#define AD_EXP(x)     _Generic((x), float : ad_exp_f32, default : ad_exp_f64)(x)
+#define AD_EXPM1(x)   _Generic((x), float : ad_expm1_f32, default : ad_expm1_f64)(x)
+#define AD_LOG(x)     _Generic((x), float : ad_log_f32, default : ad_log_f64)(x)
+#define AD_LOG1P(x)   _Generic((x), float : ad_log1p_f32, default : ad_log1p_f64)(x)
+#define AD_TANH(x)    _Generic((x), float : ad_tanh_f32, default : ad_tanh_f64)(x)
+#define AD_SIGMOID(x) _Generic((x), float : ad_sigmoid_f32, default : ad_sigmoid_f64)(x)
 
 /* ---- made of these and of the C library's functions, for either type ------------------------------------------------ */
 
 /* AD_LIBM(pow, x, y) is powf or pow. */
 #define AD_FIRST_OF(first, ...) (first)
-#define AD_LIBM(name, ...)      _Generic(AD_FIRST_OF(__VA_ARGS__, 0), float: name##f, default: name)(__VA_ARGS__)
+#define AD_LIBM(name, ...)      _Generic(AD_FIRST_OF(__VA_ARGS__, 0), float : name##f, default : name)(__VA_ARGS__)
 
-#define AD_PI            3.14159265358979323846
-#define AD_SQRT_HALF     0.70710678118654752440
-#define AD_INV_SQRT_2PI  0.39894228040143267794
-#define AD_GELU_SCALE    1.59576912160573071176 /* 2 sqrt(2 / pi) */
-#define AD_SELU_SCALE    1.05070098735548049342 /* Klambauer et al. 2017 */
-#define AD_SELU_ALPHA    1.67326324235437728482
+#define AD_PI           3.14159265358979323846
+#define AD_SQRT_HALF    0.70710678118654752440
+#define AD_INV_SQRT_2PI 0.39894228040143267794
+#define AD_GELU_SCALE   1.59576912160573071176 /* 2 sqrt(2 / pi) */
+#define AD_SELU_SCALE   1.05070098735548049342 /* Klambauer et al. 2017 */
+#define AD_SELU_ALPHA   1.67326324235437728482
 
 /* sinc'(x) / x as a series in x^2: the formula cancels near 0. Coefficient k is (-1)^k 2k pi^2k / (2k + 1)!, k = 1... */
 enum { AD_SINC_TERMS = 9 };
@@ -251,72 +251,73 @@ static inline double ad_sinc_series(double z) {
     return sum;
 }
 
-#define DEFINE_COMPOSED(T, S)                                                                                         \
-    static inline T ad_sign_##S(T x) { return x > 0 ? 1 : x < 0 ? -1 : x; }                                           \
-    /* 0 where a is 0, whatever b is: a limit where b goes to infinity more slowly than a to 0 */                     \
-    static inline T ad_masked_mul_##S(T a, T b) { return a == 0 ? 0 : a * b; }                                        \
-    static inline T ad_max_##S(T a, T b) { return a != a ? a : b != b ? b : a > b ? a : b; }                          \
-    static inline T ad_min_##S(T a, T b) { return a != a ? a : b != b ? b : a < b ? a : b; }                          \
-    /* as in Python: of the sign of b */                                                                              \
-    static inline T ad_remainder_##S(T a, T b) {                                                                      \
-        T r = AD_LIBM(fmod, a, b);                                                                                    \
-        return r != 0 && (r < 0) != (b < 0) ? r + b : r;                                                              \
-    }                                                                                                                 \
-    static inline T ad_over_squares_##S(T a, T b) {                                                                   \
-        T length = AD_LIBM(hypot, a, b);                                                                              \
-        return a / length / length;                                                                                   \
-    }                                                                                                                 \
-    static inline T ad_logaddexp_##S(T a, T b) {                                                                      \
-        T most = ad_max_##S(a, b), d = AD_LIBM(fabs, a - b);                                                          \
-        return a == b ? a + (T)0.69314718055994530942 : most + AD_LOG1P(AD_EXP(-d));                                  \
-    }                                                                                                                 \
-    static inline T ad_logaddexp_share_##S(T a, T b) {                                                                \
-        return a == b ? (a > -(T)INFINITY ? (T)0.5 : 0) : AD_SIGMOID(a - b);                                          \
-    }                                                                                                                 \
-    /* both logarithms and what is in them cancel near 1/2 */                                                         \
-    static inline T ad_logit_##S(T x) {                                                                               \
-        return x > (T)0.25 && x < (T)0.75 ? 2 * AD_LIBM(atanh, 2 * x - 1) : AD_LOG(x / (1 - x));                      \
-    }                                                                                                                 \
-    /* x less the even number next to it: in [-1, 1], and exact; sin(pi x) and cos(pi x) of it are those of x */      \
-    static inline T ad_half_turns_##S(T x) { return x - 2 * AD_LIBM(rint, x / 2); }                                   \
-    static inline T ad_sinc_##S(T x) {                                                                                \
-        const T h = ad_half_turns_##S(x), a = AD_LIBM(fabs, h), near = a > (T)0.5 ? 1 - a : a;                        \
-        const T y = AD_LIBM(copysign, AD_LIBM(sin, (T)AD_PI * near), h) / ((T)AD_PI * x);                             \
-        return x == 0 ? 1 : AD_LIBM(fabs, x) == (T)INFINITY ? 0 : y;                                                  \
-    }                                                                                                                 \
-    static inline T ad_sinc_slope_##S(T x) {                                                                          \
-        const T a = AD_LIBM(fabs, x), h = AD_LIBM(fabs, ad_half_turns_##S(x));                                        \
-        if (a < (T)0.25) return x * (T)ad_sinc_series((double)(x * x));                                               \
-        return a == (T)INFINITY ? 0 : (AD_LIBM(sin, (T)AD_PI * ((T)0.5 - h)) - ad_sinc_##S(x)) / x;                   \
-    }                                                                                                                 \
-    static inline T ad_softsign_##S(T x) {                                                                            \
-        const T a = ad_min_##S(AD_LIBM(fabs, x), (T)1e30); /* where the quotient is 1 */                              \
-        return AD_LIBM(copysign, a / (1 + a), x);                                                                     \
-    }                                                                                                                 \
-    static inline T ad_normal_cdf_##S(T x) { return (T)0.5 * AD_LIBM(erfc, x * (T)-AD_SQRT_HALF); }                   \
-    static inline T ad_normal_density_##S(T x) { return (T)AD_INV_SQRT_2PI * AD_EXP((T)-0.5 * x * x); }               \
-    static inline T ad_gelu_tanh_u_##S(T x) { return (T)AD_GELU_SCALE * (x + (T)0.044715 * (x * x * x)); }            \
-    static inline T ad_gelu_tanh_slope_##S(T x) {                                                                     \
-        const T u = ad_gelu_tanh_u_##S(x), s = AD_SIGMOID(u), change = s * AD_SIGMOID(-u);                            \
-        return s + ad_masked_mul_##S(change, x * ((T)AD_GELU_SCALE * (1 + (T)(3 * 0.044715) * (x * x))));             \
-    }                                                                                                                 \
-    static inline T ad_silu_slope_##S(T x) {                                                                          \
-        return ad_masked_mul_##S(AD_SIGMOID(x), 1 + ad_masked_mul_##S(AD_SIGMOID(-x), x));                            \
-    }                                                                                                                 \
-    /* tanh(log(1 + e)) = e (e + 2) / (e (e + 2) + 2), by what does not overflow */                                   \
-    static inline T ad_tanh_softplus_##S(T x) {                                                                       \
-        const T e = AD_EXP(-AD_LIBM(fabs, x));                                                                        \
-        return x > 0 ? (1 + 2 * e) / (1 + 2 * e + 2 * (e * e)) : e * (e + 2) / (e * (e + 2) + 2);                     \
-    }                                                                                                                 \
-    static inline T ad_mish_slope_##S(T x) {                                                                          \
-        const T t = ad_tanh_softplus_##S(x);                                                                          \
-        return t + ad_masked_mul_##S(AD_SIGMOID(x) * (1 - t * t), x);                                                 \
+#define DEFINE_COMPOSED(T, S)                                                                                        \
+    static inline T ad_sign_##S(T x) { return x > 0 ? 1 : x < 0 ? -1 : x; }                                          \
+    /* 0 where a is 0, whatever b is: a limit where b goes to infinity more slowly than a to 0 */                    \
+    static inline T ad_masked_mul_##S(T a, T b) { return a == 0 ? 0 : a * b; }                                       \
+    static inline T ad_max_##S(T a, T b) { return a != a ? a : b != b ? b : a > b ? a : b; }                         \
+    static inline T ad_min_##S(T a, T b) { return a != a ? a : b != b ? b : a < b ? a : b; }                         \
+    /* as in Python: of the sign of b */                                                                             \
+    static inline T ad_remainder_##S(T a, T b) {                                                                     \
+        T r = AD_LIBM(fmod, a, b);                                                                                   \
+        return r != 0 && (r < 0) != (b < 0) ? r + b : r;                                                             \
+    }                                                                                                                \
+    static inline T ad_over_squares_##S(T a, T b) {                                                                  \
+        T length = AD_LIBM(hypot, a, b);                                                                             \
+        return a / length / length;                                                                                  \
+    }                                                                                                                \
+    static inline T ad_logaddexp_##S(T a, T b) {                                                                     \
+        T most = ad_max_##S(a, b), d = AD_LIBM(fabs, a - b);                                                         \
+        return a == b ? a + (T)0.69314718055994530942 : most + AD_LOG1P(AD_EXP(-d));                                 \
+    }                                                                                                                \
+    static inline T ad_logaddexp_share_##S(T a, T b) {                                                               \
+        return a == b ? (a > -(T)INFINITY ? (T)0.5 : 0) : AD_SIGMOID(a - b);                                         \
+    }                                                                                                                \
+    /* both logarithms and what is in them cancel near 1/2 */                                                        \
+    static inline T ad_logit_##S(T x) {                                                                              \
+        return x > (T)0.25 && x < (T)0.75 ? 2 * AD_LIBM(atanh, 2 * x - 1) : AD_LOG(x / (1 - x));                     \
+    }                                                                                                                \
+    /* x less the even number next to it: in [-1, 1], and exact; sin(pi x) and cos(pi x) of it are those of x */     \
+    static inline T ad_half_turns_##S(T x) { return x - 2 * AD_LIBM(rint, x / 2); }                                  \
+    static inline T ad_sinc_##S(T x) {                                                                               \
+        const T h = ad_half_turns_##S(x), a = AD_LIBM(fabs, h), near = a > (T)0.5 ? 1 - a : a;                       \
+        const T y = AD_LIBM(copysign, AD_LIBM(sin, (T)AD_PI * near), h) / ((T)AD_PI * x);                            \
+        return x == 0 ? 1 : AD_LIBM(fabs, x) == (T)INFINITY ? 0 : y;                                                 \
+    }                                                                                                                \
+    static inline T ad_sinc_slope_##S(T x) {                                                                         \
+        const T a = AD_LIBM(fabs, x), h = AD_LIBM(fabs, ad_half_turns_##S(x));                                       \
+        if (a < (T)0.25) return x * (T)ad_sinc_series((double)(x * x));                                              \
+        return a == (T)INFINITY ? 0 : (AD_LIBM(sin, (T)AD_PI * ((T)0.5 - h)) - ad_sinc_##S(x)) / x;                  \
+    }                                                                                                                \
+    static inline T ad_softsign_##S(T x) {                                                                           \
+        const T a = ad_min_##S(AD_LIBM(fabs, x), (T)1e30); /* where the quotient is 1 */                             \
+        return AD_LIBM(copysign, a / (1 + a), x);                                                                    \
+    }                                                                                                                \
+    static inline T ad_normal_cdf_##S(T x) { return (T)0.5 * AD_LIBM(erfc, x * (T)-AD_SQRT_HALF); }                  \
+    static inline T ad_normal_density_##S(T x) { return (T)AD_INV_SQRT_2PI * AD_EXP((T)-0.5 * x * x); }              \
+    static inline T ad_gelu_tanh_u_##S(T x) { return (T)AD_GELU_SCALE * (x + (T)0.044715 * (x * x * x)); }           \
+    static inline T ad_gelu_tanh_slope_##S(T x) {                                                                    \
+        const T u = ad_gelu_tanh_u_##S(x), s = AD_SIGMOID(u), change = s * AD_SIGMOID(-u);                           \
+        return s + ad_masked_mul_##S(change, x * ((T)AD_GELU_SCALE * (1 + (T)(3 * 0.044715) * (x * x))));            \
+    }                                                                                                                \
+    static inline T ad_silu_slope_##S(T x) {                                                                         \
+        return ad_masked_mul_##S(AD_SIGMOID(x), 1 + ad_masked_mul_##S(AD_SIGMOID(-x), x));                           \
+    }                                                                                                                \
+    /* tanh(softplus(x)) = n / d with n = (1 + exp(x))^2 - 1, d = n + 2, or both over exp(2 x) */                     \
+    static inline T ad_tanh_softplus_##S(T x) {                                                                      \
+        const T e = AD_EXP(-AD_LIBM(fabs, x));                                                                       \
+        return x > 0 ? (1 + 2 * e) / (1 + 2 * e + 2 * (e * e)) : e * (e + 2) / (e * (e + 2) + 2);                    \
+    }                                                                                                                \
+    static inline T ad_mish_slope_##S(T x) {                                                                         \
+        const T e = AD_EXP(-AD_LIBM(fabs, x)), d = x > 0 ? 1 + 2 * e + 2 * (e * e) : e * (e + 2) + 2;                \
+        const T change = 4 * (x > 0 ? e * e : e) * (1 + e) / (d * d); /* the derivative of n / d */                  \
+        return ad_tanh_softplus_##S(x) + ad_masked_mul_##S(change, x);                                               \
     }
 
 DEFINE_COMPOSED(float, f32)
 DEFINE_COMPOSED(double, f64)
 
-#define AD_OF_TYPE(name, x)      _Generic((x), float: name##_f32, default: name##_f64)
+#define AD_OF_TYPE(name, x)      _Generic((x), float : name##_f32, default : name##_f64)
 #define AD_SIGN(x)               AD_OF_TYPE(ad_sign, x)(x)
 #define AD_MASKED_MUL(a, b)      AD_OF_TYPE(ad_masked_mul, a)(a, b)
 #define AD_MAX(a, b)             AD_OF_TYPE(ad_max, a)(a, b)

@@ -139,14 +139,14 @@
       selu_rule(g, x),                                                                                                \
       "$y = s ($0 >= 0 ? $0 : a (exp($0) - 1)), s = 1.0507, a = 1.6733", "~0 += ~y * s ($0 >= 0 ? 1 : a exp($0))",    \
       "at 0: s", ad_sample_one_away_from_0)                                                                           \
-    X(hardsigmoid, x <= -3 ? 0 : x >= 3 ? 1 : x / 6 + (T)0.5, x > -3 && x < 3 ? g / 6 : 0, AD_SAVES_INPUT(0),         \
+    X(hardsigmoid, x <= -3 ? 0 : x >= 3 ? 1 : (x + 3) / 6, x > -3 && x < 3 ? g / 6 : 0, AD_SAVES_INPUT(0),         \
       ad_where(inside(x, -3, 3), ad_scale(g, 1.0 / 6), NUMBER(0)),                                                    \
-      "$y = min(max($0 / 6 + 1/2, 0), 1)", "~0 += [-3 < $0 < 3] ~y / 6", "at -3 and 3: 0",                            \
+      "$y = min(max(($0 + 3) / 6, 0), 1)", "~0 += [-3 < $0 < 3] ~y / 6", "at -3 and 3: 0",                            \
       ad_sample_one_away_from_integers)                                                                               \
-    X(hardswish, x <= -3 ? 0 : x >= 3 ? x : x * (x / 6 + (T)0.5), x <= -3 ? 0 : x >= 3 ? g : g * (x / 3 + (T)0.5),    \
+    X(hardswish, x <= -3 ? 0 : x >= 3 ? x : x * (x + 3) / 6, x <= -3 ? 0 : x >= 3 ? g : g * (2 * x + 3) / 6,    \
       AD_SAVES_INPUT(0),                                                                                              \
       hardswish_rule(g, x),                                                                                           \
-      "$y = $0 hardsigmoid($0)", "~0 += ~y * ($0 <= -3 ? 0 : $0 >= 3 ? 1 : $0 / 3 + 1/2)", "at -3: 0; at 3: 1",       \
+      "$y = $0 hardsigmoid($0)", "~0 += ~y * ($0 <= -3 ? 0 : $0 >= 3 ? 1 : (2 $0 + 3) / 6)", "at -3: 0; at 3: 1",       \
       ad_sample_one_away_from_integers)                                                                               \
     X(frac, x - AD_LIBM(trunc, x), g, AD_SAVES_NOTHING, g,                                                            \
       "$y = $0 - trunc($0)", "~0 += ~y", "at integers: 1", ad_sample_one_away_from_integers)

@@ -24,13 +24,14 @@ static inline double ad_off_integer(double x) { return x - rint(x); }
 /* On [1, 2]: (x - root) times a polynomial in x - 1.5, which interpolates psi(x) / (x - root) at Chebyshev points with an
  * error of 2e-17. The root is split in two, so that nothing is lost beside it. */
 static inline double ad_digamma_near_root(double x) {
-    static const double c[] = {
-        0.9510558760318328,      -0.42362742128146047,   0.24054248424078736,    -0.14840492305391761,
-        0.09498872445283,        -0.06192213327165706,   0.04076083394462657,    -0.02697579684427536,
-        0.017907248195969127,    -0.011908215172584002,  0.007927024067961237,   -0.00528001782089874,
-        0.0035180800751066694,   -0.002344650082351321,  0.0015635679757533885,  -0.001042261556504223,
-        0.0006899717801166841,   -0.0004599625144612576, 0.0003268068044141764,  -0.0002178682145501451,
-        9.173383289174792e-05,   -6.11554261750751e-05,  0.00012230983055406747, -8.153978973309418e-05};
+    static const double c[] = {0.9510558760318328,    -0.42362742128146047,   0.24054248424078736,
+                               -0.14840492305391761,  0.09498872445283,       -0.06192213327165706,
+                               0.04076083394462657,   -0.02697579684427536,   0.017907248195969127,
+                               -0.011908215172584002, 0.007927024067961237,   -0.00528001782089874,
+                               0.0035180800751066694, -0.002344650082351321,  0.0015635679757533885,
+                               -0.001042261556504223, 0.0006899717801166841,  -0.0004599625144612576,
+                               0.0003268068044141764, -0.0002178682145501451, 9.173383289174792e-05,
+                               -6.11554261750751e-05, 0.00012230983055406747, -8.153978973309418e-05};
     const double t = x - 1.5;
     double p = 0;
     for (int i = (int)(sizeof c / sizeof *c) - 1; i >= 0; i--) p = p * t + c[i];
@@ -63,9 +64,14 @@ static inline double ad_digamma_f64(double x) {
 /* |psi^(n)(x)| for n >= 1 and x > 0: the sum of n! (x + k)^-(n+1) over k = 0, 1, ..., by Euler and Maclaurin from where x + k
  * is large. Every term but the last few of that is positive. The small ones are added first. */
 static inline double ad_polygamma_right(int n, double x) {
-    static const double bernoulli_over_factorial[] = {
-        1.0 / 12, -1.0 / 720, 1.0 / 30240, -1.0 / 1209600, 1.0 / 47900160, -691.0 / 1307674368000.0,
-        1.0 / 74724249600.0, -3617.0 / 10670622842880000.0};
+    static const double bernoulli_over_factorial[] = {1.0 / 12,
+                                                      -1.0 / 720,
+                                                      1.0 / 30240,
+                                                      -1.0 / 1209600,
+                                                      1.0 / 47900160,
+                                                      -691.0 / 1307674368000.0,
+                                                      1.0 / 74724249600.0,
+                                                      -3617.0 / 10670622842880000.0};
     const double steps = fmax(0, ceil(12 + 2 * n - x)), far = x + steps, z = 1 / far / far;
     double factor = 1, term = (n + 1) * z, tail = 0;
     for (int k = 1; k <= n; k++) factor *= k / far; /* n! / far^n */
@@ -75,8 +81,7 @@ static inline double ad_polygamma_right(int n, double x) {
     }
     double sum = factor * (tail + 0.5 / far + 1.0 / n);
     const double factorial = tgamma(n + 1);
-    for (double k = steps - 1; k >= 0; k--)
-        sum += n == 1 ? 1 / ((x + k) * (x + k)) : factorial * pow(x + k, -n - 1);
+    for (double k = steps - 1; k >= 0; k--) sum += n == 1 ? 1 / ((x + k) * (x + k)) : factorial * pow(x + k, -n - 1);
     return sum;
 }
 
