@@ -468,7 +468,7 @@ static void check_binary_values(ad_binary op, const char *isa, const ad_view *a,
 
 static void check_binary(const ad_kernels *k) {
     ad_rng rng = {.seed = 5};
-    for (int round = 0; round < 3000; round++) {
+    for (int round = 0; round < 1200; round++) {
         ad_binary op = (ad_binary)(round % AD_BINARY_COUNT);
         ad_dtype dtype = ad_rng_below(&rng, 2) ? AD_F32 : AD_F64;
         bool add = ad_rng_below(&rng, 3) == 0;
