@@ -114,6 +114,22 @@ ad_status ad_need_square(ad_call *call, int i) {
     return ad_fail(call, AD_ERR_SHAPE, "%s, but it must be square, or a stack of square matrices", ad_describe(call, i));
 }
 
+ad_status ad_need_finite_matrices(ad_call *call, int i) {
+    if (ad_kernels_get()->all_finite(call->in[i])) return AD_OK;
+    ad_view finite = *call->in[i];
+    for (ad_stack s = ad_stack_start(1, call->in + i); s.more; ad_stack_next(&s)) {
+        const ad_matrix *a = &s.matrix[0];
+        finite.data = a->data;
+        finite.shape = AD_SHAPE(a->rows, a->columns);
+        finite.stride[0] = a->rs;
+        finite.stride[1] = a->cs;
+        if (!ad_kernels_get()->all_finite(&finite))
+            return ad_fail(call, AD_ERR_VALUE, "%s holds inf or NaN (%s)", ad_matrix_name(call, i, s.number),
+                           ad_describe(call, i));
+    }
+    return AD_OK;
+}
+
 const char *ad_matrix_name(ad_call *call, int i, int64_t number) {
     ad_shape at = call->in[i]->shape;
     const char *name = ad_input_name(call, i);
@@ -201,6 +217,24 @@ ad_var ad_outer_of_columns(ad_var a, ad_var b, int rank) {
         b = side_by_side(b);
     }
     return ad_matmul(a, ad_transpose(b));
+}
+
+ad_var ad_as_row(ad_var w) {
+    ad_shape shape = ad_value(w).shape;
+    shape.dim[shape.rank] = shape.dim[shape.rank - 1];
+    shape.dim[shape.rank++ - 1] = 1;
+    return ad_reshape(w, shape);
+}
+
+ad_var ad_as_column(ad_var w) { return ad_as_columns(w, true); }
+
+ad_var ad_rectangular_identity(ad_vjp *v, int64_t m, int64_t n) {
+    ad_var ones = ad_broadcast_to(ad_vjp_number(v, 1), AD_SHAPE(m, n));
+    return ad_sub(ad_triangle(ones, AD_LOWER, 1), ad_triangle(ones, AD_LOWER, 0));
+}
+
+ad_var ad_divide_where_not_0(ad_vjp *v, ad_var x, ad_var d) {
+    return ad_where(d, ad_div(x, ad_where(d, d, ad_vjp_number(v, 1))), ad_vjp_number(v, 0));
 }
 
 void ad_give_matrix(ad_vjp *v, int i, ad_var contribution) {

@@ -39,6 +39,7 @@ static inline ad_arena *ad_scratch_arena(ad_call *call) { return &call->priv->ta
 
 ad_status ad_need_matrix(ad_call *call, int i); /* float, of rank 2 or more */
 ad_status ad_need_square(ad_call *call, int i);
+ad_status ad_need_finite_matrices(ad_call *call, int i); /* no inf, no NaN; else which matrix */
 /* "A" or, in a stack, "A[1,0]": matrix `number` of input i. */
 const char *ad_matrix_name(ad_call *call, int i, int64_t number);
 /* A kernel's end as a status: AD_ERR_VALUE with the matrix's name, what it is or is not, and the pivot. */
@@ -54,6 +55,13 @@ ad_var ad_as_columns(ad_var x, bool is_vector);
 ad_var ad_as_vector(ad_var x, bool is_vector);
 /* a b^T for stacks of columns; one matrix, summed over the stack, if the input it is for is one (rank 2). */
 ad_var ad_outer_of_columns(ad_var a, ad_var b, int rank);
+/* w[..., k] as a row or a column of a matrix */
+ad_var ad_as_row(ad_var w);
+ad_var ad_as_column(ad_var w);
+/* [m,n] with 1 on its diagonal */
+ad_var ad_rectangular_identity(ad_vjp *v, int64_t m, int64_t n);
+/* x / d, 0 where d is 0 */
+ad_var ad_divide_where_not_0(ad_vjp *v, ad_var x, ad_var d);
 /* Gives input i a contribution that may have a larger stack, as a column if the input is one (rank 1). */
 void ad_give_matrix(ad_vjp *v, int i, ad_var contribution);
 

@@ -262,8 +262,7 @@ static ad_status logdet_forward(ad_call *call) { return each_determinant(call, p
 static ad_var inverse_where_asked(ad_vjp *v) {
     ad_var a = ad_vjp_input(v, 0), y = ad_vjp_result(v, 0), one = ad_vjp_number(v, 1);
     ad_shape shape = ad_vjp_input_shape(v, 0);
-    ad_var ones = ad_broadcast_to(one, AD_SHAPE(shape.dim[shape.rank - 2], shape.dim[shape.rank - 1]));
-    ad_var identity = ad_sub(ad_triangle(ones, AD_LOWER, 1), ad_triangle(ones, AD_LOWER, 0));
+    ad_var identity = ad_rectangular_identity(v, shape.dim[shape.rank - 2], shape.dim[shape.rank - 1]);
     ad_var is_regular = ad_greater(y, ad_vjp_number(v, -INFINITY));
     ad_var asked = for_matrices(ad_where(is_regular, one, ad_vjp_seed(v, 0)));
     return ad_inverse(ad_where(asked, a, identity));

@@ -346,6 +346,18 @@ AD_API ad_var ad_inverse_at(const char *where, ad_var a);
 AD_API ad_var ad_slogdet_at(const char *where, ad_var a, ad_var *sign);
 #define ad_logdet(...) ad_logdet_at(AD_HERE, __VA_ARGS__) /* log det A; a negative determinant is AD_ERR_VALUE */
 AD_API ad_var ad_logdet_at(const char *where, ad_var a);
+/* A[..., m, n] = Q R with k = min(m, n): returns Q[..., m, k] and, unless NULL, *r[..., k, n], upper triangular with a
+ * diagonal >= 0. */
+#define ad_qr(...) ad_qr_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_qr_at(const char *where, ad_var a, ad_var *r);
+/* Eigenvalues[..., n] of (A + A^T) / 2, ascending, and, unless NULL, *vectors[..., n, n], one in each column. Its element
+ * of largest absolute value is positive. */
+#define ad_eigh(...) ad_eigh_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_eigh_at(const char *where, ad_var a, ad_var *vectors);
+/* A[..., m, n] = U diag(s) V^T with k = min(m, n): returns s[..., k], descending, and, unless NULL, *u[..., m, k] and
+ * *vt[..., k, n]. The element of largest absolute value of each right vector (m < n: left vector) is positive. */
+#define ad_svd(...) ad_svd_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_svd_at(const char *where, ad_var a, ad_var *u, ad_var *vt);
 
 /* ---- indexing ------------------------------------------------------------------------------------------- */
 
@@ -389,6 +401,7 @@ AD_API ad_var ad_softmax_xent_at(const char *where, ad_var x, ad_var target);
     X(logical_xor) X(logical_not) X(isnan) X(isinf) X(isfinite) X(where) X(detach)                               \
     X(reshape) X(permute) X(broadcast_to) X(sum) X(mean) X(sum_to) X(matmul)                                     \
     X(linear) X(triangle) X(triangular_solve) X(cholesky) X(solve) X(inverse) X(slogdet) X(logdet)               \
+    X(qr) X(eigh) X(svd)                                                                                         \
     X(gather) X(scatter_add) X(softmax) X(log_softmax) X(softmax_xent) X(softmax_xent_soft)                      \
     X(prod) X(variance) X(std) X(count_nonzero) X(any) X(all)                                                    \
     X(max) X(min) X(argmax) X(argmin) X(median) X(quantile)                                                      \
