@@ -60,6 +60,10 @@ static void read_line(reference_case *to, const char *keyword, char *rest) {
         to->shape.rank = read_numbers(rest, to->shape.dim);
     } else if (strcmp(keyword, "number") == 0) {
         to->value = atof(rest);
+    } else if (strcmp(keyword, "text") == 0) {
+        snprintf(to->text, sizeof to->text, "%s", rest);
+    } else if (strcmp(keyword, "tolerance") == 0) {
+        to->tolerance = atof(rest);
     } else if (strcmp(keyword, "input") == 0) {
         to->input[to->inputs++] = read_array(rest);
     } else if (strcmp(keyword, "seed") == 0) {
@@ -79,7 +83,7 @@ bool reference_next(FILE *file, reference_case *next) {
     char *line = NULL;
     size_t room = 0;
     bool found = false;
-    *next = (reference_case){.number = number};
+    *next = (reference_case){.number = number, .tolerance = 1e-13};
     for (;;) {
         long before = ftell(file);
         ssize_t length = getline(&line, &room, file);
@@ -110,10 +114,11 @@ typedef struct place {
     int number; /* of the case */
     ad_dtype dtype;
     test_layout layout;
+    double tolerance;
 } place;
 
 static void compare(const place *at, const char *what, const ad_view *got, const ad_view *want) {
-    const double tolerance = at->dtype == AD_F64 ? 1e-13 : 1e-5;
+    const double tolerance = at->tolerance * (at->dtype == AD_F64 ? 1 : 1e8);
     cr_assert(ad_shape_equal(&got->shape, &want->shape), "%s, case %d: shape of the %s", at->op, at->number, what);
     cr_assert_eq(got->dtype, want->dtype == AD_F64 ? at->dtype : want->dtype, "%s: dtype of the %s", at->op, what);
     for (int64_t i = 0, n = ad_shape_count(&want->shape); i < n; i++)
@@ -174,6 +179,7 @@ void reference_check(const char *op, reference_constructor make) {
     while (reference_next(file, &c)) {
         for (int layout = 0; layout < TEST_LAYOUTS; layout++) {
             place at = {.op = op, .number = c.number, .dtype = AD_F64, .layout = (test_layout)layout};
+            at.tolerance = c.tolerance;
             check_case(&at, make, &c);
             at.dtype = AD_F32;
             if (!c.only_f64) check_case(&at, make, &c);

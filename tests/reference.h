@@ -7,7 +7,7 @@
 #include <adtape.h>
 #include <stdio.h>
 
-enum { REFERENCE_INPUTS = 3 };
+enum { REFERENCE_INPUTS = 4, REFERENCE_TEXT = 64 };
 
 typedef struct reference_case {
     int number; /* in its file, from 1 on */
@@ -18,6 +18,8 @@ typedef struct reference_case {
     bool keepdim, reverse;
     ad_shape shape;
     double value;
+    char text[REFERENCE_TEXT];
+    double tolerance; /* f64, relative; f32 gets 1e8 times as much */
     /* arrays of f64, i32 or i64, to be freed with test_arrays_free */
     int inputs;
     ad_view input[REFERENCE_INPUTS];

@@ -313,6 +313,16 @@ AD_API ad_var ad_linear_at(const char *where, ad_var x, ad_var w, ad_var b);
 AD_API ad_var ad_dot_at(const char *where, ad_var a, ad_var b);
 #define ad_outer(...) ad_outer_at(AD_HERE, __VA_ARGS__)
 AD_API ad_var ad_outer_at(const char *where, ad_var a, ad_var b);
+/* The sum over pairs of axes: axes_a[i] of a with axes_b[i] of b; the others of a, then of b, stay. No axes: all products
+ * of an element of a with one of b. */
+#define ad_tensordot(...) ad_tensordot_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_tensordot_at(const char *where, ad_var a, ad_var b, ad_axes axes_a, ad_axes axes_b);
+/* Einstein's sum: "ij,jk->ik" multiplies two matrices. Letters name axes; those not in the output are summed over; a
+ * letter twice in one operand takes its diagonal; "..." stands for any axes, which broadcast. Without "->" the output has
+ * the letters that occur once, in alphabetical order. Made of permute, reshape, sum, mul and matmul, in an order that
+ * keeps what is in between small. */
+#define ad_einsum(...) ad_einsum_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_einsum_at(const char *where, const char *spec, int n, const ad_var *operands);
 
 /* What follows takes matrices [..., n, n] and works on each of a stack. A matrix that has no inverse, or is not positive
  * definite, is AD_ERR_VALUE; the message names it and the pivot. */
