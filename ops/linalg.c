@@ -185,6 +185,29 @@ ad_status ad_shape_of_solution(ad_call *call) {
     return AD_OK;
 }
 
+/* ---- LU ------------------------------------------------------------------------------------------------------------ */
+
+ad_status ad_factor_stack(ad_call *call, const ad_view *a, const ad_view *lu, const ad_view *order, bool report) {
+    ad_view rows = ad_insert_axis(order, order->shape.rank - 1);
+    const ad_view *views[] = {lu, &rows};
+    ad_status status = AD_OK;
+    ad_kernels_get()->copy(a, lu, 1, false);
+    for (ad_stack s = ad_stack_start(2, views); s.more && !status; ad_stack_next(&s)) {
+        ad_pivot end = ad_kernel_lu(&s.matrix[0], s.matrix[1].data, ad_scratch_arena(call));
+        if (report || end.at == AD_NO_MEMORY) status = ad_pivot_status(call, 0, s.number, end, "is singular", "");
+    }
+    return status;
+}
+
+/* Factors and order as scratch arrays; data NULL: no memory. */
+void ad_scratch_factors(ad_call *call, ad_view *lu, ad_view *order) {
+    ad_shape shape = call->in[0]->shape;
+    *lu = ad_scratch_view(call, call->in[0]->dtype, shape);
+    shape.rank--;
+    *order = ad_scratch_view(call, AD_I64, shape);
+    if (!lu->data) order->data = NULL;
+}
+
 /* ---- in VJPs and JVPs ---------------------------------------------------------------------------------------------- */
 
 ad_var ad_as_columns(ad_var x, bool is_vector) {
@@ -237,6 +260,12 @@ ad_var ad_divide_where_not_0(ad_vjp *v, ad_var x, ad_var d) {
     return ad_where(d, ad_div(x, ad_where(d, d, ad_vjp_number(v, 1))), ad_vjp_number(v, 0));
 }
 
+ad_var ad_as_one_stack(ad_var x) {
+    ad_shape shape = ad_value(x).shape, folded = AD_SHAPE(1, 1, 1);
+    for (int i = 0; i < shape.rank; i++) folded.dim[i < shape.rank - 2 ? 0 : i - shape.rank + 3] *= shape.dim[i];
+    return ad_reshape(x, folded);
+}
+
 void ad_give_matrix(ad_vjp *v, int i, ad_var contribution) {
     ad_shape shape = ad_vjp_input_shape(v, i), full = shape, given;
     if (shape.rank == 1) full.dim[full.rank++] = 1;
@@ -266,4 +295,12 @@ void ad_sample_reverse_columns(ad_sample *sample) {
             }
         }
     }
+}
+
+bool ad_sample_square(ad_sample *sample, int k) {
+    const ad_shape shapes[] = {AD_SHAPE(3, 3), AD_SHAPE(2, 3, 3), AD_SHAPE(1, 1), AD_SHAPE(0, 0), AD_SHAPE(0, 2, 2),
+                               AD_SHAPE(4, 4)};
+    if (k >= (int)(sizeof shapes / sizeof *shapes) || !ad_sample_normal(sample, shapes[k])) return false;
+    ad_sample_add_diagonal(sample, 3, 0.5);
+    return true;
 }

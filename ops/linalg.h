@@ -48,6 +48,14 @@ ad_status ad_pivot_status(ad_call *call, int i, int64_t number, ad_pivot end, co
  * with the common stack. */
 ad_status ad_shape_of_solution(ad_call *call);
 
+/* ---- LU ------------------------------------------------------------------------------------------------------------ */
+
+/* The LU factors of every matrix of the stack `a`, to row-major `lu` and order[..., n]. Bad pivots are reported only if
+ * they are errors. */
+ad_status ad_factor_stack(ad_call *call, const ad_view *a, const ad_view *lu, const ad_view *order, bool report);
+/* Scratch arrays for the factors of input 0; order->data NULL: no memory. */
+void ad_scratch_factors(ad_call *call, ad_view *lu, ad_view *order);
+
 /* ---- in VJPs and JVPs ---------------------------------------------------------------------------------------------- */
 
 /* The solution of a linear system, or its cotangent, as a stack of columns; and back. */
@@ -62,6 +70,8 @@ ad_var ad_as_column(ad_var w);
 ad_var ad_rectangular_identity(ad_vjp *v, int64_t m, int64_t n);
 /* x / d, 0 where d is 0 */
 ad_var ad_divide_where_not_0(ad_vjp *v, ad_var x, ad_var d);
+/* [batch..., m, n] as [all, m, n], for what needs room for more axes */
+ad_var ad_as_one_stack(ad_var x);
 /* Gives input i a contribution that may have a larger stack, as a column if the input is one (rank 1). */
 void ad_give_matrix(ad_vjp *v, int i, ad_var contribution);
 
@@ -70,5 +80,6 @@ void ad_give_matrix(ad_vjp *v, int i, ad_var contribution);
 /* Adds value, value + step, value + 2 step, ... to the diagonals of the last input. */
 void ad_sample_add_diagonal(ad_sample *sample, double value, double step);
 void ad_sample_reverse_columns(ad_sample *sample);
+bool ad_sample_square(ad_sample *sample, int k); /* regular matrices, from none to 4 x 4 */
 
 #endif

@@ -1,32 +1,5 @@
-/* Systems of linear equations through LU with partial pivoting: solve, inverse, slogdet, logdet. */
+/* Systems of linear equations, through LU with partial pivoting: solve and inverse. */
 #include "ops/linalg.h"
-
-#include <math.h>
-
-static const char singular[] = "is singular";
-
-/* The LU factors of every matrix of the stack `a`, to row-major `lu` and order[..., n]. Bad pivots are reported only if
- * they are errors. */
-static ad_status factor(ad_call *call, const ad_view *a, const ad_view *lu, const ad_view *order, bool report) {
-    ad_view rows = ad_insert_axis(order, order->shape.rank - 1);
-    const ad_view *views[] = {lu, &rows};
-    ad_status status = AD_OK;
-    ad_kernels_get()->copy(a, lu, 1, false);
-    for (ad_stack s = ad_stack_start(2, views); s.more && !status; ad_stack_next(&s)) {
-        ad_pivot end = ad_kernel_lu(&s.matrix[0], s.matrix[1].data, ad_scratch_arena(call));
-        if (report || end.at == AD_NO_MEMORY) status = ad_pivot_status(call, 0, s.number, end, singular, "");
-    }
-    return status;
-}
-
-/* Factors and order as scratch arrays; data NULL: no memory. */
-static void scratch_factors(ad_call *call, ad_view *lu, ad_view *order) {
-    ad_shape shape = call->in[0]->shape;
-    *lu = ad_scratch_view(call, call->in[0]->dtype, shape);
-    shape.rank--;
-    *order = ad_scratch_view(call, AD_I64, shape);
-    if (!lu->data) order->data = NULL;
-}
 
 /* x = A^-1 x, for stacks of which x has the full one. */
 static ad_status back_substitute(ad_call *call, const ad_view *lu, const ad_view *order, const ad_view *x) {
@@ -38,7 +11,7 @@ static ad_status back_substitute(ad_call *call, const ad_view *lu, const ad_view
     for (ad_stack s = ad_stack_start(3, views); s.more && !status; ad_stack_next(&s))
         status = ad_pivot_status(
             call, 0, s.number,
-            ad_kernel_lu_solve(&s.matrix[0], s.matrix[1].data, &s.matrix[2], ad_scratch_arena(call)), singular, "");
+            ad_kernel_lu_solve(&s.matrix[0], s.matrix[1].data, &s.matrix[2], ad_scratch_arena(call)), "is singular", "");
     return status;
 }
 
@@ -57,7 +30,7 @@ static ad_status solve_shape(ad_call *call) {
 }
 
 static ad_status solve_forward(ad_call *call) {
-    ad_status status = factor(call, call->in[0], &call->out[1], &call->out[2], true);
+    ad_status status = ad_factor_stack(call, call->in[0], &call->out[1], &call->out[2], true);
     if (status) return status;
     ad_view b = ad_stretched(call->in[1], &call->out[0].shape), x = call->out[0];
     ad_kernels_get()->copy(&b, &x, 1, false);
@@ -146,9 +119,9 @@ static ad_status inverse_shape(ad_call *call) {
 static ad_status inverse_forward(ad_call *call) {
     ad_view lu, order;
     const ad_view *y = &call->out[0];
-    scratch_factors(call, &lu, &order);
+    ad_scratch_factors(call, &lu, &order);
     if (!order.data) return AD_ERR_OOM;
-    ad_status status = factor(call, call->in[0], &lu, &order, true);
+    ad_status status = ad_factor_stack(call, call->in[0], &lu, &order, true);
     for (ad_stack s = ad_stack_start(1, &y); s.more; ad_stack_next(&s)) ad_matrix_identity(&s.matrix[0]);
     return status ? status : back_substitute(call, &lu, &order, y);
 }
@@ -163,14 +136,6 @@ static void inverse_jvp(ad_jvp *j) {
     ad_jvp_give(j, 0, ad_neg(ad_matmul(y, ad_matmul(ad_jvp_tangent(j, 0), y))));
 }
 
-static bool square_sample(ad_sample *sample, int k) {
-    const ad_shape shapes[] = {AD_SHAPE(3, 3), AD_SHAPE(2, 3, 3), AD_SHAPE(1, 1), AD_SHAPE(0, 0), AD_SHAPE(0, 2, 2),
-                               AD_SHAPE(4, 4)};
-    if (k >= (int)(sizeof shapes / sizeof *shapes) || !ad_sample_normal(sample, shapes[k])) return false;
-    ad_sample_add_diagonal(sample, 3, 0.5);
-    return true;
-}
-
 const ad_op ad_op_inverse = {
     .name = "inverse",
     .inputs = 1,
@@ -182,143 +147,7 @@ const ad_op ad_op_inverse = {
     .formula = "$y = $0^-1",
     .adjoint = {"~0 -= $y^T ~y $y^T"},
     .convention = "$0 singular: an error",
-    .sample = square_sample,
+    .sample = ad_sample_square,
 };
 
 ad_var ad_inverse_at(const char *where, ad_var a) { return ad_apply_1(where, &ad_op_inverse, a, NULL); }
-
-/* ---- determinants ----------------------------------------------------------------------------------------------------- */
-
-static ad_status determinant_shape(ad_call *call) {
-    ad_status status = ad_need_square(call, 0);
-    if (status) return status;
-    ad_shape stack = call->in[0]->shape;
-    stack.rank -= 2;
-    for (int k = 0; k < ad_op_results(call->op); k++) ad_set_out(call, k, call->in[0]->dtype, stack);
-    return AD_OK;
-}
-
-typedef struct determinant {
-    double sign, log, value; /* value = sign e^log */
-} determinant;
-
-static determinant determinant_of(const ad_matrix *lu, int64_t *order) {
-    const double start = ad_kernel_order_sign(order, lu->rows);
-    determinant d = {.sign = start, .log = 0, .value = start};
-    for (int64_t i = 0; i < lu->rows; i++) {
-        double pivot = ad_matrix_get(lu, i, i);
-        d.value *= pivot;
-        d.log += log(fabs(pivot));
-        d.sign *= isnan(pivot) ? pivot : (pivot > 0) - (pivot < 0);
-    }
-    return d;
-}
-
-/* Calls put(call, number, d) for each matrix. */
-static ad_status each_determinant(ad_call *call, ad_status (*put)(ad_call *call, int64_t number, determinant d)) {
-    ad_view lu, order;
-    scratch_factors(call, &lu, &order);
-    if (!order.data) return AD_ERR_OOM;
-    ad_status status = factor(call, call->in[0], &lu, &order, false);
-    ad_view rows = ad_insert_axis(&order, order.shape.rank - 1);
-    const ad_view *views[] = {&lu, &rows};
-    for (ad_stack s = ad_stack_start(2, views); s.more && !status; ad_stack_next(&s))
-        status = put(call, s.number, determinant_of(&s.matrix[0], s.matrix[1].data));
-    return status;
-}
-
-static void put_number(const ad_view *y, int64_t number, double value) {
-    ad_element_set((char *)y->data + number * (int64_t)ad_dtype_size(y->dtype), y->dtype, value);
-}
-
-/* [...] as [..., 1, 1], to multiply matrices with */
-static ad_var for_matrices(ad_var x) {
-    ad_shape shape = ad_value(x).shape;
-    shape.dim[shape.rank++] = 1;
-    shape.dim[shape.rank++] = 1;
-    return ad_reshape(x, shape);
-}
-
-static ad_var inner_product(ad_var a, ad_var b) { return ad_sum(ad_mul(a, b), AD_AXES(-2, -1), false); }
-
-/* ---- slogdet, logdet ---------------------------------------------------------------------------------------------------- */
-
-static ad_status put_slogdet(ad_call *call, int64_t number, determinant d) {
-    put_number(&call->out[0], number, d.log);
-    put_number(&call->out[1], number, d.sign);
-    return AD_OK;
-}
-static ad_status slogdet_forward(ad_call *call) { return each_determinant(call, put_slogdet); }
-
-static ad_status put_logdet(ad_call *call, int64_t number, determinant d) {
-    put_number(&call->out[0], number, d.log);
-    if (!(d.sign < 0)) return AD_OK;
-    return ad_fail(call, AD_ERR_VALUE, "the determinant of %s is negative (%s): ad_slogdet takes its absolute value",
-                   ad_matrix_name(call, 0, number), ad_describe(call, 0));
-}
-static ad_status logdet_forward(ad_call *call) { return each_determinant(call, put_logdet); }
-
-/* The inverse of a singular matrix is an error, but not if nothing is asked of it: it is then that of I. */
-static ad_var inverse_where_asked(ad_vjp *v) {
-    ad_var a = ad_vjp_input(v, 0), y = ad_vjp_result(v, 0), one = ad_vjp_number(v, 1);
-    ad_shape shape = ad_vjp_input_shape(v, 0);
-    ad_var identity = ad_rectangular_identity(v, shape.dim[shape.rank - 2], shape.dim[shape.rank - 1]);
-    ad_var is_regular = ad_greater(y, ad_vjp_number(v, -INFINITY));
-    ad_var asked = for_matrices(ad_where(is_regular, one, ad_vjp_seed(v, 0)));
-    return ad_inverse(ad_where(asked, a, identity));
-}
-
-static void logdet_vjp(ad_vjp *v) {
-    if (!ad_vjp_has_seed(v, 0)) return;
-    ad_vjp_give(v, 0, ad_masked_mul(for_matrices(ad_vjp_seed(v, 0)), ad_transpose(inverse_where_asked(v))));
-}
-
-/* The sign does not move. */
-static void logdet_jvp(ad_jvp *j) {
-    ad_jvp_give(j, 0, inner_product(ad_transpose(ad_inverse(ad_jvp_input(j, 0))), ad_jvp_tangent(j, 0)));
-}
-
-static bool slogdet_sample(ad_sample *sample, int k) {
-    if (!square_sample(sample, k)) return false;
-    if (k % 2) ad_sample_reverse_columns(sample); /* negative determinants too */
-    return true;
-}
-
-const ad_op ad_op_slogdet = {
-    .name = "slogdet",
-    .inputs = 1,
-    .results = 2,
-    .saves = AD_SAVES_INPUT(0) | AD_SAVES_RESULT(0),
-    .shape = determinant_shape,
-    .forward = slogdet_forward,
-    .vjp = logdet_vjp,
-    .jvp = logdet_jvp,
-    .formula = "$y = log |det $0|",
-    .result_formula = {"$y1 = sign of det $0"},
-    .adjoint = {"~0 += ~y * $0^-T"},
-    .convention = "$0 singular: -inf and sign 0; a gradient is an error, unless ~y is 0",
-    .sample = slogdet_sample,
-};
-
-ad_var ad_slogdet_at(const char *where, ad_var a, ad_var *sign) {
-    ad_var results[2];
-    ad_var y = ad_apply_at(where, a.tape, &ad_op_slogdet, 1, &a, NULL, results);
-    if (sign) *sign = results[1];
-    return y;
-}
-
-const ad_op ad_op_logdet = {
-    .name = "logdet",
-    .inputs = 1,
-    .saves = AD_SAVES_INPUT(0) | AD_SAVES_RESULT(0),
-    .shape = determinant_shape,
-    .forward = logdet_forward,
-    .vjp = logdet_vjp,
-    .jvp = logdet_jvp,
-    .formula = "$y = log det $0",
-    .adjoint = {"~0 += ~y * $0^-T"},
-    .convention = "$0 singular: -inf; a gradient is an error, unless ~y is 0. A negative determinant: an error",
-    .sample = square_sample,
-};
-
-ad_var ad_logdet_at(const char *where, ad_var a) { return ad_apply_1(where, &ad_op_logdet, a, NULL); }

@@ -282,7 +282,17 @@ const ad_op ad_op_cholesky = {
 
 ad_var ad_cholesky_at(const char *where, ad_var a) { return ad_apply_1(where, &ad_op_cholesky, a, NULL); }
 
+/* A vector becomes a column on the way: with a stack of factors, the first solution is a stack of vectors. */
 ad_var ad_cholesky_solve_at(const char *where, ad_var l, ad_var b) {
+    ad_tape *tape = l.tape ? l.tape : b.tape;
+    if (!tape || !ad_tape_check_var(tape, b, "ad_cholesky_solve", where, "b")) return ad_var_invalid(tape);
+    ad_shape shape = ad_node_shape(ad_node_at(tape, b.index));
+    bool is_vector = shape.rank == 1;
+    if (is_vector) b = ad_reshape_at(where, b, AD_SHAPE(shape.dim[0], 1));
     ad_var half = ad_triangular_solve_at(where, l, b, AD_LOWER);
-    return ad_triangular_solve_at(where, l, half, AD_LOWER | AD_TRANSPOSED);
+    ad_var x = ad_triangular_solve_at(where, l, half, AD_LOWER | AD_TRANSPOSED);
+    if (!is_vector || tape->error.status) return x;
+    shape = ad_node_shape(ad_node_at(tape, x.index));
+    shape.rank--;
+    return ad_reshape_at(where, x, shape);
 }

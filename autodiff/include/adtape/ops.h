@@ -356,6 +356,13 @@ AD_API ad_var ad_inverse_at(const char *where, ad_var a);
 AD_API ad_var ad_slogdet_at(const char *where, ad_var a, ad_var *sign);
 #define ad_logdet(...) ad_logdet_at(AD_HERE, __VA_ARGS__) /* log det A; a negative determinant is AD_ERR_VALUE */
 AD_API ad_var ad_logdet_at(const char *where, ad_var a);
+/* det A; the derivative is right where A is singular too. For large matrices it overflows: see ad_slogdet. */
+#define ad_det(...) ad_det_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_det_at(const char *where, ad_var a);
+#define ad_cofactor(...) ad_cofactor_at(AD_HERE, __VA_ARGS__) /* the derivative of det A: det A A^-T, if that exists */
+AD_API ad_var ad_cofactor_at(const char *where, ad_var a);
+#define ad_matrix_exp(...) ad_matrix_exp_at(AD_HERE, __VA_ARGS__) /* I + A + A^2 / 2 + A^3 / 6 + ... */
+AD_API ad_var ad_matrix_exp_at(const char *where, ad_var a);
 /* A[..., m, n] = Q R with k = min(m, n): returns Q[..., m, k] and, unless NULL, *r[..., k, n], upper triangular with a
  * diagonal >= 0. */
 #define ad_qr(...) ad_qr_at(AD_HERE, __VA_ARGS__)
@@ -411,7 +418,7 @@ AD_API ad_var ad_softmax_xent_at(const char *where, ad_var x, ad_var target);
     X(logical_xor) X(logical_not) X(isnan) X(isinf) X(isfinite) X(where) X(detach)                               \
     X(reshape) X(permute) X(broadcast_to) X(sum) X(mean) X(sum_to) X(matmul)                                     \
     X(linear) X(triangle) X(triangular_solve) X(cholesky) X(solve) X(inverse) X(slogdet) X(logdet)               \
-    X(qr) X(eigh) X(svd)                                                                                         \
+    X(det) X(cofactor) X(qr) X(eigh) X(svd) X(matrix_exp)                                                        \
     X(gather) X(scatter_add) X(softmax) X(log_softmax) X(softmax_xent) X(softmax_xent_soft)                      \
     X(prod) X(variance) X(std) X(count_nonzero) X(any) X(all)                                                    \
     X(max) X(min) X(argmax) X(argmin) X(median) X(quantile)                                                      \
