@@ -621,6 +621,27 @@ Test(errors, losses) {
     expect_error(t, AD_ERR_INDEX, "softmax_xent at", "index 3 at class[1] is out of range", "below 3");
 }
 
+/* What looks odd but has a meaning is no error. */
+Test(errors, odd_values_are_values) {
+    ad_var x = ad_leaf(t, "x", AD_F64, AD_SHAPE(2), (double[]){INFINITY, -0.0});
+    expect_values(ad_value(ad_scale(x, NAN)), NAN, NAN);
+    expect_values(ad_value(ad_scale(x, INFINITY)), INFINITY, NAN);
+    expect_values(ad_value(ad_exp(x)), INFINITY, 1);
+    expect_values(ad_value(ad_number(t, AD_I32, 1e300)), INT32_MAX);
+    expect_values(ad_value(ad_number(t, AD_I64, NAN)), 0);
+    expect_values(ad_value(ad_index(t, INT64_MIN)), (double)INT64_MIN);
+    ad_backward(ad_sum(ad_scale(x, NAN), AD_ALL_AXES, false));
+    expect_values(ad_gradient(x), NAN, NAN);
+    ad_var none = ad_leaf(t, "none", AD_F64, AD_SHAPE(3, 0), NULL),
+           seed = ad_constant(t, NULL, AD_F64, AD_SHAPE(3, 0), NULL);
+    ad_var y = ad_mul(ad_exp(none), ad_reshape(none, AD_SHAPE(3, 0)));
+    ad_backward_with(y, &(ad_backward_options){.seed = seed});
+    cr_assert_eq(ad_view_count(&(ad_view[]){ad_gradient(none)}[0]), 0);
+    cr_assert(ad_gradient_reached(none));
+    expect_values(ad_value(ad_sum(y, AD_AXES(1), false)), 0, 0, 0);
+    expect_ok(t);
+}
+
 /* ---- ops: broken descriptors ------------------------------------------------------------------------------------------------ */
 
 static ad_status same_shape(ad_call *call) {

@@ -127,8 +127,9 @@ typedef struct ad_pair {
     double a, b;
 } ad_pair;
 typedef struct ad_scalar_rule {
-    double (*value)(double a, double b, const double *attrs);                        /* b is 0 for unary ops */
-    ad_pair (*adjoint)(double g, double a, double b, double y, const double *attrs); /* contributions to a and b */
+    double (*value)(double a, double b, const double *attrs); /* unary ops do not read b */
+    /* The contributions to a and b. */
+    ad_pair (*adjoint)(double g, double a, double b, double y, const double *attrs);
 } ad_scalar_rule;
 
 struct ad_op {

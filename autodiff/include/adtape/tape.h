@@ -41,12 +41,14 @@ typedef struct ad_tape_options {
      * place that resets or frees the tape. */
     void (*on_error)(void *user, const ad_error *error);
     void *user;
-    uint64_t max_nodes; /* 0: as many as an index can name (2^32 - 2) */
+    /* 0: as many as an index can name (2^32 - 2). A walk back needs room for a few more where a derivative is written in
+     * ops: it records them, and forgets them again. */
+    uint64_t max_nodes;
 } ad_tape_options;
 
 /* A new, empty tape; NULL if out of memory. `options` NULL: all zero. */
 AD_API ad_tape *ad_tape_new(const ad_tape_options *options);
-AD_API void ad_tape_free(ad_tape *tape); /* NULL is allowed */
+AD_API void ad_tape_free(ad_tape *tape); /* NULL is allowed; its variables must not be used any more */
 
 /* Forgets every node and the error, and keeps the memory for the next recording. Handles become stale. */
 AD_API void ad_tape_reset(ad_tape *tape);
@@ -105,7 +107,8 @@ AD_API ad_var ad_index_at(const char *where, ad_tape *tape, int64_t value);
 AD_API ad_var ad_scalar_at(const char *where, ad_tape *tape, const char *name, double value);
 
 /* A parameter lives outside any tape: a float tensor, its gradient, and a count of its changes. It is reference-
- * counted; a tape on which it is used holds a reference until reset. */
+ * counted; a tape on which it is used holds a reference until reset. Tapes of several threads may use it, but only one
+ * thread at a time may change it or walk back to it. */
 AD_API ad_status ad_param_new(ad_param **out, const ad_allocator *allocator, const char *name, ad_dtype dtype,
                               ad_shape shape, const void *data, ad_error *error);
 AD_API ad_param *ad_param_ref(ad_param *param);
@@ -132,7 +135,8 @@ AD_API ad_view ad_value_at(const char *where, ad_var x);
 /* The only element of a value, as double; NaN and an error if there is not exactly one. */
 #define ad_item(...) ad_item_at(AD_HERE, __VA_ARGS__)
 AD_API double ad_item_at(const char *where, ad_var x);
-/* The value as a tensor with a reference of the caller's, which may outlive the tape; NULL and an error otherwise. */
+/* The value as a tensor with a reference of the caller's, which may outlive the tape; NULL and an error otherwise. It is
+ * not a copy: that of a parameter, or of a view of one, changes with the parameter. */
 #define ad_tensor_of(...) ad_tensor_of_at(AD_HERE, __VA_ARGS__)
 AD_API ad_tensor *ad_tensor_of_at(const char *where, ad_var x);
 
@@ -155,8 +159,8 @@ AD_API ad_status ad_backward_at(const char *where, ad_var y);
 AD_API ad_status ad_backward_with_at(const char *where, ad_var y, const ad_backward_options *options);
 
 /* The gradient that the last ad_backward left at x: valid until the next backward pass or until the node goes. Zeros
- * if y does not depend on x (ad_gradient_reached tells). An error before any backward pass, for integers and
- * constants, and where .leaves_only or .wrt left none: the view then has data NULL. */
+ * if y does not depend on x (ad_gradient_reached tells). An error if there was no backward pass since x was recorded, for
+ * integers and constants, and where .leaves_only or .wrt left none: the view then has data NULL. */
 #define ad_gradient(...) ad_gradient_at(AD_HERE, __VA_ARGS__)
 AD_API ad_view ad_gradient_at(const char *where, ad_var x);
 #define ad_gradient_item(...) ad_gradient_item_at(AD_HERE, __VA_ARGS__)
