@@ -145,28 +145,35 @@ static void store(const job *j, char *y, int64_t offset, double sum) {
     }
 }
 
-/* Every result is the sum of rows that lie along the last axis. */
-static void sum_rows(const job *j) {
+/* One result: the sum of the rows that begin at x. */
+static double sum_of_rows(const job *j, const ad_walk *rows, char *x, double c) {
     const struct reduction *r = j->reduction;
     const ad_dtype dtype = j->x_kept.dtype;
+    if (rows->rank == 0 && rows->n <= ROW_BLOCK) return r->block[dtype](x, rows->n, rows->inner[0], c, j->p);
     const int64_t size = (int64_t)ad_dtype_size(dtype);
+    double part[LEVELS], sum;
+    uint64_t blocks = 0;
+    ad_walk w = *rows;
+    for (w.at[0] = x; w.more; ad_walk_next(&w)) {
+        for (int64_t first = 0; first < w.n; first += ROW_BLOCK) {
+            int64_t n = w.n - first < ROW_BLOCK ? w.n - first : ROW_BLOCK;
+            sum = r->block[dtype](w.at[0] + first * w.inner[0] * size, n, w.inner[0], c, j->p);
+            add_block(r, part, blocks++, &sum, 1);
+        }
+    }
+    add_up_blocks(r, part, blocks, &sum, 1);
+    return sum;
+}
+
+/* Every result is the sum of rows that lie along the last axis. */
+static void sum_rows(const job *j) {
+    const int64_t size = (int64_t)ad_dtype_size(j->x_kept.dtype);
     const ad_view *kept[] = {&j->x_kept, &j->y_kept, &j->c_kept}, *summed = &j->x_summed;
     const ad_walk rows = ad_walk_start(1, &summed);
     for (ad_walk w = ad_walk_start(3, kept); w.more; ad_walk_next(&w)) {
         for (int64_t i = 0; i < w.n; i++) {
             const double c = ((const double *)(void *)w.at[2])[i * w.inner[2]];
-            double part[LEVELS], sum;
-            uint64_t blocks = 0;
-            ad_walk row = rows;
-            for (row.at[0] = w.at[0] + i * w.inner[0] * size; row.more; ad_walk_next(&row)) {
-                for (int64_t first = 0; first < row.n; first += ROW_BLOCK) {
-                    int64_t n = row.n - first < ROW_BLOCK ? row.n - first : ROW_BLOCK;
-                    sum = r->block[dtype](row.at[0] + first * row.inner[0] * size, n, row.inner[0], c, j->p);
-                    add_block(r, part, blocks++, &sum, 1);
-                }
-            }
-            add_up_blocks(r, part, blocks, &sum, 1);
-            store(j, w.at[1], i * w.inner[1], sum);
+            store(j, w.at[1], i * w.inner[1], sum_of_rows(j, &rows, w.at[0] + i * w.inner[0] * size, c));
         }
     }
 }
