@@ -122,6 +122,11 @@ def norms():
         yield from edge_axes(norm(p), [f"number {p}"], [0, -3, 4], [-1, 0, 0])
 
 
+def traces():
+    for shape in [(3, 3), (3, 4), (2, 4, 3), (2, 1, 2, 2), (1, 1), (3, 0)]:
+        yield from case(lambda x: x.diagonal(0, -2, -1).sum(-1), [random_tensor(shape)])
+
+
 def ties(function):
     """Reduced dimensions of even split: few different numbers."""
     yield from reductions(function)
@@ -132,6 +137,7 @@ OPS = {
     "prod": products,
     "variance": lambda: moments(torch.var),
     "std": lambda: moments(torch.std),
+    "trace": traces,
     "max": lambda: extremum(lambda x, axis, keep: x.max(axis, keep).values),
     "min": lambda: extremum(lambda x, axis, keep: x.min(axis, keep).values),
     "argmax": lambda: argument(torch.argmax),
