@@ -45,8 +45,10 @@ static ad_status moment_backward(ad_call *call, ad_adjoint *adjoint, bool root) 
     ad_view y = root ? ad_scratch_copy(call, &call->out[0]) : g;
     if (!mean.data || !g.data || !y.data) return AD_ERR_OOM;
     double *factor = g.data, *value = y.data, scale = scale_for((double)ad_reduced_count(call), call->attrs);
-    for (int64_t i = 0, n = ad_view_count(&g); i < n; i++)
+    for (int64_t i = 0, n = ad_view_count(&g); i < n; i++) {
+        if (factor[i] == 0) continue;
         factor[i] = root ? (value[i] == 0 ? 0 : factor[i] * scale / value[i]) : 2 * scale * factor[i];
+    }
     return ad_reduce_back(call, adjoint, AD_REDUCTION_BACK_deviation, &g, &mean, 0);
 }
 
