@@ -120,3 +120,68 @@ ad_var ad_argmax_at(const char *where, ad_var x, int axis, bool keepdim) {
 ad_var ad_argmin_at(const char *where, ad_var x, int axis, bool keepdim) {
     return ad_apply_reduce(where, &ad_op_argmin, x, AD_AXES(axis), keepdim);
 }
+
+/* ---- amax, amin ------------------------------------------------------------------------------------------------------ */
+
+static ad_status shared_shape(ad_call *call) {
+    ad_status status = ad_reduce_shape(call);
+    return status ? status : ad_need_elements(call);
+}
+
+static ad_status shared_forward(ad_call *call, ad_reduction row) {
+    ad_view y = ad_as_kept(call, &call->out[0]);
+    ad_kernels_get()->reduce(row, call->in[0], NULL, 0, &y);
+    return AD_OK;
+}
+
+static ad_status amax_forward(ad_call *call) { return shared_forward(call, AD_REDUCTION_largest); }
+static ad_status amin_forward(ad_call *call) { return shared_forward(call, AD_REDUCTION_smallest); }
+
+/* Each of those that are equal to y gets an even part. */
+static ad_status shared_backward(ad_call *call, ad_adjoint *adjoint) {
+    ad_view g = ad_scratch_copy(call, &adjoint->seed[0]), y = ad_scratch_copy(call, &call->out[0]);
+    ad_view count = ad_scratch_kept(call);
+    if (!g.data || !y.data || !count.data) return AD_ERR_OOM;
+    ad_kernels_get()->reduce(AD_REDUCTION_count_equal, call->in[0], &y, 0, &count);
+    for (int64_t i = 0, n = ad_view_count(&g); i < n; i++) ((double *)g.data)[i] /= ((const double *)count.data)[i];
+    return ad_reduce_back(call, adjoint, AD_REDUCTION_BACK_equal, &g, &y, 0);
+}
+
+/* Which elements are y (a NaN if y is one), and how many there are, in the kept shape. */
+static ad_var are_extreme(ad_var x, ad_var y, const ad_reduce_attrs *attrs, ad_var *count) {
+    ad_var extreme = ad_logical_or(ad_equal(x, ad_stretch_back(y, attrs, ad_value(x).shape)), ad_isnan(x));
+    ad_dtype dtype = ad_value(x).dtype;
+    ad_var ones = ad_where(extreme, ad_number(x.tape, dtype, 1), ad_number(x.tape, dtype, 0));
+    *count = ad_sum(ones, attrs->axes, AD_KEEPDIM);
+    return extreme;
+}
+
+static void shared_vjp(ad_vjp *v) {
+    ad_var count, extreme = are_extreme(ad_vjp_input(v, 0), ad_vjp_result(v, 0), ad_vjp_attrs(v), &count);
+    ad_var part = ad_div(ad_stretched_seed(v), count);
+    ad_vjp_give(v, 0, ad_where(extreme, part, ad_vjp_number(v, 0)));
+}
+
+static void shared_jvp(ad_jvp *j) {
+    const ad_reduce_attrs *attrs = ad_jvp_attrs(j);
+    ad_var count, extreme = are_extreme(ad_jvp_input(j, 0), ad_jvp_result(j, 0), attrs, &count);
+    ad_var part = ad_div(ad_jvp_tangent(j, 0), count);
+    ad_jvp_give(j, 0, ad_sum(ad_where(extreme, part, ad_jvp_number(j, 0)), attrs->axes, attrs->keepdim));
+}
+
+#define SHARED_EXTREMUM(op, text)                                                                                    \
+    {                                                                                                                \
+        .name = #op, .inputs = 1, .attrs_size = sizeof(ad_reduce_attrs),                                             \
+        .saves = AD_SAVES_INPUT(0) | AD_SAVES_RESULT(0), .shape = shared_shape, .forward = op##_forward,             \
+        .vjp = shared_vjp, .backward = shared_backward, .jvp = shared_jvp, .formula = "$y = " text "($0, $a)",       \
+        .adjoint = {"~0 += [$0 = $y] ~y / how many are"}, .convention = "equal elements share the gradient evenly",  \
+        .show_attrs = ad_show_reduce, .sample = ad_sample_reduce_normal,                                             \
+    }
+const ad_op ad_op_amax = SHARED_EXTREMUM(amax, "max"), ad_op_amin = SHARED_EXTREMUM(amin, "min");
+
+ad_var ad_amax_at(const char *where, ad_var x, ad_axes axes, bool keepdim) {
+    return ad_apply_reduce(where, &ad_op_amax, x, axes, keepdim);
+}
+ad_var ad_amin_at(const char *where, ad_var x, ad_axes axes, bool keepdim) {
+    return ad_apply_reduce(where, &ad_op_amin, x, axes, keepdim);
+}

@@ -59,6 +59,14 @@ int64_t ad_reduced_count(const ad_call *call);      /* how many elements each re
 ad_shape ad_kept_shape(const ad_reduce_attrs *attrs, ad_shape from);      /* the reduced axes have size 1 */
 ad_view ad_as_kept(const ad_call *call, const ad_view *y);                /* a result, or its cotangent, so */
 ad_view ad_stretched_back(const ad_call *call, const ad_view *y);         /* and stretched to the shape of input 0 */
+/* Of x, in ops: the axes that stay, and then one axis instead of all reduced ones (or of 1, if there are none). */
+typedef struct ad_flattening {
+    ad_axes order, back;
+    ad_shape permuted, flat;
+} ad_flattening;
+ad_flattening ad_flattening_of(const ad_reduce_attrs *attrs, ad_shape shape);
+ad_var ad_flattened(ad_var x, const ad_flattening *f);
+ad_var ad_unflattened(ad_var flat, const ad_flattening *f);
 /* Numbers of the results, computed in double: f64, row-major, of the kept shape. */
 ad_view ad_scratch_kept(ad_call *call);                       /* data NULL if out of memory (the error is set) */
 ad_view ad_scratch_copy(ad_call *call, const ad_view *y);     /* of a result or its cotangent */
@@ -71,6 +79,7 @@ ad_var ad_stretched_seed(ad_vjp *v);
 void ad_show_reduce(const void *attrs, char *text, size_t size);
 /* Sets attributes and gives a shape for sample number k; false past the end. */
 bool ad_sample_reduce(ad_sample *sample, int k, ad_shape *shape);
+bool ad_sample_reduce_normal(ad_sample *sample, int k); /* with normal elements */
 ad_var ad_apply_reduce(const char *where, const ad_op *op, ad_var x, ad_axes axes, bool keepdim);
 
 /* ---- picking elements along an axis (extremum.c) ------------------------------------------------------------------ */

@@ -3,7 +3,6 @@
 #include "ops/ops.h"
 
 #include <math.h>
-#include <string.h>
 
 typedef struct quantile_attrs {
     ad_reduce_attrs reduce;

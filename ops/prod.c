@@ -1,47 +1,18 @@
 /* prod: the product over axes. Its derivative does not divide by elements, so it is right where they are 0. */
 #include "ops/ops.h"
 
-#include <string.h>
-
 static ad_status prod_forward(ad_call *call) {
     ad_view kept = ad_as_kept(call, &call->out[0]);
     ad_kernels_get()->reduce(AD_REDUCTION_product, call->in[0], NULL, 0, &kept);
     return AD_OK;
 }
 
-/* The reduced axes last, as one. */
-typedef struct flattening {
-    ad_axes order, back;
-    ad_shape permuted, flat;
-} flattening;
-
-static flattening flatten(const ad_reduce_attrs *attrs, ad_shape shape) {
-    ad_shape kept = ad_kept_shape(attrs, shape);
-    flattening f = {.order.count = shape.rank, .back.count = shape.rank, .permuted.rank = shape.rank};
-    int64_t n = 1;
-    int next = 0;
-    for (int reduced = 0; reduced < 2; reduced++) {
-        for (int i = 0; i < shape.rank; i++) {
-            if ((kept.dim[i] != shape.dim[i]) != reduced) continue;
-            if (reduced) n *= shape.dim[i];
-            f.order.axis[next] = i;
-            f.back.axis[i] = next;
-            f.permuted.dim[next++] = shape.dim[i];
-        }
-        if (!reduced) f.flat.rank = next;
-    }
-    memcpy(f.flat.dim, f.permuted.dim, sizeof f.flat.dim);
-    f.flat.dim[f.flat.rank++] = n;
-    return f;
-}
-
 /* Per element, the product of all others: of those before it and those after it. */
 static ad_var product_of_others(ad_var x, const ad_reduce_attrs *attrs, ad_var zero) {
-    flattening f = flatten(attrs, ad_value(x).shape);
-    ad_var flat = ad_reshape(f.order.count ? ad_permute(x, f.order) : x, f.flat);
+    ad_flattening f = ad_flattening_of(attrs, ad_value(x).shape);
+    ad_var flat = ad_flattened(x, &f);
     ad_var before = ad_recurrence(flat, zero, -1, false, 1), after = ad_recurrence(flat, zero, -1, AD_REVERSE, 1);
-    ad_var others = ad_reshape(ad_mul(before, after), f.permuted);
-    return f.back.count ? ad_permute(others, f.back) : others;
+    return ad_unflattened(ad_mul(before, after), &f);
 }
 
 static void prod_vjp(ad_vjp *v) {

@@ -83,6 +83,36 @@ ad_var ad_stretched_seed(ad_vjp *v) {
     return ad_stretch_back(ad_vjp_seed(v, 0), ad_vjp_attrs(v), ad_vjp_input_shape(v, 0));
 }
 
+ad_flattening ad_flattening_of(const ad_reduce_attrs *attrs, ad_shape shape) {
+    ad_shape kept = ad_kept_shape(attrs, shape);
+    ad_flattening f = {.order.count = shape.rank, .back.count = shape.rank, .permuted.rank = shape.rank};
+    int64_t n = 1;
+    int next = 0;
+    for (int reduced = 0; reduced < 2; reduced++) {
+        for (int i = 0; i < shape.rank; i++) {
+            if ((kept.dim[i] != shape.dim[i]) != reduced) continue;
+            if (reduced) n *= shape.dim[i];
+            f.order.axis[next] = i;
+            f.back.axis[i] = next;
+            f.permuted.dim[next++] = shape.dim[i];
+        }
+        if (!reduced) f.flat.rank = next;
+    }
+    memcpy(f.flat.dim, f.permuted.dim, sizeof f.flat.dim);
+    f.flat.dim[f.flat.rank++] = n;
+    return f;
+}
+
+/* An empty list of axes would reverse them. */
+ad_var ad_flattened(ad_var x, const ad_flattening *f) {
+    return ad_reshape(f->order.count ? ad_permute(x, f->order) : x, f->flat);
+}
+
+ad_var ad_unflattened(ad_var flat, const ad_flattening *f) {
+    ad_var permuted = ad_reshape(flat, f->permuted);
+    return f->back.count ? ad_permute(permuted, f->back) : permuted;
+}
+
 /* ---- numbers of the results, in double --------------------------------------------------------------------------- */
 
 ad_view ad_scratch_kept(ad_call *call) {
@@ -127,7 +157,7 @@ bool ad_sample_reduce(ad_sample *sample, int k, ad_shape *shape) {
     return true;
 }
 
-static bool reduce_sample(ad_sample *sample, int k) {
+bool ad_sample_reduce_normal(ad_sample *sample, int k) {
     ad_shape shape;
     return ad_sample_reduce(sample, k, &shape) && ad_sample_normal(sample, shape);
 }
@@ -154,7 +184,7 @@ static ad_status sum_backward(ad_call *call, ad_adjoint *adjoint) {
 }
 
 static bool sum_sample(ad_sample *sample, int k) {
-    if (k < 6) return reduce_sample(sample, k);
+    if (k < 6) return ad_sample_reduce_normal(sample, k);
     ad_reduce_attrs attrs = {.axes = AD_AXES(0)};
     memcpy(sample->attrs.bytes, &attrs, sizeof attrs);
     return k == 6 && ad_sample_normal(sample, AD_SHAPE(0, 3));
@@ -215,7 +245,7 @@ const ad_op ad_op_mean = {
     .formula = "$y = mean($0, $a)",
     .adjoint = {"~0 += ~y / n, stretched"},
     .show_attrs = ad_show_reduce,
-    .sample = reduce_sample,
+    .sample = ad_sample_reduce_normal,
 };
 
 ad_var ad_mean_at(const char *where, ad_var x, ad_axes axes, bool keepdim) {

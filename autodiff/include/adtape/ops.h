@@ -250,6 +250,17 @@ AD_API ad_var ad_prod_at(const char *where, ad_var x, ad_axes axes, bool keepdim
 AD_API ad_var ad_variance_at(const char *where, ad_var x, ad_axes axes, bool keepdim, double correction);
 #define ad_std(...) ad_std_at(AD_HERE, __VA_ARGS__) /* its square root */
 AD_API ad_var ad_std_at(const char *where, ad_var x, ad_axes axes, bool keepdim, double correction);
+/* The largest or smallest element, which must exist; of equal ones each gets an even part of the gradient. */
+#define ad_amax(...) ad_amax_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_amax_at(const char *where, ad_var x, ad_axes axes, bool keepdim);
+#define ad_amin(...) ad_amin_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_amin_at(const char *where, ad_var x, ad_axes axes, bool keepdim);
+/* (sum |x|^p)^(1/p) for p > 0, or the largest |x| for p = INFINITY, without overflow; the derivative where all are 0 is 0.
+ * Norms 1 and INFINITY are compositions: ad_sum and ad_amax of ad_abs. */
+#define ad_norm(...) ad_norm_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_norm_at(const char *where, ad_var x, double p, ad_axes axes, bool keepdim);
+#define ad_logsumexp(...) ad_logsumexp_at(AD_HERE, __VA_ARGS__) /* log(sum(exp(x))) without overflow; of nothing: -inf */
+AD_API ad_var ad_logsumexp_at(const char *where, ad_var x, ad_axes axes, bool keepdim);
 /* How many elements, of any dtype, are not 0 (i64); whether any is, or all are (1 or 0 in i32). No gradient. */
 #define ad_count_nonzero(...) ad_count_nonzero_at(AD_HERE, __VA_ARGS__)
 AD_API ad_var ad_count_nonzero_at(const char *where, ad_var x, ad_axes axes, bool keepdim);
@@ -422,6 +433,7 @@ AD_API ad_var ad_softmax_xent_at(const char *where, ad_var x, ad_var target);
     X(linear) X(triangle) X(triangular_solve) X(cholesky) X(solve) X(inverse) X(slogdet) X(logdet)               \
     X(det) X(cofactor) X(qr) X(eigh) X(svd) X(matrix_exp)                                                        \
     X(gather) X(scatter_add) X(softmax) X(log_softmax) X(softmax_xent) X(softmax_xent_soft)                      \
+    X(amax) X(amin) X(norm) X(logsumexp)                                                                         \
     X(prod) X(variance) X(std) X(count_nonzero) X(any) X(all) X(trace)                                           \
     X(max) X(min) X(argmax) X(argmin) X(median) X(quantile)                                                      \
     X(cumsum) X(cumprod) X(logcumsumexp) X(cummax) X(cummin) X(recurrence)                                       \
