@@ -29,6 +29,10 @@ OP(variance, ad_variance(in[0], c->axes, c->keepdim, c->value))
 OP(std, ad_std(in[0], c->axes, c->keepdim, c->value))
 OP(count_nonzero, ad_count_nonzero(in[0], c->axes, c->keepdim))
 OP(trace, ad_trace(in[0]))
+OP(amax, ad_amax(in[0], c->axes, c->keepdim))
+OP(amin, ad_amin(in[0], c->axes, c->keepdim))
+OP(norm, ad_norm(in[0], c->value, c->axes, c->keepdim))
+OP(logsumexp, ad_logsumexp(in[0], c->axes, c->keepdim))
 OP(max, ad_max(in[0], c->axis, c->keepdim, NULL))
 OP(min, ad_min(in[0], c->axis, c->keepdim, NULL))
 OP(argmax, ad_argmax(in[0], c->axis, c->keepdim))
@@ -220,6 +224,9 @@ Test(edge, a_cotangent_of_0_stays_0_beside_infinities) {
     expect_gradient(ad_prod(x, AD_ALL_AXES, false), zero, x, 0, 0, 0);
     expect_gradient(ad_variance(x, AD_ALL_AXES, false, 1), zero, x, 0, 0, 0);
     expect_gradient(ad_std(x, AD_ALL_AXES, false, 1), zero, x, 0, 0, 0);
+    expect_gradient(ad_logsumexp(x, AD_ALL_AXES, false), zero, x, 0, 0, 0);
+    expect_gradient(ad_norm(x, 2, AD_ALL_AXES, false), zero, x, 0, 0, 0);
+    expect_gradient(ad_norm(x, 3, AD_ALL_AXES, false), zero, x, 0, 0, 0);
     expect_gradient(ad_cumprod(x, 0, false), none, x, 0, 0, 0);
     expect_gradient(ad_logcumsumexp(x, 0, false), none, x, 0, 0, 0);
     expect_gradient(ad_recurrence(x, x, 0, false, 1), none, x, 0, 0, 0);
@@ -344,6 +351,126 @@ Test(edge, quantiles_order_all_kinds_of_numbers) {
     ad_var x = ad_leaf(t, NULL, AD_F64, AD_SHAPE(n), shuffled);
     for (int i = 0; i < n; i++) expect_values(ad_value(ad_quantile(x, (double)i / (n - 1), 0, false)), sorted[i]);
     expect_ok(t);
+    ad_tape_free(t);
+}
+
+Test(edge, equal_extrema_share_the_gradient_evenly) {
+    ad_tape *t = ad_tape_new(NULL);
+    ad_var x = ad_leaf(t, NULL, AD_F64, AD_SHAPE(2, 3), (double[]){3, 1, 3, 2, 2, 2}), g = CONSTANT(t, 1, 6);
+    expect_gradient(ad_amax(x, AD_AXES(1), false), g, x, 0.5, 0, 0.5, 2, 2, 2);
+    expect_gradient(ad_amin(x, AD_AXES(1), false), g, x, 0, 1, 0, 2, 2, 2);
+    ad_var zeros = LEAF(t, 0.0, -0.0);
+    expect_gradient(ad_amax(zeros, AD_ALL_AXES, false), ad_number(t, AD_F64, 1), zeros, 0.5, 0.5);
+    ad_var y = LEAF(t, NAN, 1, NAN, -inf);
+    expect_values(ad_value(ad_amax(y, AD_ALL_AXES, false)), NAN);
+    expect_gradient(ad_amax(y, AD_ALL_AXES, false), all_ones, y, 0.5, 0, 0.5, 0);
+    expect_gradient(ad_amin(y, AD_ALL_AXES, false), ad_number(t, AD_F64, 0), y, 0, 0, 0, 0);
+    ad_tape_free(t);
+}
+
+/* ---- norm ------------------------------------------------------------------------------------------------------------------ */
+
+Test(edge, the_norm_of_zeros_has_gradient_0_of_every_order) {
+    ad_tape *t = ad_tape_new(NULL);
+    const double powers[] = {1, 2, 3, 1.5, 0.5, inf};
+    for (int k = 0; k < TEST_COUNT(powers); k++) {
+        ad_var x = LEAF(t, 0.0, -0.0, 0.0), slope, y = ad_norm(x, powers[k], AD_ALL_AXES, false);
+        cr_assert_eq(ad_item(y), 0);
+        expect_gradient(y, all_ones, x, 0, 0, 0);
+        ad_grad(y, all_ones, 1, &x, &slope);
+        expect_gradient(slope, CONSTANT(t, 1, 2, 3), x, 0, 0, 0);
+        expect_ok(t);
+        ad_tape_reset(t);
+    }
+    ad_tape_free(t);
+}
+
+Test(edge, norms_neither_overflow_nor_vanish) {
+    ad_tape *t = ad_tape_new(NULL);
+    const double sizes[] = {1e300, 1e-300, 0x1p-1070, 1};
+    const double powers[] = {1, 2, 3, 1.5, inf};
+    for (int i = 0; i < TEST_COUNT(sizes); i++) {
+        for (int k = 0; k < TEST_COUNT(powers); k++) {
+            double p = powers[k], size = sizes[i];
+            double want = p == inf ? 4 : pow(pow(3, p) + pow(4, p), 1 / p),
+                   ratio = p == inf ? 0 : pow(3 / want, p - 1);
+            ad_var x = LEAF(t, 3 * size, -4 * size), y = ad_norm(x, p, AD_ALL_AXES, false);
+            expect_near(ad_item(y) / size, want, size < 1e-310 ? 0.02 : 1e-15);
+            ad_backward(y);
+            const ad_view gradient = ad_gradient(x);
+            expect_near(ad_view_get(&gradient, 0), ratio, size < 1e-310 ? 0.02 : 1e-15);
+        }
+    }
+    ad_var f = ad_leaf(t, NULL, AD_F32, AD_SHAPE(2), (float[]){3e38f, 0});
+    cr_assert_eq(ad_item(ad_norm(f, 2, AD_ALL_AXES, false)), 3e38f);
+    ad_var g = ad_leaf(t, NULL, AD_F32, AD_SHAPE(2), (float[]){0x3p-149f, 0x4p-149f});
+    cr_assert_eq(ad_item(ad_norm(g, 2, AD_ALL_AXES, false)), 0x5p-149f);
+    expect_ok(t);
+    ad_tape_free(t);
+}
+
+Test(edge, norms_of_infinities_and_nan) {
+    ad_tape *t = ad_tape_new(NULL);
+    ad_var x = ad_leaf(t, NULL, AD_F64, AD_SHAPE(3, 2), (double[]){-inf, 1, NAN, 1, 1e200, 1e-200});
+    const double powers[] = {1, 2, 3, inf};
+    for (int k = 0; k < TEST_COUNT(powers); k++)
+        expect_values(ad_value(ad_norm(x, powers[k], AD_AXES(1), false)), inf, NAN, 1e200);
+    expect_gradient(ad_norm(x, 2, AD_AXES(1), false), CONSTANT(t, 0, 0, 1), x, 0, 0, 0, 0, 1, 0);
+    expect_ok(t);
+    ad_tape_free(t);
+}
+
+Test(errors, norms) {
+    ad_tape *t = ad_tape_new(NULL);
+    ad_norm(LEAF(t, 1, 2), -1, AD_ALL_AXES, false);
+    expect_error(t, AD_ERR_VALUE, "norm at", "test_reductions.c", "p is -1", "above 0", "INFINITY");
+    ad_norm(LEAF(t, 1, 2), NAN, AD_ALL_AXES, false);
+    expect_error(t, AD_ERR_VALUE, "norm at", "p is nan");
+    ad_norm(LEAF(t, 1, 2), 2, AD_AXES(3), false);
+    expect_error(t, AD_ERR_INDEX, "norm at", "axis 3 is out of range");
+    ad_amax(ad_leaf(t, "x", AD_F64, AD_SHAPE(2, 0, 3), NULL), AD_AXES(0, 1), false);
+    expect_error(t, AD_ERR_SHAPE, "amax at", "x is f64[2,0,3]", "no amax of nothing");
+    cr_assert_eq(ad_norm((ad_var){0}, -1, AD_ALL_AXES, false).generation, 0);
+    ad_tape_free(t);
+}
+
+/* ---- logsumexp --------------------------------------------------------------------------------------------------------------- */
+
+Test(edge, logsumexp_of_nothing_but_minus_infinity_is_that_with_gradient_0) {
+    ad_tape *t = ad_tape_new(NULL);
+    ad_var x = ad_leaf(t, NULL, AD_F64, AD_SHAPE(2, 2), (double[]){-inf, -inf, -inf, 5}), slope;
+    ad_var y = ad_logsumexp(x, AD_AXES(1), false), g = CONSTANT(t, 1, 1);
+    expect_values(ad_value(y), -inf, 5);
+    expect_gradient(y, g, x, 0, 0, 0, 1);
+    ad_grad(y, g, 1, &x, &slope);
+    expect_gradient(slope, ad_reshape(CONSTANT(t, 1, 2, 3, 4), AD_SHAPE(2, 2)), x, 0, 0, 0, 0);
+    ad_var nothing = ad_leaf(t, NULL, AD_F64, AD_SHAPE(0), NULL);
+    expect_values(ad_value(ad_logsumexp(nothing, AD_ALL_AXES, false)), -inf);
+    expect_ok(t);
+    ad_tape_free(t);
+}
+
+Test(edge, logsumexp_does_not_overflow) {
+    ad_tape *t = ad_tape_new(NULL);
+    ad_var x = LEAF(t, 0x1p1000, 0x1p1000), y = ad_logsumexp(x, AD_ALL_AXES, false);
+    expect_values(ad_value(y), 0x1p1000);
+    ad_var z = LEAF(t, -1000, -1000, -1001);
+    expect_near(ad_item(ad_logsumexp(z, AD_ALL_AXES, false)), -1000 + log(2 + exp(-1)), 1e-15);
+    expect_values(ad_value(ad_logsumexp(LEAF(t, inf, 1, -inf), AD_ALL_AXES, false)), inf);
+    expect_values(ad_value(ad_logsumexp(LEAF(t, NAN, 1, inf), AD_ALL_AXES, false)), NAN);
+    expect_gradient(y, all_ones, x, 0.5, 0.5);
+    ad_tape_free(t);
+}
+
+/* The result is rounded to a multiple of 8, the shares must not be. */
+Test(edge, shares_in_logsumexp_are_right_where_the_result_is_rounded) {
+    ad_tape *t = ad_tape_new(NULL);
+    ad_var x = ad_leaf(t, NULL, AD_F32, AD_SHAPE(3), (float[]){-1e8f, -1e8f, -1e8f - 800}), slope;
+    ad_var y = ad_logsumexp(x, AD_ALL_AXES, false);
+    ad_backward(y);
+    expect_values(ad_gradient(x), 0.5, 0.5, 0);
+    ad_grad(y, all_ones, 1, &x, &slope);
+    expect_values(ad_value(slope), 0.5, 0.5, 0);
     ad_tape_free(t);
 }
 
