@@ -1,4 +1,5 @@
 /* The op list, and what several families share. */
+#include "autodiff/tape/tape.h"
 #include "ops/ops.h"
 
 #include <math.h>
@@ -29,13 +30,25 @@ ad_status ad_need_same_dtype(ad_call *call, int i, int j) {
                    ad_describe(call, i), ad_describe(call, j));
 }
 
+/* `what` is that which has, or has not, the axis. */
+static const char *bad_axis(char *text, size_t size, int axis, int rank, const char *what) {
+    size_t length = 0;
+    text[0] = '\0';
+    if (rank == 0) {
+        ad_text_add(text, size, &length, "axis %d: %s, which has no axes", axis, what);
+    } else {
+        ad_text_add(text, size, &length,
+                    "axis %d is out of range: %s, so its axes are 0 to %d, or %d to -1 from the end", axis, what, rank - 1,
+                    -rank);
+    }
+    return text;
+}
+
 int ad_need_axis(ad_call *call, int i, int axis) {
-    int rank = call->in[i]->shape.rank;
-    int index = ad_axis_index(axis, rank);
-    if (index < 0 && rank == 0) ad_fail(call, AD_ERR_INDEX, "axis %d: %s, which has no axes", axis, ad_describe(call, i));
+    char text[AD_TYPE_TEXT + 256];
+    int rank = call->in[i]->shape.rank, index = ad_axis_index(axis, rank);
     if (index < 0)
-        ad_fail(call, AD_ERR_INDEX, "axis %d is out of range: %s, so its axes are 0 to %d, or %d to -1 from the end", axis,
-                ad_describe(call, i), rank - 1, -rank);
+        ad_fail(call, AD_ERR_INDEX, "%s", bad_axis(text, sizeof text, axis, rank, ad_describe(call, i)));
     return index;
 }
 
@@ -89,6 +102,42 @@ void ad_copy_any(const ad_view *from, const ad_view *to) {
 ad_view ad_scratch_view(ad_call *call, ad_dtype dtype, ad_shape shape) {
     size_t bytes = (size_t)ad_shape_count(&shape) * ad_dtype_size(dtype);
     return ad_view_of(ad_scratch(call, bytes ? bytes : 1), dtype, shape);
+}
+
+/* ---- composed constructors -------------------------------------------------------------------------------------------- */
+
+int ad_composed_axis(ad_var x, int axis, const char *subject, const char *where, ad_shape *shape) {
+    if (!ad_check_var(x, subject, where)) return -1;
+    *shape = ad_node_shape(ad_node_at(x.tape, x.index));
+    int index = ad_axis_index(axis, shape->rank);
+    if (index < 0) {
+        char type[AD_TYPE_TEXT + 128], text[AD_TYPE_TEXT + 256];
+        ad_node_text(x.tape, x.index, true, type, sizeof type);
+        ad_tape_fail(x.tape, AD_ERR_INDEX, subject, where, "%s", bad_axis(text, sizeof text, axis, shape->rank, type));
+    }
+    return index;
+}
+
+bool ad_composed_axes(ad_var x, const ad_axes *axes, const char *subject, const char *where, ad_shape *shape,
+                      unsigned *named) {
+    if (!ad_check_var(x, subject, where)) return false;
+    if (axes->count < 0 || axes->count > AD_MAX_RANK) {
+        ad_tape_fail(x.tape, AD_ERR_INDEX, subject, where, "a list of %d axes is outside 0..%d: make it with AD_AXES",
+                     axes->count, AD_MAX_RANK);
+        return false;
+    }
+    *shape = ad_node_shape(ad_node_at(x.tape, x.index));
+    *named = axes->count == 0 ? ~0u : 0;
+    for (int i = 0; i < axes->count; i++) {
+        int axis = ad_composed_axis(x, axes->axis[i], subject, where, shape);
+        if (axis < 0) return false;
+        if (*named & 1u << axis) {
+            ad_tape_fail(x.tape, AD_ERR_INDEX, subject, where, "axis %d is named twice", axes->axis[i]);
+            return false;
+        }
+        *named |= 1u << axis;
+    }
+    return true;
 }
 
 /* ---- attributes --------------------------------------------------------------------------------------------------- */

@@ -43,6 +43,16 @@ void ad_copy_any(const ad_view *from, const ad_view *to); /* of any one dtype */
 /* A row-major scratch array; data NULL if out of memory (the error is set). */
 ad_view ad_scratch_view(ad_call *call, ad_dtype dtype, ad_shape shape);
 
+/* A window is a view of a part of an array, which attributes describe; slice.c. */
+typedef ad_status ad_window(const void *attrs, const ad_view *x, ad_view *window);
+/* Result 0 is zeros of `shape`, but for the window, which is input 0. */
+ad_status ad_embed_shape(ad_call *call, ad_window *find, ad_shape shape);
+ad_status ad_embed(ad_call *call, ad_window *find);
+/* Backward: the window of the gradient of input 0 gets the cotangent; */
+ad_status ad_window_back(ad_call *call, ad_adjoint *adjoint, ad_window *find);
+/* or the gradient of input 0 gets the window of the cotangent. */
+ad_status ad_window_pass(ad_call *call, ad_adjoint *adjoint, ad_window *find);
+
 /* ---- reductions over axes (reduce.c) ---------------------------------------------------------------------------- */
 
 /* Ops with more attributes begin theirs with these; ops along one axis have a list of one. */
@@ -130,6 +140,14 @@ bool ad_sample_two_away_from_0(ad_sample *sample, int k);
 bool ad_sample_two_positive(ad_sample *sample, int k);
 bool ad_sample_two_apart(ad_sample *sample, int k);  /* different from each other */
 bool ad_sample_two_modulo(ad_sample *sample, int k); /* with a quotient away from integers */
+
+/* ---- composed constructors --------------------------------------------------------------------------------------- */
+
+/* The axis counted from the front, and the shape of x; or -1, if x is no variable or has no such axis, and the error. */
+int ad_composed_axis(ad_var x, int axis, const char *subject, const char *where, ad_shape *shape);
+/* The same for a list: the axes as bits. */
+bool ad_composed_axes(ad_var x, const ad_axes *axes, const char *subject, const char *where, ad_shape *shape,
+                      unsigned *named);
 
 /* ---- applying ------------------------------------------------------------------------------------------------------ */
 

@@ -93,6 +93,41 @@ ad_var ad_reshape_at(const char *where, ad_var x, ad_shape shape) {
     return ad_apply_1(where, &ad_op_reshape, x, &shape);
 }
 
+/* ---- squeeze, unsqueeze: compositions, and always views -------------------------------------------------------- */
+
+ad_var ad_squeeze_at(const char *where, ad_var x, ad_axes axes) {
+    ad_shape shape, kept = AD_SCALAR;
+    unsigned named;
+    bool all = axes.count == 0;
+    if (!ad_composed_axes(x, &axes, "ad_squeeze", where, &shape, &named)) return ad_var_invalid(x.tape);
+    for (int i = 0; i < shape.rank; i++) {
+        if (shape.dim[i] != 1 && !all && (named & 1u << i)) {
+            ad_tape_fail(x.tape, AD_ERR_SHAPE, "ad_squeeze", where, "axis %d has size %lld: only one of size 1 can go", i,
+                         (long long)shape.dim[i]);
+            return ad_var_invalid(x.tape);
+        }
+        if (shape.dim[i] != 1 || !(named & 1u << i)) kept.dim[kept.rank++] = shape.dim[i];
+    }
+    return ad_reshape_at(where, x, kept);
+}
+
+ad_var ad_unsqueeze_at(const char *where, ad_var x, int axis) {
+    if (!ad_check_var(x, "ad_unsqueeze", where)) return ad_var_invalid(x.tape);
+    ad_shape shape = ad_node_shape(ad_node_at(x.tape, x.index));
+    int at = ad_axis_index(axis, shape.rank + 1);
+    if (at < 0 || shape.rank == AD_MAX_RANK) {
+        char text[AD_TYPE_TEXT + 128];
+        ad_node_text(x.tape, x.index, true, text, sizeof text);
+        ad_tape_fail(x.tape, at < 0 ? AD_ERR_INDEX : AD_ERR_LIMIT, "ad_unsqueeze", where,
+                     "a new axis %d: %s, so it can be 0 to %d, or %d to -1 from the end, and there are at most %d axes",
+                     axis, text, shape.rank, -shape.rank - 1, AD_MAX_RANK);
+        return ad_var_invalid(x.tape);
+    }
+    for (int i = shape.rank++; i > at; i--) shape.dim[i] = shape.dim[i - 1];
+    shape.dim[at] = 1;
+    return ad_reshape_at(where, x, shape);
+}
+
 /* ---- permute, transpose --------------------------------------------------------------------------------------- */
 
 static ad_status permute_shape(ad_call *call) {

@@ -235,6 +235,85 @@ AD_API ad_var ad_transpose_at(const char *where, ad_var x);
 #define ad_broadcast_to(...) ad_broadcast_to_at(AD_HERE, __VA_ARGS__)
 AD_API ad_var ad_broadcast_to_at(const char *where, ad_var x, ad_shape shape);
 
+/* Drop axes of size 1: all such, or those named; put one in as axis `axis` of the result. Compositions, always views. */
+#define ad_squeeze(...) ad_squeeze_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_squeeze_at(const char *where, ad_var x, ad_axes axes);
+#define ad_unsqueeze(...) ad_unsqueeze_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_unsqueeze_at(const char *where, ad_var x, int axis);
+#define ad_cast(...) ad_cast_at(AD_HERE, __VA_ARGS__) /* to another dtype, converting as ad_view_copy does */
+AD_API ad_var ad_cast_at(const char *where, ad_var x, ad_dtype dtype);
+#define ad_contiguous(...) ad_contiguous_at(AD_HERE, __VA_ARGS__) /* x in row-major order; a view if it is already */
+AD_API ad_var ad_contiguous_at(const char *where, ad_var x);
+
+/* x[start:stop:step] along an axis, a view, with Python's rules: negative ends count from the end, all are clamped, and a
+ * negative step runs backwards. */
+#define AD_TO_END   INT64_MAX
+#define AD_TO_START INT64_MIN /* for a negative step: 0 included */
+#define ad_slice(...) ad_slice_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_slice_at(const char *where, ad_var x, int axis, int64_t start, int64_t stop, int64_t step);
+/* Zeros with length n along the axis, but x where that slice is: the transpose of ad_slice. */
+#define ad_unslice(...) ad_unslice_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_unslice_at(const char *where, ad_var x, int axis, int64_t start, int64_t stop, int64_t step,
+                            int64_t n);
+/* Compositions of slices. */
+#define ad_select(...) ad_select_at(AD_HERE, __VA_ARGS__) /* element i along an axis, which goes */
+AD_API ad_var ad_select_at(const char *where, ad_var x, int axis, int64_t i);
+#define ad_split(...) ad_split_at(AD_HERE, __VA_ARGS__) /* parts of these sizes, which add up to that of the axis */
+AD_API void ad_split_at(const char *where, ad_var x, int axis, int count, const int64_t *sizes, ad_var *parts);
+#define ad_chunk(...) ad_chunk_at(AD_HERE, __VA_ARGS__) /* parts as equal as possible; the longer ones come first */
+AD_API void ad_chunk_at(const char *where, ad_var x, int axis, int count, ad_var *parts);
+#define ad_flip(...) ad_flip_at(AD_HERE, __VA_ARGS__) /* backwards along these axes */
+AD_API ad_var ad_flip_at(const char *where, ad_var x, ad_axes axes);
+#define ad_roll(...) ad_roll_at(AD_HERE, __VA_ARGS__) /* element i goes to i + shift, around the end */
+AD_API ad_var ad_roll_at(const char *where, ad_var x, int64_t shift, int axis);
+
+/* AD_VARS(a, b, c) is what a call that takes n variables needs: how many, and where. */
+#ifdef __cplusplus
+#define AD_VARS(...)                                                                                             \
+    (int)std::initializer_list<ad_var>{__VA_ARGS__}.size(), std::initializer_list<ad_var>{__VA_ARGS__}.begin()
+#else
+#define AD_VARS(...) (int)(sizeof((ad_var[]){__VA_ARGS__}) / sizeof(ad_var)), (const ad_var[]){__VA_ARGS__}
+#endif
+#define ad_cat(...) ad_cat_at(AD_HERE, __VA_ARGS__) /* one after another along an axis: ad_cat(AD_VARS(a, b), 0) */
+AD_API ad_var ad_cat_at(const char *where, int n, const ad_var *x, int axis);
+#define ad_stack(...) ad_stack_at(AD_HERE, __VA_ARGS__) /* the same along a new axis; a composition */
+AD_API ad_var ad_stack_at(const char *where, int n, const ad_var *x, int axis);
+/* Compositions of ad_broadcast_to and ad_reshape: all of x that many times along each axis (np.tile: the shorter of the
+ * lists is extended with 1 on the left), or each element along one. */
+#define ad_tile(...) ad_tile_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_tile_at(const char *where, ad_var x, ad_shape times);
+#define ad_repeat_interleave(...) ad_repeat_interleave_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_repeat_interleave_at(const char *where, ad_var x, int64_t times, int axis);
+
+/* Margins around x: before.dim[i] elements in front of axis i and after.dim[i] behind it, of `value`, or of elements of x:
+ * 3 2 | 1 2 3 | 2 1 reflects, 1 1 | 1 2 3 | 3 3 replicates, 2 3 | 1 2 3 | 1 2 is circular. All but the first are
+ * compositions of slices and ad_cat, and leave `value` alone. */
+typedef enum ad_pad_mode { AD_PAD_CONSTANT, AD_PAD_REFLECT, AD_PAD_REPLICATE, AD_PAD_CIRCULAR } ad_pad_mode;
+#define ad_pad(...) ad_pad_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_pad_at(const char *where, ad_var x, ad_shape before, ad_shape after, ad_pad_mode mode, double value);
+
+/* Matrices [..., rows, columns] with zeros above diagonal k (tril) or below it (triu); 0 is the main one, above it they
+ * are positive. */
+#define ad_tril(...) ad_tril_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_tril_at(const char *where, ad_var x, int64_t k);
+#define ad_triu(...) ad_triu_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_triu_at(const char *where, ad_var x, int64_t k);
+/* Diagonal k of the matrices that two axes make, as the last axis of the result: a view. */
+#define ad_diagonal(...) ad_diagonal_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_diagonal_at(const char *where, ad_var x, int64_t k, int row_axis, int column_axis);
+#define ad_diag_embed(...) ad_diag_embed_at(AD_HERE, __VA_ARGS__) /* square matrices whose diagonal k is x[..., n] */
+AD_API ad_var ad_diag_embed_at(const char *where, ad_var x, int64_t k);
+#define ad_diag(...) ad_diag_at(AD_HERE, __VA_ARGS__) /* ad_diagonal of a matrix, ad_diag_embed of a vector */
+AD_API ad_var ad_diag_at(const char *where, ad_var x, int64_t k);
+
+/* Windows of `size` elements along an axis, every `step` (torch.Tensor.unfold), a view: the axis counts the windows, a
+ * new last axis the elements in one. */
+#define ad_unfold(...) ad_unfold_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_unfold_at(const char *where, ad_var x, int axis, int64_t size, int64_t step);
+/* Adds windows x[..., windows, ..., size] up to length n along that axis of the result: the transpose of ad_unfold. */
+#define ad_fold(...) ad_fold_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_fold_at(const char *where, ad_var x, int axis, int64_t step, int64_t n);
+
 /* ---- reductions ----------------------------------------------------------------------------------------- */
 
 #define AD_KEEPDIM true
@@ -437,6 +516,8 @@ AD_API ad_var ad_softmax_xent_at(const char *where, ad_var x, ad_var target);
     X(prod) X(variance) X(std) X(count_nonzero) X(any) X(all) X(trace)                                           \
     X(max) X(min) X(argmax) X(argmin) X(median) X(quantile)                                                      \
     X(cumsum) X(cumprod) X(logcumsumexp) X(cummax) X(cummin) X(recurrence)                                       \
+    X(cast) X(contiguous) X(slice) X(unslice) X(cat) X(pad) X(tril) X(triu)                                      \
+    X(diagonal) X(undiagonal) X(unfold) X(fold)                                                                  \
     /* new-op: rows go above this line */
 
 #ifdef __cplusplus
