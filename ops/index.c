@@ -122,7 +122,7 @@ ad_var ad_pick_at(const char *where, ad_var x, ad_var index) {
 
 /* ---- scatter_add ------------------------------------------------------------------------------------------------ */
 
-static ad_status scatter_shape(ad_call *call) {
+ad_status ad_scatter_shape(ad_call *call) {
     int axis = ad_need_axis(call, 0, ((const ad_axis_attrs *)call->attrs)->axis);
     if (axis < 0) return AD_ERR_INDEX;
     ad_status status = ad_need_float(call, 0);
@@ -150,7 +150,7 @@ static void scatter_vjp(ad_vjp *v) {
     if (ad_vjp_wants(v, 2)) ad_vjp_give(v, 2, ad_gather(ad_vjp_seed(v, 0), axis, ad_vjp_input(v, 1)));
 }
 
-static bool scatter_sample(ad_sample *sample, int k) {
+bool ad_sample_scatter(ad_sample *sample, int k) {
     ad_shape x, index;
     int axis;
     if (!index_case(k, &x, &index, &axis)) return false;
@@ -164,14 +164,14 @@ const ad_op ad_op_scatter_add = {
     .inputs = 3,
     .attrs_size = sizeof(ad_axis_attrs),
     .saves = AD_SAVES_INPUT(1),
-    .shape = scatter_shape,
+    .shape = ad_scatter_shape,
     .forward = scatter_forward,
     .vjp = scatter_vjp,
     .jvp = ad_jvp_linear,
     .formula = "$y = $0, with $y[$1] += $2 along $a",
     .adjoint = {"~0 += ~y", "", "~2 += ~y[$1]"},
     .show_attrs = ad_show_axis,
-    .sample = scatter_sample,
+    .sample = ad_sample_scatter,
 };
 
 ad_var ad_scatter_add_at(const char *where, ad_var x, int axis, ad_var index, ad_var source) {

@@ -106,6 +106,12 @@ bool ad_sample_pick(ad_sample *sample, int k);
 /* Applies such an op; *index, unless NULL, gets result 1. */
 ad_var ad_apply_pick(const char *where, const ad_op *op, ad_var x, int axis, bool keepdim, ad_var *index);
 
+/* ---- scattering (index.c) ---------------------------------------------------------------------------------------- */
+
+/* Of ops that put input 2 to the places in input 0 which input 1 names along an axis (an ad_axis_attrs). */
+ad_status ad_scatter_shape(ad_call *call);
+bool ad_sample_scatter(ad_sample *sample, int k);
+
 /* ---- attributes ----------------------------------------------------------------------------------------------- */
 
 typedef struct ad_axis_attrs {

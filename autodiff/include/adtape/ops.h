@@ -481,6 +481,78 @@ AD_API ad_var ad_scatter_add_at(const char *where, ad_var x, int axis, ad_var in
 #define ad_pick(...) ad_pick_at(AD_HERE, __VA_ARGS__)
 AD_API ad_var ad_pick_at(const char *where, ad_var x, ad_var index);
 
+/* x with source in the places that ad_gather would read; where several go to one place, the last one stays. */
+#define ad_scatter(...) ad_scatter_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_scatter_at(const char *where, ad_var x, int axis, ad_var index, ad_var source);
+/* The same places get the sum, mean, largest or smallest of what is there in x and what comes. Equal extrema share the
+ * gradient evenly. Compositions, but for the first and third. */
+typedef enum ad_scatter_reduction {
+    AD_SCATTER_SUM,
+    AD_SCATTER_MEAN,
+    AD_SCATTER_AMAX,
+    AD_SCATTER_AMIN
+} ad_scatter_reduction;
+#define ad_scatter_reduce(...) ad_scatter_reduce_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_scatter_reduce_at(const char *where, ad_var x, int axis, ad_var index, ad_var source,
+                                   ad_scatter_reduction reduction);
+
+/* Rows by number (np.take): the index, of any shape, stands in the place of the axis. In the backward pass only the rows
+ * that were taken are touched, but for one thing: a gradient is set to zero as a whole once, when it is first written to. */
+#define ad_index_select(...) ad_index_select_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_index_select_at(const char *where, ad_var x, int axis, ad_var index);
+#define ad_embedding(...) ad_embedding_at(AD_HERE, __VA_ARGS__) /* rows of table[V, D]: index[...] gives [..., D] */
+AD_API ad_var ad_embedding_at(const char *where, ad_var table, ad_var index);
+/* x with source added to the rows that ad_index_select would take, in row-major order of the index. */
+#define ad_index_add(...) ad_index_add_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_index_add_at(const char *where, ad_var x, int axis, ad_var index, ad_var source);
+/* x[i, j, ...]: n indices, which broadcast, for the first n axes of x. Compositions. With ad_index_put, `values`, which
+ * broadcast, are put there, or added; where several are put to one place, the last one stays. */
+#define ad_index_get(...) ad_index_get_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_index_get_at(const char *where, ad_var x, int n, const ad_var *index);
+#define AD_ACCUMULATE true
+#define ad_index_put(...) ad_index_put_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_index_put_at(const char *where, ad_var x, int n, const ad_var *index, ad_var values, bool accumulate);
+/* The row-major position (i64) that indices, one for each axis, name in an array of that shape. */
+#define ad_flat_index(...) ad_flat_index_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_flat_index_at(const char *where, int n, const ad_var *index, ad_shape shape);
+/* The row-major positions (i64) of the elements, of any dtype, that are not 0. How many they are depends on values, so a
+ * recorded stretch of tape fits these values only. */
+#define ad_flat_nonzero(...) ad_flat_nonzero_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_flat_nonzero_at(const char *where, ad_var x);
+/* Where the mask, which broadcasts to x, is not 0: `value` instead of x; or those elements alone, in one row (the same
+ * holds of it). Compositions. */
+#define ad_masked_fill(...) ad_masked_fill_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_masked_fill_at(const char *where, ad_var x, ad_var mask, double value);
+#define ad_masked_select(...) ad_masked_select_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_masked_select_at(const char *where, ad_var x, ad_var mask);
+/* y[..., c] = 1 where c = index[...], else 0, in that dtype. */
+#define ad_one_hot(...) ad_one_hot_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_one_hot_at(const char *where, ad_var index, int64_t classes, ad_dtype dtype);
+
+/* In order along the axis, or the k largest or smallest, in order. Equal elements stay in their order; NaN is above all
+ * numbers. *index, unless NULL, gets the indices (i64); the gradient goes to these. */
+#define AD_DESCENDING true
+#define ad_sort(...) ad_sort_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_sort_at(const char *where, ad_var x, int axis, bool descending, ad_var *index);
+#define ad_argsort(...) ad_argsort_at(AD_HERE, __VA_ARGS__) /* the indices alone */
+AD_API ad_var ad_argsort_at(const char *where, ad_var x, int axis, bool descending);
+#define AD_LARGEST true
+#define ad_topk(...) ad_topk_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_topk_at(const char *where, ad_var x, int64_t k, int axis, bool largest, ad_var *index);
+
+/* Row i of x belongs to segment ids[i] in [0, count), in any order; the result has a row for each segment, or, of softmax,
+ * for each row of x. Of no rows: sum and mean 0, max -inf, min inf. Compositions. */
+#define ad_segment_sum(...) ad_segment_sum_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_segment_sum_at(const char *where, ad_var x, ad_var ids, int64_t count);
+#define ad_segment_mean(...) ad_segment_mean_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_segment_mean_at(const char *where, ad_var x, ad_var ids, int64_t count);
+#define ad_segment_max(...) ad_segment_max_at(AD_HERE, __VA_ARGS__) /* equal elements share the gradient evenly */
+AD_API ad_var ad_segment_max_at(const char *where, ad_var x, ad_var ids, int64_t count);
+#define ad_segment_min(...) ad_segment_min_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_segment_min_at(const char *where, ad_var x, ad_var ids, int64_t count);
+#define ad_segment_softmax(...) ad_segment_softmax_at(AD_HERE, __VA_ARGS__) /* each column; all -inf gives zeros */
+AD_API ad_var ad_segment_softmax_at(const char *where, ad_var x, ad_var ids, int64_t count);
+
 /* ---- softmax and its loss --------------------------------------------------------------------------------- */
 
 #define ad_softmax(...) ad_softmax_at(AD_HERE, __VA_ARGS__) /* along `axis`; a row of all -inf gives zeros */
@@ -518,6 +590,8 @@ AD_API ad_var ad_softmax_xent_at(const char *where, ad_var x, ad_var target);
     X(cumsum) X(cumprod) X(logcumsumexp) X(cummax) X(cummin) X(recurrence)                                       \
     X(cast) X(contiguous) X(slice) X(unslice) X(cat) X(pad) X(tril) X(triu)                                      \
     X(diagonal) X(undiagonal) X(unfold) X(fold)                                                                  \
+    X(index_select) X(index_add) X(flat_index) X(flat_nonzero) X(one_hot)                                        \
+    X(scatter) X(scatter_amax) X(sort) X(topk)                                                                   \
     /* new-op: rows go above this line */
 
 #ifdef __cplusplus
