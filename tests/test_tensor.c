@@ -419,6 +419,25 @@ Test(arena, blocks_are_aligned_and_apart_and_rewinding_frees_them) {
     test_memory_close(&memory);
 }
 
+/* Positions at the very end and start of a chunk included. */
+Test(arena, rewound_to_any_position_gives_the_same_memory_again) {
+    enum { most = 6000 };
+    static void *at[most];
+    static uint64_t before[most];
+    ad_arena arena;
+    ad_arena_open(&arena, ad_allocator_default());
+    for (int i = 0; i < most; i++) {
+        before[i] = ad_arena_position(&arena);
+        at[i] = ad_arena_take(&arena, 16);
+    }
+    cr_assert_gt(arena.bytes, 16 * most / 2, "more than one chunk");
+    for (int i = most - 1; i >= 0; i--) {
+        ad_arena_rewind(&arena, before[i]);
+        cr_assert_eq(ad_arena_take(&arena, 16), at[i], "block %d", i);
+    }
+    ad_arena_close(&arena);
+}
+
 Test(arena, keeps_its_memory_for_the_next_use) {
     test_memory memory;
     test_memory_open(&memory);
