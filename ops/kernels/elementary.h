@@ -78,9 +78,9 @@ static inline float ad_expm1_f32(float x) {
     z = z < -20.0f ? -20.0f : z;
     int32_t n;
     float p = ad_expm1_reduced_f32(ad_reduce_f32(z, &n));
-    int32_t half = n >> 1;
+    uint32_t half = (uint32_t)(n >> 1), rest = (uint32_t)n - half;
     float scale = ad_power_of_2_f32(half);
-    float y = (scale * p + (scale - ad_power_of_2_f32(half - n))) * ad_power_of_2_f32(n - half);
+    float y = (scale * p + (scale - ad_power_of_2_f32(0 - rest))) * ad_power_of_2_f32(rest);
     return x == x && x != 0.0f ? y : x;
 }
 
@@ -166,9 +166,9 @@ static inline double ad_expm1_f64(double x) {
     z = z < -40.0 ? -40.0 : z;
     int64_t n;
     double p = ad_expm1_reduced_f64(ad_reduce_f64(z, &n));
-    int64_t half = (int64_t)((uint64_t)(n + 2048) >> 1) - 1024;
+    uint64_t half = (((uint64_t)n + 2048) >> 1) - 1024, rest = (uint64_t)n - half;
     double scale = ad_power_of_2_f64(half);
-    double y = (scale * p + (scale - ad_power_of_2_f64(half - n))) * ad_power_of_2_f64(n - half);
+    double y = (scale * p + (scale - ad_power_of_2_f64(0 - rest))) * ad_power_of_2_f64(rest);
     return x == x && x != 0.0 ? y : x;
 }
 
