@@ -153,7 +153,11 @@ static int64_t product(const ad_shape *shape, int first, int end) {
 
 /* False, and the error, if that many times the dimension is none. */
 static bool multiply(ad_var x, const char *subject, const char *where, int axis, int64_t times, int64_t *n) {
-    if (times >= 0 && !__builtin_mul_overflow(*n, times, n)) return true;
+    int64_t many;
+    if (times >= 0 && !__builtin_mul_overflow(*n, times, &many)) {
+        *n = many;
+        return true;
+    }
     ad_tape_fail(x.tape, times < 0 ? AD_ERR_VALUE : AD_ERR_LIMIT, subject, where, "axis %d of %lld elements, %lld times",
                  axis, (long long)*n, (long long)times);
     return false;
