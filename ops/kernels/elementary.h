@@ -1,11 +1,14 @@
-/* exp, expm1, log, log1p, tanh and the logistic function without branches, so that the compiler turns loops over them into vector
- * code. Over the whole range, subnormals included, exp and log are within 1.1 units in the last place, the others 2.5.
- * AD_EXP(x) and so on choose by type.
+/* exp, expm1, log, log1p, tanh, the logistic function, erf and erfc without branches, so that the compiler turns loops over
+ * them into vector code. Over the whole range, subnormals included, exp and log are within 1.1 units in the last place, the
+ * error functions within 4, the others within 2.5. AD_EXP(x) and so on choose by type.
  *
  * exp: x = n ln2 + r, |r| <= ln2 / 2, exp(r) by its Taylor series, times 2^n in two steps so that neither overflows.
  * log: x = 2^e m, sqrt(1/2) <= m < sqrt(2), and with f = m - 1, s = f / (2 + f):
  *      log(1 + f) = f - f^2/2 + s (f^2/2 + R), R = 2 (s^2/3 + s^4/5 + ...)   (the arrangement of fdlibm's e_log.c)
  * log1p: log(u) for u = 1 + x as it is rounded, and what was lost in rounding, over u.
+ * erfc(x) = exp(-x^2) E(x) for x > 0: (x + k) E(x) is a polynomial in (x - k) / (x + k), where k = 3 or 4 keeps it short, and
+ *      x^2 is taken in two parts so that exp(-x^2) keeps its digits far out. erf(x) is 1 - erfc(x), or below 1 x times a
+ *      polynomial in x^2. Both polynomials interpolate at Chebyshev points, to the last place.
  * tanh(x) = t / (t + 2) with t = expm1(2|x|), and the sign of x; while t is small as t/2 - (t^2/2) / (t + 2), where the
  *      second term is too small for its roundings to count. */
 #ifndef AD_ELEMENTARY_H
@@ -15,22 +18,25 @@
 #include <stdint.h>
 #include <string.h>
 
-static inline uint32_t ad_bits_f32(float x) {
+/* A call in a loop keeps it from becoming vector code. */
+#define AD_INLINE static inline __attribute__((always_inline))
+
+AD_INLINE uint32_t ad_bits_f32(float x) {
     uint32_t bits;
     memcpy(&bits, &x, sizeof bits);
     return bits;
 }
-static inline float ad_from_bits_f32(uint32_t bits) {
+AD_INLINE float ad_from_bits_f32(uint32_t bits) {
     float x;
     memcpy(&x, &bits, sizeof x);
     return x;
 }
-static inline uint64_t ad_bits_f64(double x) {
+AD_INLINE uint64_t ad_bits_f64(double x) {
     uint64_t bits;
     memcpy(&bits, &x, sizeof bits);
     return bits;
 }
-static inline double ad_from_bits_f64(uint64_t bits) {
+AD_INLINE double ad_from_bits_f64(uint64_t bits) {
     double x;
     memcpy(&x, &bits, sizeof x);
     return x;
@@ -42,7 +48,7 @@ static inline double ad_from_bits_f64(uint64_t bits) {
 #define AD_ROUND_F32 12582912.0f
 
 /* expm1(r) for |r| <= ln2 / 2 */
-static inline float ad_expm1_reduced_f32(float r) {
+AD_INLINE float ad_expm1_reduced_f32(float r) {
     float q = 1.0f / 5040;
     q = q * r + 1.0f / 720;
     q = q * r + 1.0f / 120;
@@ -52,7 +58,7 @@ static inline float ad_expm1_reduced_f32(float r) {
     return r + r * r * q;
 }
 
-static inline float ad_reduce_f32(float x, int32_t *n) {
+AD_INLINE float ad_reduce_f32(float x, int32_t *n) {
     float shifted = x * 1.44269504f + AD_ROUND_F32;
     float count = shifted - AD_ROUND_F32;
     *n = (int32_t)(ad_bits_f32(shifted) - ad_bits_f32(AD_ROUND_F32));
@@ -60,20 +66,24 @@ static inline float ad_reduce_f32(float x, int32_t *n) {
 }
 
 /* Of a NaN n is any number, and may overflow: hence unsigned. */
-static inline float ad_power_of_2_f32(uint32_t n) { return ad_from_bits_f32((n + 127) << 23); }
+AD_INLINE float ad_power_of_2_f32(uint32_t n) { return ad_from_bits_f32((n + 127) << 23); }
 
-static inline float ad_exp_f32(float x) {
+/* 2^n exp(r), by two factors so that neither overflows. */
+AD_INLINE float ad_exp_scaled_f32(float r, int32_t n) {
+    uint32_t half = (uint32_t)(n >> 1), rest = (uint32_t)n - half;
+    return (1.0f + ad_expm1_reduced_f32(r)) * ad_power_of_2_f32(half) * ad_power_of_2_f32(rest);
+}
+
+AD_INLINE float ad_exp_f32(float x) {
     float z = x > 89.0f ? 89.0f : x;
     z = z < -104.0f ? -104.0f : z;
     int32_t n;
     float r = ad_reduce_f32(z, &n);
-    uint32_t half = (uint32_t)(n >> 1), rest = (uint32_t)n - half;
-    float y = (1.0f + ad_expm1_reduced_f32(r)) * ad_power_of_2_f32(half) * ad_power_of_2_f32(rest);
-    return x == x ? y : x;
+    return x == x ? ad_exp_scaled_f32(r, n) : x;
 }
 
 /* 2^n p + 2^n - 1 with 2^n in two factors, as above. */
-static inline float ad_expm1_f32(float x) {
+AD_INLINE float ad_expm1_f32(float x) {
     float z = x > 89.0f ? 89.0f : x;
     z = z < -20.0f ? -20.0f : z;
     int32_t n;
@@ -84,7 +94,7 @@ static inline float ad_expm1_f32(float x) {
     return x == x && x != 0.0f ? y : x;
 }
 
-static inline float ad_log_f32(float x) {
+AD_INLINE float ad_log_f32(float x) {
     const float inf = __builtin_inff();
     const uint32_t low = 0x3f3504f3u; /* sqrt(1/2) */
     float scaled = x < 0x1p-126f ? x * 0x1p25f : x;
@@ -100,12 +110,12 @@ static inline float ad_log_f32(float x) {
     return x < inf ? y : x;
 }
 
-static inline float ad_log1p_f32(float x) {
+AD_INLINE float ad_log1p_f32(float x) {
     float u = 1.0f + x, lost = u > 0.0f && u < __builtin_inff() ? (x - (u - 1.0f)) / u : 0.0f;
     return x == 0.0f ? x : ad_log_f32(u) + lost;
 }
 
-static inline float ad_tanh_f32(float x) {
+AD_INLINE float ad_tanh_f32(float x) {
     float a = ad_from_bits_f32(ad_bits_f32(x) & 0x7fffffffu);
     a = a > 10.0f ? 10.0f : a;
     int32_t n;
@@ -115,16 +125,70 @@ static inline float ad_tanh_f32(float x) {
     return ad_from_bits_f32(ad_bits_f32(y) | (ad_bits_f32(x) & 0x80000000u));
 }
 
-static inline float ad_sigmoid_f32(float x) {
+AD_INLINE float ad_sigmoid_f32(float x) {
     float e = ad_exp_f32(-ad_from_bits_f32(ad_bits_f32(x) & 0x7fffffffu));
     return (x < 0.0f ? e : 1.0f) / (1.0f + e);
+}
+
+/* exp(c x^2) for 0 <= x <= 15, c = -1 or -1/2; the larger part of the square is exact. */
+AD_INLINE float ad_gauss_f32(float x, float c) {
+    float high = ad_from_bits_f32(ad_bits_f32(x) & 0xfffff000u), most = c * (high * high);
+    int32_t n;
+    float r = ad_reduce_f32(most < -104.0f ? -104.0f : most, &n);
+    return ad_exp_scaled_f32(r + c * ((x - high) * (x + high)), n);
+}
+
+/* E(x) = exp(x^2) erfc(x) for x >= 0 */
+AD_INLINE float ad_erfcx_f32(float x) {
+    float over = 1.0f / (x + 3.0f), s = (x - 3.0f) * over;
+    float q = -3.32907966e-4f;
+    q = q * s - 4.96465896e-4f;
+    q = q * s + 3.08014657e-3f;
+    q = q * s - 1.21732499e-3f;
+    q = q * s - 0.0268376891f;
+    q = q * s + 0.119527036f;
+    q = q * s - 0.310466484f;
+    q = q * s + 0.590228454f;
+    q = q * s - 0.883394465f;
+    q = q * s + 1.07400691f;
+    return q * over;
+}
+
+/* min(|x|, most), or NaN */
+AD_INLINE float ad_size_f32(float x, float most) {
+    float a = ad_from_bits_f32(ad_bits_f32(x) & 0x7fffffffu);
+    return a > most ? most : a;
+}
+
+/* erf(x) / x for |x| <= 1, from z = x^2 */
+AD_INLINE float ad_erf_series_f32(float z) {
+    float q = 7.87587506e-5f;
+    q = q * z - 8.01686429e-4f;
+    q = q * z + 5.18908742e-3f;
+    q = q * z - 0.0268542120f;
+    q = q * z + 0.112835947f;
+    q = q * z - 0.376126267f;
+    q = q * z + 1.12837917f;
+    return q;
+}
+
+AD_INLINE float ad_erfc_f32(float x) {
+    float a = ad_size_f32(x, 11.0f), tail = ad_gauss_f32(a, -1.0f) * ad_erfcx_f32(a);
+    float near = 1.0f - x * ad_erf_series_f32(a * a);
+    return a < 0.5f ? near : x < 0.0f ? 2.0f - tail : tail;
+}
+
+AD_INLINE float ad_erf_f32(float x) {
+    float a = ad_size_f32(x, 11.0f), near = a * ad_erf_series_f32(a * a);
+    float y = a < 1.0f ? near : 1.0f - ad_gauss_f32(a, -1.0f) * ad_erfcx_f32(a);
+    return ad_from_bits_f32(ad_bits_f32(y) | (ad_bits_f32(x) & 0x80000000u));
 }
 
 /* ---- f64 ------------------------------------------------------------------------------------------------------ */
 
 #define AD_ROUND_F64 6755399441055744.0 /* 1.5 * 2^52 */
 
-static inline double ad_expm1_reduced_f64(double r) {
+AD_INLINE double ad_expm1_reduced_f64(double r) {
     double q = 1.0 / 6227020800.0;
     q = q * r + 1.0 / 479001600.0;
     q = q * r + 1.0 / 39916800.0;
@@ -140,7 +204,7 @@ static inline double ad_expm1_reduced_f64(double r) {
     return r + r * r * q;
 }
 
-static inline double ad_reduce_f64(double x, int64_t *n) {
+AD_INLINE double ad_reduce_f64(double x, int64_t *n) {
     double shifted = x * 1.4426950408889634 + AD_ROUND_F64;
     double count = shifted - AD_ROUND_F64;
     *n = (int64_t)(ad_bits_f64(shifted) - ad_bits_f64(AD_ROUND_F64));
@@ -148,20 +212,23 @@ static inline double ad_reduce_f64(double x, int64_t *n) {
 }
 
 /* Of a NaN these numbers are any, and may overflow: hence unsigned. */
-static inline double ad_power_of_2_f64(uint64_t n) { return ad_from_bits_f64((n + 1023) << 52); }
+AD_INLINE double ad_power_of_2_f64(uint64_t n) { return ad_from_bits_f64((n + 1023) << 52); }
 
-static inline double ad_exp_f64(double x) {
+/* n / 2 is taken without an arithmetic shift, which AVX2 lacks for 64 bits. */
+AD_INLINE double ad_exp_scaled_f64(double r, int64_t n) {
+    uint64_t half = (((uint64_t)n + 2048) >> 1) - 1024, rest = (uint64_t)n - half;
+    return (1.0 + ad_expm1_reduced_f64(r)) * ad_power_of_2_f64(half) * ad_power_of_2_f64(rest);
+}
+
+AD_INLINE double ad_exp_f64(double x) {
     double z = x > 710.0 ? 710.0 : x;
     z = z < -746.0 ? -746.0 : z;
     int64_t n;
     double r = ad_reduce_f64(z, &n);
-    /* n / 2 without an arithmetic shift, which AVX2 lacks for 64 bits */
-    uint64_t half = (((uint64_t)n + 2048) >> 1) - 1024, rest = (uint64_t)n - half;
-    double y = (1.0 + ad_expm1_reduced_f64(r)) * ad_power_of_2_f64(half) * ad_power_of_2_f64(rest);
-    return x == x ? y : x;
+    return x == x ? ad_exp_scaled_f64(r, n) : x;
 }
 
-static inline double ad_expm1_f64(double x) {
+AD_INLINE double ad_expm1_f64(double x) {
     double z = x > 710.0 ? 710.0 : x;
     z = z < -40.0 ? -40.0 : z;
     int64_t n;
@@ -172,7 +239,7 @@ static inline double ad_expm1_f64(double x) {
     return x == x && x != 0.0 ? y : x;
 }
 
-static inline double ad_log_f64(double x) {
+AD_INLINE double ad_log_f64(double x) {
     const double inf = __builtin_inf();
     const uint64_t low = 0x3fe6a09e667f3bcdu; /* sqrt(1/2) */
     double scaled = x < 0x1p-1022 ? x * 0x1p54 : x;
@@ -198,12 +265,12 @@ static inline double ad_log_f64(double x) {
     return x < inf ? y : x;
 }
 
-static inline double ad_log1p_f64(double x) {
+AD_INLINE double ad_log1p_f64(double x) {
     double u = 1.0 + x, lost = u > 0.0 && u < __builtin_inf() ? (x - (u - 1.0)) / u : 0.0;
     return x == 0.0 ? x : ad_log_f64(u) + lost;
 }
 
-static inline double ad_tanh_f64(double x) {
+AD_INLINE double ad_tanh_f64(double x) {
     double a = ad_from_bits_f64(ad_bits_f64(x) & 0x7fffffffffffffffu);
     a = a > 20.0 ? 20.0 : a;
     int64_t n;
@@ -213,13 +280,88 @@ static inline double ad_tanh_f64(double x) {
     return ad_from_bits_f64(ad_bits_f64(y) | (ad_bits_f64(x) & 0x8000000000000000u));
 }
 
-static inline double ad_sigmoid_f64(double x) {
+AD_INLINE double ad_sigmoid_f64(double x) {
     double e = ad_exp_f64(-ad_from_bits_f64(ad_bits_f64(x) & 0x7fffffffffffffffu));
     return (x < 0.0 ? e : 1.0) / (1.0 + e);
 }
 
+/* exp(c x^2) for 0 <= x <= 40, c = -1 or -1/2; the larger part of the square is exact. */
+AD_INLINE double ad_gauss_f64(double x, double c) {
+    double high = ad_from_bits_f64(ad_bits_f64(x) & 0xfffffffff8000000u), most = c * (high * high);
+    int64_t n;
+    double r = ad_reduce_f64(most < -746.0 ? -746.0 : most, &n);
+    return ad_exp_scaled_f64(r + c * ((x - high) * (x + high)), n);
+}
+
+/* E(x) = exp(x^2) erfc(x) for x >= 0 */
+AD_INLINE double ad_erfcx_f64(double x) {
+    double over = 1.0 / (x + 4.0), s = (x - 4.0) * over;
+    double q = 4.7646767879212816e-10;
+    q = q * s + 2.2542882174696946e-9;
+    q = q * s - 9.2071971453100460e-10;
+    q = q * s - 1.9066928861471847e-8;
+    q = q * s + 1.7310507172982847e-9;
+    q = q * s + 1.2864541536536411e-7;
+    q = q * s - 7.5732008639151665e-8;
+    q = q * s - 8.4941355674472501e-7;
+    q = q * s + 1.4240366381117050e-6;
+    q = q * s + 4.6958667330542248e-6;
+    q = q * s - 1.8860742368451051e-5;
+    q = q * s - 3.6355987439540656e-6;
+    q = q * s + 1.7681276561959181e-4;
+    q = q * s - 4.5505260279582987e-4;
+    q = q * s - 2.8095885497585696e-4;
+    q = q * s + 6.1120556461422486e-3;
+    q = q * s - 0.026370053341491689;
+    q = q * s + 0.076381514909953825;
+    q = q * s - 0.17401093723986699;
+    q = q * s + 0.33085158787799016;
+    q = q * s - 0.54085383131323679;
+    q = q * s + 0.77320870226523738;
+    q = q * s - 0.97654872908088198;
+    q = q * s + 1.0959956610004911;
+    return q * over;
+}
+
+/* min(|x|, most), or NaN */
+AD_INLINE double ad_size_f64(double x, double most) {
+    double a = ad_from_bits_f64(ad_bits_f64(x) & 0x7fffffffffffffffu);
+    return a > most ? most : a;
+}
+
+/* erf(x) / x for |x| <= 1, from z = x^2 */
+AD_INLINE double ad_erf_series_f64(double z) {
+    double q = -7.7958988270021422e-10;
+    q = q * z + 1.3720064546777686e-8;
+    q = q * z - 1.6208483801871706e-7;
+    q = q * z + 1.6447424703317362e-6;
+    q = q * z - 1.4924736907419660e-5;
+    q = q * z + 1.2055294904839708e-4;
+    q = q * z - 8.5483259753896921e-4;
+    q = q * z + 5.2239776071164227e-3;
+    q = q * z - 0.026866170643237770;
+    q = q * z + 0.11283791670945006;
+    q = q * z - 0.37612638903183540;
+    q = q * z + 1.1283791670955126;
+    return q;
+}
+
+AD_INLINE double ad_erfc_f64(double x) {
+    double a = ad_size_f64(x, 28.0), tail = ad_gauss_f64(a, -1.0) * ad_erfcx_f64(a);
+    double near = 1.0 - x * ad_erf_series_f64(a * a);
+    return a < 0.5 ? near : x < 0.0 ? 2.0 - tail : tail;
+}
+
+AD_INLINE double ad_erf_f64(double x) {
+    double a = ad_size_f64(x, 28.0), near = a * ad_erf_series_f64(a * a);
+    double y = a < 1.0 ? near : 1.0 - ad_gauss_f64(a, -1.0) * ad_erfcx_f64(a);
+    return ad_from_bits_f64(ad_bits_f64(y) | (ad_bits_f64(x) & 0x8000000000000000u));
+}
+
 #define AD_EXP(x)     _Generic((x), float : ad_exp_f32, default : ad_exp_f64)(x)
 #define AD_EXPM1(x)   _Generic((x), float : ad_expm1_f32, default : ad_expm1_f64)(x)
+#define AD_ERF(x)     _Generic((x), float : ad_erf_f32, default : ad_erf_f64)(x)
+#define AD_ERFC(x)    _Generic((x), float : ad_erfc_f32, default : ad_erfc_f64)(x)
 #define AD_LOG(x)     _Generic((x), float : ad_log_f32, default : ad_log_f64)(x)
 #define AD_LOG1P(x)   _Generic((x), float : ad_log1p_f32, default : ad_log1p_f64)(x)
 #define AD_TANH(x)    _Generic((x), float : ad_tanh_f32, default : ad_tanh_f64)(x)
@@ -240,75 +382,89 @@ static inline double ad_sigmoid_f64(double x) {
 
 /* sinc'(x) / x as a series in x^2: the formula cancels near 0. Coefficient k is (-1)^k 2k pi^2k / (2k + 1)!, k = 1... */
 enum { AD_SINC_TERMS = 9 };
-static inline double ad_sinc_coefficient(int k) {
+AD_INLINE double ad_sinc_coefficient(int k) {
     double c = 2.0 * k;
     for (int i = 1; i <= k; i++) c *= -9.86960440108935861883 / ((2.0 * i) * (2.0 * i + 1));
     return c;
 }
-static inline double ad_sinc_series(double z) {
+AD_INLINE double ad_sinc_series(double z) {
     double sum = 0;
     for (int k = AD_SINC_TERMS; k >= 1; k--) sum = sum * z + ad_sinc_coefficient(k);
     return sum;
 }
 
 #define DEFINE_COMPOSED(T, S)                                                                                        \
-    static inline T ad_sign_##S(T x) { return x > 0 ? 1 : x < 0 ? -1 : x; }                                          \
+    AD_INLINE T ad_sign_##S(T x) { return x > 0 ? 1 : x < 0 ? -1 : x; }                                              \
     /* 0 where a is 0, whatever b is: a limit where b goes to infinity more slowly than a to 0 */                    \
-    static inline T ad_masked_mul_##S(T a, T b) { return a == 0 ? 0 : a * b; }                                       \
-    static inline T ad_max_##S(T a, T b) { return a != a ? a : b != b ? b : a > b ? a : b; }                         \
-    static inline T ad_min_##S(T a, T b) { return a != a ? a : b != b ? b : a < b ? a : b; }                         \
+    AD_INLINE T ad_masked_mul_##S(T a, T b) { return a == 0 ? 0 : a * b; }                                           \
+    AD_INLINE T ad_max_##S(T a, T b) { return a != a ? a : b != b ? b : a > b ? a : b; }                             \
+    AD_INLINE T ad_min_##S(T a, T b) { return a != a ? a : b != b ? b : a < b ? a : b; }                             \
     /* as in Python: of the sign of b */                                                                             \
-    static inline T ad_remainder_##S(T a, T b) {                                                                     \
+    AD_INLINE T ad_remainder_##S(T a, T b) {                                                                         \
         T r = AD_LIBM(fmod, a, b);                                                                                   \
         return r != 0 && (r < 0) != (b < 0) ? r + b : r;                                                             \
     }                                                                                                                \
-    static inline T ad_over_squares_##S(T a, T b) {                                                                  \
-        T length = AD_LIBM(hypot, a, b);                                                                             \
-        return a / length / length;                                                                                  \
+    /* a / (a^2 + b^2), and sqrt(x^2 + 1), whose squares would overflow */                                           \
+    AD_INLINE T ad_over_squares_##S(T a, T b) {                                                                      \
+        const T most = ad_max_##S(AD_LIBM(fabs, a), AD_LIBM(fabs, b)), u = a / most, v = b / most;                   \
+        return u / most / (u * u + v * v);                                                                           \
     }                                                                                                                \
-    static inline T ad_logaddexp_##S(T a, T b) {                                                                     \
+    AD_INLINE T ad_hypot_1_##S(T x) {                                                                                \
+        const T a = AD_LIBM(fabs, x);                                                                                \
+        return a > (T)1e10 ? a : AD_LIBM(sqrt, a * a + 1);                                                           \
+    }                                                                                                                \
+    AD_INLINE T ad_logaddexp_##S(T a, T b) {                                                                         \
         T most = ad_max_##S(a, b), d = AD_LIBM(fabs, a - b);                                                         \
         return a == b ? a + (T)0.69314718055994530942 : most + AD_LOG1P(AD_EXP(-d));                                 \
     }                                                                                                                \
-    static inline T ad_logaddexp_share_##S(T a, T b) {                                                               \
+    AD_INLINE T ad_logaddexp_share_##S(T a, T b) {                                                                   \
         return a == b ? (a > -(T)INFINITY ? (T)0.5 : 0) : AD_SIGMOID(a - b);                                         \
     }                                                                                                                \
     /* both logarithms and what is in them cancel near 1/2 */                                                        \
-    static inline T ad_logit_##S(T x) {                                                                              \
+    AD_INLINE T ad_logit_##S(T x) {                                                                                  \
         return x > (T)0.25 && x < (T)0.75 ? 2 * AD_LIBM(atanh, 2 * x - 1) : AD_LOG(x / (1 - x));                     \
     }                                                                                                                \
     /* x less the even number next to it: in [-1, 1], and exact; sin(pi x) and cos(pi x) of it are those of x */     \
-    static inline T ad_half_turns_##S(T x) { return x - 2 * AD_LIBM(rint, x / 2); }                                  \
-    static inline T ad_sinc_##S(T x) {                                                                               \
+    AD_INLINE T ad_half_turns_##S(T x) { return x - 2 * AD_LIBM(rint, x / 2); }                                      \
+    AD_INLINE T ad_sinc_##S(T x) {                                                                                   \
         const T h = ad_half_turns_##S(x), a = AD_LIBM(fabs, h), near = a > (T)0.5 ? 1 - a : a;                       \
         const T y = AD_LIBM(copysign, AD_LIBM(sin, (T)AD_PI * near), h) / ((T)AD_PI * x);                            \
         return x == 0 ? 1 : AD_LIBM(fabs, x) == (T)INFINITY ? 0 : y;                                                 \
     }                                                                                                                \
-    static inline T ad_sinc_slope_##S(T x) {                                                                         \
+    AD_INLINE T ad_sinc_slope_##S(T x) {                                                                             \
         const T a = AD_LIBM(fabs, x), h = AD_LIBM(fabs, ad_half_turns_##S(x));                                       \
         if (a < (T)0.25) return x * (T)ad_sinc_series((double)(x * x));                                              \
         return a == (T)INFINITY ? 0 : (AD_LIBM(sin, (T)AD_PI * ((T)0.5 - h)) - ad_sinc_##S(x)) / x;                  \
     }                                                                                                                \
-    static inline T ad_softsign_##S(T x) {                                                                           \
+    AD_INLINE T ad_softsign_##S(T x) {                                                                               \
         const T a = ad_min_##S(AD_LIBM(fabs, x), (T)1e30); /* where the quotient is 1 */                             \
         return AD_LIBM(copysign, a / (1 + a), x);                                                                    \
     }                                                                                                                \
-    static inline T ad_normal_cdf_##S(T x) { return (T)0.5 * AD_LIBM(erfc, x * (T)-AD_SQRT_HALF); }                  \
-    static inline T ad_normal_density_##S(T x) { return (T)AD_INV_SQRT_2PI * AD_EXP((T)-0.5 * x * x); }              \
-    static inline T ad_gelu_tanh_u_##S(T x) { return (T)AD_GELU_SCALE * (x + (T)0.044715 * (x * x * x)); }           \
-    static inline T ad_gelu_tanh_slope_##S(T x) {                                                                    \
+    /* x Phi(x) = x - |x| Phi(-|x|) for x > 0, -|x| Phi(-|x|) for x < 0; its derivative likewise */                  \
+    AD_INLINE T ad_gelu_##S(T x) {                                                                                   \
+        const T a = ad_size_##S(x, 40), e = ad_erfcx_##S(a * (T)AD_SQRT_HALF);                                       \
+        const T u = a * ((T)0.5 * e) * ad_gauss_##S(a, (T)-0.5);                                                     \
+        return x < 0 ? -u : x - u;                                                                                   \
+    }                                                                                                                \
+    AD_INLINE T ad_gelu_slope_##S(T x) {                                                                             \
+        const T a = ad_size_##S(x, 40), e = ad_erfcx_##S(a * (T)AD_SQRT_HALF);                                       \
+        const T v = (a * (T)AD_INV_SQRT_2PI - (T)0.5 * e) * ad_gauss_##S(a, (T)-0.5);                                \
+        return x < 0 ? -v : 1 + v;                                                                                   \
+    }                                                                                                                \
+    AD_INLINE T ad_gelu_tanh_u_##S(T x) { return (T)AD_GELU_SCALE * (x + (T)0.044715 * (x * x * x)); }               \
+    AD_INLINE T ad_gelu_tanh_slope_##S(T x) {                                                                        \
         const T u = ad_gelu_tanh_u_##S(x), s = AD_SIGMOID(u), change = s * AD_SIGMOID(-u);                           \
         return s + ad_masked_mul_##S(change, x * ((T)AD_GELU_SCALE * (1 + (T)(3 * 0.044715) * (x * x))));            \
     }                                                                                                                \
-    static inline T ad_silu_slope_##S(T x) {                                                                         \
+    AD_INLINE T ad_silu_slope_##S(T x) {                                                                             \
         return ad_masked_mul_##S(AD_SIGMOID(x), 1 + ad_masked_mul_##S(AD_SIGMOID(-x), x));                           \
     }                                                                                                                \
-    /* tanh(softplus(x)) = n / d with n = (1 + exp(x))^2 - 1, d = n + 2, or both over exp(2 x) */                     \
-    static inline T ad_tanh_softplus_##S(T x) {                                                                      \
+    /* tanh(softplus(x)) = n / d with n = (1 + exp(x))^2 - 1, d = n + 2, or both over exp(2 x) */                    \
+    AD_INLINE T ad_tanh_softplus_##S(T x) {                                                                          \
         const T e = AD_EXP(-AD_LIBM(fabs, x));                                                                       \
         return x > 0 ? (1 + 2 * e) / (1 + 2 * e + 2 * (e * e)) : e * (e + 2) / (e * (e + 2) + 2);                    \
     }                                                                                                                \
-    static inline T ad_mish_slope_##S(T x) {                                                                         \
+    AD_INLINE T ad_mish_slope_##S(T x) {                                                                             \
         const T e = AD_EXP(-AD_LIBM(fabs, x)), d = x > 0 ? 1 + 2 * e + 2 * (e * e) : e * (e + 2) + 2;                \
         const T change = 4 * (x > 0 ? e * e : e) * (1 + e) / (d * d); /* the derivative of n / d */                  \
         return ad_tanh_softplus_##S(x) + ad_masked_mul_##S(change, x);                                               \
@@ -323,6 +479,7 @@ DEFINE_COMPOSED(double, f64)
 #define AD_MAX(a, b)             AD_OF_TYPE(ad_max, a)(a, b)
 #define AD_MIN(a, b)             AD_OF_TYPE(ad_min, a)(a, b)
 #define AD_REMAINDER(a, b)       AD_OF_TYPE(ad_remainder, a)(a, b)
+#define AD_HYPOT_1(x)            AD_OF_TYPE(ad_hypot_1, x)(x)
 #define AD_OVER_SQUARES(a, b)    AD_OF_TYPE(ad_over_squares, a)(a, b)
 #define AD_LOGADDEXP(a, b)       AD_OF_TYPE(ad_logaddexp, a)(a, b)
 #define AD_LOGADDEXP_SHARE(a, b) AD_OF_TYPE(ad_logaddexp_share, a)(a, b)
@@ -330,8 +487,9 @@ DEFINE_COMPOSED(double, f64)
 #define AD_SINC(x)               AD_OF_TYPE(ad_sinc, x)(x)
 #define AD_SINC_SLOPE(x)         AD_OF_TYPE(ad_sinc_slope, x)(x)
 #define AD_SOFTSIGN(x)           AD_OF_TYPE(ad_softsign, x)(x)
-#define AD_NORMAL_CDF(x)         AD_OF_TYPE(ad_normal_cdf, x)(x)
-#define AD_NORMAL_DENSITY(x)     AD_OF_TYPE(ad_normal_density, x)(x)
+#define AD_GAUSS(x)              AD_OF_TYPE(ad_gauss, x)(AD_OF_TYPE(ad_size, x)(x, 28), -1)
+#define AD_GELU(x)               AD_OF_TYPE(ad_gelu, x)(x)
+#define AD_GELU_SLOPE(x)         AD_OF_TYPE(ad_gelu_slope, x)(x)
 #define AD_GELU_U(x)             AD_OF_TYPE(ad_gelu_tanh_u, x)(x)
 #define AD_GELU_TANH_SLOPE(x)    AD_OF_TYPE(ad_gelu_tanh_slope, x)(x)
 #define AD_SILU_SLOPE(x)         AD_OF_TYPE(ad_silu_slope, x)(x)

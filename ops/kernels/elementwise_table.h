@@ -73,7 +73,7 @@
       "$y = cosh($0)", "~0 += ~y * sinh($0)", NULL, ad_sample_one_normal)                                             \
     X(tanh, AD_TANH(x), g * ((T)1 - y * y), AD_SAVES_RESULT(0), ad_masked_mul(g, ad_sub(NUMBER(1), ad_square(y))),    \
       "$y = tanh($0)", "~0 += ~y * (1 - $y^2)", NULL, ad_sample_one_normal)                                           \
-    X(asinh, AD_LIBM(asinh, x), g / AD_LIBM(hypot, x, (T)1), AD_SAVES_INPUT(0),                                       \
+    X(asinh, AD_LIBM(asinh, x), g / AD_HYPOT_1(x), AD_SAVES_INPUT(0),                                                 \
       ad_masked_div(g, ad_hypot(x, NUMBER(1))),                                                                       \
       "$y = asinh($0)", "~0 += ~y / sqrt($0^2 + 1)", NULL, ad_sample_one_normal)                                      \
     X(acosh, AD_LIBM(acosh, x), g / (AD_LIBM(sqrt, x - 1) * AD_LIBM(sqrt, x + 1)), AD_SAVES_INPUT(0),                 \
@@ -82,10 +82,10 @@
     X(atanh, AD_LIBM(atanh, x), g / ((1 - x) * (1 + x)), AD_SAVES_INPUT(0),                                           \
       ad_masked_div(g, ad_mul(ad_sub(NUMBER(1), x), ad_add(x, NUMBER(1)))),                                           \
       "$y = atanh($0)", "~0 += ~y / (1 - $0^2)", "at -1 and 1: infinity, 0 where ~y is 0", ad_sample_one_inside_1)    \
-    X(erf, AD_LIBM(erf, x), g * (T)(2 * AD_INV_SQRT_PI) * AD_EXP(-x * x), AD_SAVES_INPUT(0),                          \
+    X(erf, AD_ERF(x), g * (T)(2 * AD_INV_SQRT_PI) * AD_GAUSS(x), AD_SAVES_INPUT(0),                                   \
       ad_masked_mul(ad_scale(g, 2 * AD_INV_SQRT_PI), ad_exp(ad_neg(ad_square(x)))),                                   \
       "$y = erf($0)", "~0 += ~y * 2 / sqrt(pi) * exp(-$0^2)", NULL, ad_sample_one_normal)                             \
-    X(erfc, AD_LIBM(erfc, x), -g * (T)(2 * AD_INV_SQRT_PI) * AD_EXP(-x * x), AD_SAVES_INPUT(0),                       \
+    X(erfc, AD_ERFC(x), -g * (T)(2 * AD_INV_SQRT_PI) * AD_GAUSS(x), AD_SAVES_INPUT(0),                                \
       ad_masked_mul(ad_scale(g, -2 * AD_INV_SQRT_PI), ad_exp(ad_neg(ad_square(x)))),                                  \
       "$y = 1 - erf($0)", "~0 -= ~y * 2 / sqrt(pi) * exp(-$0^2)", NULL, ad_sample_one_normal)                         \
     X(erfinv, (T)ad_erfinv_f64((double)x), g * (T)(AD_SQRT_PI / 2) * AD_EXP(y * y), AD_SAVES_RESULT(0),               \
@@ -116,8 +116,8 @@
     X(relu6, x <= 0 ? 0 : x >= 6 ? 6 : x, y > 0 && y < 6 ? g : 0, AD_SAVES_RESULT(0),                                 \
       ad_where(inside(y, 0, 6), g, NUMBER(0)),                                                                        \
       "$y = min(max($0, 0), 6)", "~0 += [0 < $y < 6] ~y", "at 0 and 6: 0", ad_sample_one_away_from_integers)          \
-    X(gelu, AD_MASKED_MUL(AD_NORMAL_CDF(x), x), g * (AD_NORMAL_CDF(x) + AD_MASKED_MUL(AD_NORMAL_DENSITY(x), x)),      \
-      AD_SAVES_INPUT(0), ad_masked_mul(g, ad_add(normal_cdf(x), ad_masked_mul(normal_density(x), x))),                \
+    X(gelu, AD_GELU(x), g * AD_GELU_SLOPE(x), AD_SAVES_INPUT(0),                                                      \
+      ad_masked_mul(g, ad_add(normal_cdf(x), ad_masked_mul(normal_density(x), x))),                                   \
       "$y = $0 Phi($0)", "~0 += ~y * (Phi($0) + $0 phi($0))", "at infinity: the limits", ad_sample_one_normal)        \
     X(gelu_tanh, AD_MASKED_MUL(AD_SIGMOID(AD_GELU_U(x)), x), g * AD_GELU_TANH_SLOPE(x), AD_SAVES_INPUT(0),            \
       ad_masked_mul(g, gelu_tanh_slope(x)),                                                                           \
@@ -139,14 +139,14 @@
       selu_rule(g, x),                                                                                                \
       "$y = s ($0 >= 0 ? $0 : a (exp($0) - 1)), s = 1.0507, a = 1.6733", "~0 += ~y * s ($0 >= 0 ? 1 : a exp($0))",    \
       "at 0: s", ad_sample_one_away_from_0)                                                                           \
-    X(hardsigmoid, x <= -3 ? 0 : x >= 3 ? 1 : (x + 3) / 6, x > -3 && x < 3 ? g / 6 : 0, AD_SAVES_INPUT(0),         \
+    X(hardsigmoid, x <= -3 ? 0 : x >= 3 ? 1 : (x + 3) / 6, x > -3 && x < 3 ? g / 6 : 0, AD_SAVES_INPUT(0),            \
       ad_where(inside(x, -3, 3), ad_scale(g, 1.0 / 6), NUMBER(0)),                                                    \
       "$y = min(max(($0 + 3) / 6, 0), 1)", "~0 += [-3 < $0 < 3] ~y / 6", "at -3 and 3: 0",                            \
       ad_sample_one_away_from_integers)                                                                               \
-    X(hardswish, x <= -3 ? 0 : x >= 3 ? x : x * (x + 3) / 6, x <= -3 ? 0 : x >= 3 ? g : g * (2 * x + 3) / 6,    \
+    X(hardswish, x <= -3 ? 0 : x >= 3 ? x : x * (x + 3) / 6, x <= -3 ? 0 : x >= 3 ? g : g * (2 * x + 3) / 6,          \
       AD_SAVES_INPUT(0),                                                                                              \
       hardswish_rule(g, x),                                                                                           \
-      "$y = $0 hardsigmoid($0)", "~0 += ~y * ($0 <= -3 ? 0 : $0 >= 3 ? 1 : (2 $0 + 3) / 6)", "at -3: 0; at 3: 1",       \
+      "$y = $0 hardsigmoid($0)", "~0 += ~y * ($0 <= -3 ? 0 : $0 >= 3 ? 1 : (2 $0 + 3) / 6)", "at -3: 0; at 3: 1",     \
       ad_sample_one_away_from_integers)                                                                               \
     X(frac, x - AD_LIBM(trunc, x), g, AD_SAVES_NOTHING, g,                                                            \
       "$y = $0 - trunc($0)", "~0 += ~y", "at integers: 1", ad_sample_one_away_from_integers)
@@ -181,7 +181,7 @@
 #define AD_UNARY_BOUNDS_ROWS(X)                                                                                       \
     X(clamp, x < (T)c[0] ? (T)c[0] : x > (T)c[1] ? (T)c[1] : x, x < (T)c[0] || x > (T)c[1] ? 0 : g,                   \
       AD_SAVES_INPUT(0), ad_where(outside(x, c[0], c[1]), NUMBER(0), g),                                              \
-      "$y = clamp($0, $a)", "~0 += [$0 in bounds] ~y", "at a bound: 1", ad_sample_one_away_from_bounds)             \
+      "$y = clamp($0, $a)", "~0 += [$0 in bounds] ~y", "at a bound: 1", ad_sample_one_away_from_bounds)               \
     X(hardtanh, x < (T)c[0] ? (T)c[0] : x > (T)c[1] ? (T)c[1] : x, x > (T)c[0] && x < (T)c[1] ? g : 0,                \
       AD_SAVES_INPUT(0), ad_where(inside(x, c[0], c[1]), g, NUMBER(0)),                                               \
       "$y = clamp($0, $a)", "~0 += [$0 between the bounds] ~y", "at a bound: 0", ad_sample_one_away_from_bounds)

@@ -46,33 +46,49 @@ static inline int64_t S(step)(const ad_walk *w, bool add) {
 
 /* ---- one input -------------------------------------------------------------------------------------------------- */
 
-#define VALUE_LOOP(name, value)                                                                                     \
-    static void S(name)(int64_t n, const T *restrict px, T *restrict py, const double *c) {                         \
-        (void)c;                                                                                                    \
+/* The constants are copied first: a load that only some elements need would keep the loop from becoming vector code. */
+#define NO_CONSTANTS  {0, 0}
+#define ONE_CONSTANT  {constants[0], 0}
+#define TWO_CONSTANTS {constants[0], constants[1]}
+
+#define VALUE_LOOP(name, value, ...)                                                                                \
+    static void S(name)(int64_t n, const T *restrict px, T *restrict py, const double *constants) {                 \
+        const double c[2] = __VA_ARGS__;                                                                            \
+        (void)constants, (void)c;                                                                                   \
         for (int64_t i = 0; i < n; i++) {                                                                           \
             const T x = px[i];                                                                                      \
             py[i] = (T)(value);                                                                                     \
         }                                                                                                           \
     }
-
-#define X(name, value, formula) VALUE_LOOP(name, value)
-AD_STEP_ROWS(X)
-#undef X
-
-#define X(name, value, x_bar, ...)                                                                                  \
-    VALUE_LOOP(name, value)                                                                                         \
+#define BAR_LOOP(name, x_bar, ...)                                                                                  \
     static void S(name##_back)(int64_t n, const T *restrict pg, const T *restrict px, const T *restrict py,         \
-                               T *restrict out, const double *c) {                                                  \
-        (void)px, (void)py, (void)c;                                                                                \
+                               T *restrict out, const double *constants) {                                          \
+        const double c[2] = __VA_ARGS__;                                                                            \
+        (void)px, (void)py, (void)constants, (void)c;                                                               \
         for (int64_t i = 0; i < n; i++) {                                                                           \
             const T g = pg[i], x = px[i], y = py[i], bar = (T)(x_bar);                                              \
             (void)x, (void)y;                                                                                       \
             out[i] = g == (T)0 ? (T)0 : bar;                                                                        \
         }                                                                                                           \
     }
-AD_UNARY_ROWS(X) AD_UNARY_CONSTANT_ROWS(X) AD_UNARY_BOUNDS_ROWS(X)
+
+#define X(name, value, formula) VALUE_LOOP(name, value, NO_CONSTANTS)
+AD_STEP_ROWS(X)
+#undef X
+#define X(name, value, x_bar, ...) VALUE_LOOP(name, value, NO_CONSTANTS) BAR_LOOP(name, x_bar, NO_CONSTANTS)
+AD_UNARY_ROWS(X)
+#undef X
+#define X(name, value, x_bar, ...) VALUE_LOOP(name, value, ONE_CONSTANT) BAR_LOOP(name, x_bar, ONE_CONSTANT)
+AD_UNARY_CONSTANT_ROWS(X)
+#undef X
+#define X(name, value, x_bar, ...) VALUE_LOOP(name, value, TWO_CONSTANTS) BAR_LOOP(name, x_bar, TWO_CONSTANTS)
+AD_UNARY_BOUNDS_ROWS(X)
 #undef X
 #undef VALUE_LOOP
+#undef BAR_LOOP
+#undef NO_CONSTANTS
+#undef ONE_CONSTANT
+#undef TWO_CONSTANTS
 
 static void S(rows_unary)(ad_unary op, ad_walk w, const double *c) {
     static void (*const loop[])(int64_t, const T *, T *, const double *) = {
