@@ -211,7 +211,7 @@ static void measure(const ad_view *x) {
 
 /* Bit patterns at equal distances: as many points in every binade, subnormals, infinities and NaN included. */
 Test(elementary, f32_over_all_bit_patterns) {
-    const uint32_t step = 4099;
+    const uint32_t step = 16411;
     ad_view x = test_array(AD_F32, AD_SHAPE(samples), TEST_DENSE);
     uint32_t bits = 0;
     for (bool done = false; !done;) {
