@@ -46,6 +46,54 @@ OP(logcumsumexp, ad_logcumsumexp(in[0], c->axis, c->reverse))
 OP(cummax, ad_cummax(in[0], c->axis, c->reverse, NULL))
 OP(cummin, ad_cummin(in[0], c->axis, c->reverse, NULL))
 
+/* ---- third derivatives --------------------------------------------------------------------------------------------------- */
+
+/* How an op of x moves when x moves along a fixed vector: its gradient is a second derivative, and the check of that one's
+ * gradient one of third order. */
+static ad_var moved(ad_tape *tape, const ad_var *x, int n, void *user) {
+    ad_var (*function)(ad_var) = *(ad_var(**)(ad_var))user, y = function(x[0]), y_dot;
+    const double v[] = {0.5, -1, 2, 0.25, -0.75, 1.5};
+    ad_var x_dot = ad_constant(tape, NULL, ad_value(x[0]).dtype, ad_value(x[0]).shape, v);
+    ad_pushforward(n, x, &x_dot, 1, &y, &y_dot);
+    return y_dot;
+}
+
+#define SMOOTH(X)                                                                                                    \
+    X(prod, ad_prod(x, AD_AXES(0), false))                                                                           \
+    X(variance, ad_variance(x, AD_AXES(1), false, 1))                                                                \
+    X(std, ad_std(x, AD_ALL_AXES, false, 0))                                                                         \
+    X(norm_2, ad_norm(x, 2, AD_AXES(1), false))                                                                      \
+    X(norm_3, ad_norm(x, 3, AD_AXES(0), false))                                                                      \
+    X(logsumexp, ad_logsumexp(x, AD_ALL_AXES, false))                                                                \
+    X(cumprod, ad_cumprod(x, 1, AD_REVERSE))                                                                         \
+    X(logcumsumexp, ad_logcumsumexp(x, 1, false))                                                                    \
+    X(recurrence, ad_recurrence(x, ad_exp(x), 1, false, 2))
+#define X(name, expression)                                                                                          \
+    static ad_var smooth_##name(ad_var x) { return expression; }
+SMOOTH(X)
+#undef X
+
+Test(third_order, derivatives_agree_with_differences) {
+    static const struct {
+        const char *name;
+        ad_var (*function)(ad_var);
+    } smooth[] = {
+#define X(name, expression) {#name, smooth_##name},
+        SMOOTH(X)
+#undef X
+    };
+    ad_tensor *x;
+    ad_tensor_new(&x, NULL, AD_F64, AD_SHAPE(2, 3), (double[]){0.5, -1.25, 2, 0.75, 1, -0.5}, NULL);
+    for (int k = 0; k < TEST_COUNT(smooth); k++) {
+        ad_check_report report;
+        ad_var (*function)(ad_var) = smooth[k].function;
+        cr_assert_eq(ad_gradcheck(smooth[k].name, moved, &function, 1, &x, NULL, &report), AD_OK, "%s",
+                     report.message);
+        cr_assert_gt(report.compared, 6);
+    }
+    ad_tensor_unref(x);
+}
+
 /* ---- nothing --------------------------------------------------------------------------------------------------------- */
 
 static const double inf = INFINITY;
