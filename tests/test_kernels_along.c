@@ -128,11 +128,11 @@ Test(along, extrema_of_any_layout_are_the_first_of_equal_ones) {
                 if (sign * test_get(&x, element(&set, line, i)) > sign * test_get(&x, element(&set, line, first)))
                     first = i;
                 if (sign * test_get(&x, at) > sign * test_get(&x, element(&set, line, so_far))) so_far = now;
-                cr_assert_eq(test_get(&best_at, at), so_far);
+                cr_assert_eq((int64_t)test_get(&best_at, at), so_far);
                 cr_assert_eq(test_get(&best, at), test_get(&x, element(&set, line, so_far)));
             }
             int64_t result = line; /* of an array with one element per line, in the same order */
-            cr_assert_eq(test_get(&index, result), first);
+            cr_assert_eq((int64_t)test_get(&index, result), first);
             if (!alone) cr_assert_eq(test_get(&value, result), test_get(&x, element(&set, line, first)));
         }
     }
@@ -171,8 +171,8 @@ Test(along, quantiles_of_any_layout_are_those_of_the_sorted_line) {
             qsort(sorted, (size_t)set.n, sizeof *sorted, ascending);
             double low = sorted[(int64_t)floor(position)], high = sorted[(int64_t)ceil(position)];
             cr_assert_eq(test_get(&y, line), dtype == AD_F32 ? (float)((low + high) / 2) : (low + high) / 2);
-            cr_assert_eq(test_get(&below, line), first_equal(&x, &set, line, low));
-            cr_assert_eq(test_get(&above, line), first_equal(&x, &set, line, high));
+            cr_assert_eq((int64_t)test_get(&below, line), first_equal(&x, &set, line, low));
+            cr_assert_eq((int64_t)test_get(&above, line), first_equal(&x, &set, line, high));
         }
         free(sorted);
     }
@@ -193,7 +193,7 @@ Test(along, counts_of_any_layout_and_dtype) {
         for (int64_t line = 0; line < set.lines; line++) {
             int64_t count = 0;
             for (int64_t i = 0; i < set.n; i++) count += test_get(&x, element(&set, line, i)) != 0;
-            cr_assert_eq(test_get(&y, line), count);
+            cr_assert_eq((int64_t)test_get(&y, line), count);
         }
     }
 }

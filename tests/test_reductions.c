@@ -94,6 +94,51 @@ Test(third_order, derivatives_agree_with_differences) {
     ad_tensor_unref(x);
 }
 
+/* ---- memory ---------------------------------------------------------------------------------------------------------------- */
+
+static ad_var std_of(ad_var x) { return ad_std(x, AD_AXES(1), false, 1); }
+static ad_var variance_of(ad_var x) { return ad_variance(x, AD_ALL_AXES, false, 1); }
+static ad_var amax_of(ad_var x) { return ad_amax(x, AD_AXES(0), false); }
+static ad_var norm_of(ad_var x) { return ad_norm(x, 3, AD_AXES(1), false); }
+static ad_var logsumexp_of(ad_var x) { return ad_logsumexp(x, AD_AXES(-1), false); }
+static ad_var prod_of(ad_var x) { return ad_prod(x, AD_AXES(0), false); }
+static ad_var max_of(ad_var x) { return ad_max(x, 1, false, NULL); }
+static ad_var quantile_of(ad_var x) { return ad_quantile(x, 0.3, 0, false); }
+static ad_var cumprod_of(ad_var x) { return ad_cumprod(x, 1, false); }
+static ad_var any_of(ad_var x) { return ad_where(ad_any(x, AD_AXES(0), AD_KEEPDIM), x, x); }
+
+/* Enough elements that scratch memory does not fit into what the tape has at hand. */
+static ad_status record_and_walk_back(const ad_allocator *allocator, ad_var (*function)(ad_var)) {
+    static const double zeros[100 * 200];
+    ad_tape *t = ad_tape_new(&(ad_tape_options){.allocator = allocator});
+    if (!t) return AD_ERR_OOM;
+    ad_var y = function(ad_leaf(t, NULL, AD_F64, AD_SHAPE(100, 200), zeros));
+    ad_backward(ad_sum(y, AD_ALL_AXES, false));
+    ad_status status = ad_tape_status(t);
+    ad_tape_free(t);
+    return status;
+}
+
+Test(memory, each_allocation_may_fail) {
+    ad_var (*const functions[])(ad_var) = {std_of,  variance_of, amax_of,     norm_of,    logsumexp_of,
+                                           prod_of, max_of,      quantile_of, cumprod_of, any_of};
+    for (int k = 0; k < TEST_COUNT(functions); k++) {
+        int64_t fail_at = 1, failures = 0;
+        for (bool more = true; more; fail_at++) {
+            test_memory memory;
+            test_memory_open(&memory);
+            memory.fail_at = fail_at;
+            ad_status status = record_and_walk_back(&memory.allocator, functions[k]);
+            more = memory.calls >= fail_at;
+            cr_assert(status == AD_OK || (more && status == AD_ERR_OOM), "function %d, allocation %lld: %s", k,
+                      (long long)fail_at, ad_status_name(status));
+            failures += status == AD_ERR_OOM;
+            test_memory_close(&memory);
+        }
+        cr_assert_gt(failures, 6, "function %d failed for want of memory %lld times", k, (long long)failures);
+    }
+}
+
 /* ---- nothing --------------------------------------------------------------------------------------------------------- */
 
 static const double inf = INFINITY;
