@@ -63,6 +63,11 @@ check_has 'custom_op lets the wrong derivative be caught and explained' "$output
 check_has 'custom_op finds the centres' "$output" 'the mean:  9.167' 'with logcosh:  1.109'
 check_has 'custom_op shows its formulas in the dump' "$output" 'v3 = log(cosh(2 * miss)) / 2' 'v̄3 * tanh(2 * miss)'
 
+check 'gaussian_process runs' "$examples/gaussian_process"
+# The first likelihood is that of PyTorch's MultivariateNormal.
+check_has 'gaussian_process checks its gradient, and follows it to what is likelier' "$output" 'log p(y): right' \
+    'step  0: log p(y) -17.2427' 'step 80: log p(y)   1.20' 'f(1) =  0.19' 'f(3) =  0.35'
+
 # ---- digits -------------------------------------------------------------------------------------------------------------
 
 check 'digits learns, run from another folder' "$examples/digits"
