@@ -8,6 +8,7 @@
 #include "autodiff/tape/tape.h"
 #include "ops/ops.h"
 
+#include <math.h>
 #include <string.h>
 
 enum { LETTERS = 52, LABELS = LETTERS + AD_MAX_RANK };
@@ -321,17 +322,18 @@ static label_set needed_without(const einsum *e, int i, int j) {
     return needed;
 }
 
-/* The pair that grows memory least; of equals, the one with least to compute, then the first. */
+/* The pair that grows memory least; of equals, the one with least to compute, then the first. One whose product would have
+ * too many axes comes last. */
 static void choose_pair(const einsum *e, int *first, int *second) {
-    double least_growth = 0, least_work = 0;
+    double least_growth = INFINITY, least_work = INFINITY;
     *first = 0, *second = 1;
     for (int i = 0; i < e->count; i++) {
         for (int j = i + 1; j < e->count; j++) {
             label_set a = labels_of(&e->terms[i]), b = labels_of(&e->terms[j]);
-            double work = volume(e, a | b);
-            double growth = volume(e, (a | b) & needed_without(e, i, j)) - volume(e, a) - volume(e, b);
-            bool is_first = i == 0 && j == 1;
-            if (!is_first && (growth > least_growth || (growth == least_growth && work >= least_work))) continue;
+            label_set product = (a | b) & needed_without(e, i, j);
+            double work = volume(e, a | b), growth = volume(e, product) - volume(e, a) - volume(e, b);
+            if (__builtin_popcountll(product) > AD_MAX_RANK) growth = INFINITY;
+            if (growth > least_growth || (growth == least_growth && work >= least_work)) continue;
             least_growth = growth, least_work = work;
             *first = i, *second = j;
         }
