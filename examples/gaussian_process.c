@@ -1,9 +1,10 @@
 /* gaussian_process: how likely are data under a Gaussian process, and which hyperparameters make them likeliest?
  *
  * The values y at points x are jointly normal with mean 0 and covariance K = s^2 exp(-(x_i - x_j)^2 / 2 l^2) + r^2 I:
- * functions of size s that vary over a length l, seen through noise of size r. With K = L L^T (Cholesky) and a = L^-1 y,
+ * functions of size s that vary over a length l, seen through noise of size r. With K = L L^T (Cholesky) and
+ * a = L^-1 y, y^T K^-1 y is a^T a and log det K is twice the sum of log L_ii:
  *
- *     log p(y) = -a^T a / 2 - sum of log L_ii - n/2 log 2 pi,    as y^T K^-1 y = a^T a and log det K = 2 sum of log L_ii
+ *     log p(y) = -a^T a / 2 - sum of log L_ii - n/2 log 2 pi
  *
  * (Rasmussen and Williams 2006, algorithm 2.1). Its gradient in log s, log l and log r is checked, then followed. */
 #include <adtape.h>
@@ -128,7 +129,8 @@ int main(void) {
 
     bool better = last > first + 5, close = distance < 0.2;
     if (!right) fprintf(stderr, "gaussian_process: the gradient is wrong\n");
-    if (!better) fprintf(stderr, "gaussian_process: the likelihood does not grow. %s%s\n", error.message, ad_tape_error(t));
+    if (!better)
+        fprintf(stderr, "gaussian_process: the likelihood does not grow. %s%s\n", error.message, ad_tape_error(t));
     if (!close) fprintf(stderr, "gaussian_process: the function is not found. %s\n", ad_tape_error(t));
     ad_optim_free(optim);
     for (int i = 0; i < HYPERPARAMETERS; i++) ad_param_unref(theta[i]);

@@ -29,7 +29,7 @@ static void set_values(ad_call *call, int at, ad_shape shape, int64_t k) {
 static int64_t rows_of(ad_shape shape) { return shape.dim[shape.rank - 2]; }
 static int64_t columns_of(ad_shape shape) { return shape.dim[shape.rank - 1]; }
 
-/* ---- qr -------------------------------------------------------------------------------------------------------------- */
+/* ---- qr ---------------------------------------------------------------------------------------------------------- */
 
 static ad_status qr_shape(ad_call *call) {
     ad_shape shape;
@@ -45,9 +45,9 @@ static ad_status qr_forward(ad_call *call) {
     const ad_view *views[] = {call->in[0], &call->out[0], &call->out[1]};
     ad_status status = ad_need_finite_matrices(call, 0);
     for (ad_stack s = ad_stack_start(3, views); s.more && !status; ad_stack_next(&s))
-        status = ad_pivot_status(
-            call, 0, s.number,
-            ad_kernel_qr(&s.matrix[0], &s.matrix[1], &s.matrix[2], ad_scratch_arena(call)), no_convergence, "");
+        status = ad_pivot_status(call, 0, s.number,
+                                 ad_kernel_qr(&s.matrix[0], &s.matrix[1], &s.matrix[2], ad_scratch_arena(call)),
+                                 no_convergence, "");
     return status;
 }
 
@@ -63,8 +63,8 @@ static ad_var qr_square(ad_var q, ad_var r, ad_var g_q, ad_var rg) {
     return ad_transpose(ad_triangular_solve(r, ad_transpose(x), AD_UPPER));
 }
 
-/* A wide A is [A1 A2] = Q [R1 R2], with R2 = Q^T A2: A2 gets Q gR2, and Q gets A2 gR2^T more. As A2 = Q R2, that leaves of
- * M the same R gR^T - gQ^T Q up to parts that cancel. S picks the first columns. */
+/* A wide A is [A1 A2] = Q [R1 R2] with R2 = Q^T A2: A2 gets Q gR2, and Q gets A2 gR2^T = Q R2 gR2^T more, before A1 = Q R1
+ * is square. S picks the first columns. */
 static ad_var qr_wide(ad_vjp *v, ad_var q, ad_var r, ad_var g_q, ad_var g_r) {
     ad_shape shape = ad_vjp_result_shape(v, 1);
     ad_var s = ad_rectangular_identity(v, columns_of(shape), rows_of(shape)), st = ad_transpose(s);
@@ -77,14 +77,14 @@ static ad_var qr_wide(ad_vjp *v, ad_var q, ad_var r, ad_var g_q, ad_var g_r) {
 static void qr_vjp(ad_vjp *v) {
     ad_var q = ad_vjp_result(v, 0), r = ad_vjp_result(v, 1), g_q = ad_vjp_seed(v, 0), g_r = ad_vjp_seed(v, 1);
     ad_shape shape = ad_vjp_input_shape(v, 0);
-    ad_vjp_give(v, 0, rows_of(shape) < columns_of(shape)
-                          ? qr_wide(v, q, r, g_q, g_r)
-                          : qr_square(q, r, g_q, ad_matmul(r, ad_transpose(g_r))));
+    ad_vjp_give(v, 0,
+                rows_of(shape) < columns_of(shape) ? qr_wide(v, q, r, g_q, g_r)
+                                                   : qr_square(q, r, g_q, ad_matmul(r, ad_transpose(g_r))));
 }
 
 static bool qr_sample(ad_sample *sample, int k) {
-    const ad_shape shapes[] = {AD_SHAPE(4, 3), AD_SHAPE(2, 3, 3), AD_SHAPE(2, 4), AD_SHAPE(1, 1), AD_SHAPE(0, 2),
-                               AD_SHAPE(3, 0), AD_SHAPE(0, 3, 2), AD_SHAPE(1, 3)};
+    const ad_shape shapes[] = {AD_SHAPE(4, 3), AD_SHAPE(2, 3, 3), AD_SHAPE(2, 4),    AD_SHAPE(1, 1),
+                               AD_SHAPE(0, 2), AD_SHAPE(3, 0),    AD_SHAPE(0, 3, 2), AD_SHAPE(1, 3)};
     if (k >= (int)(sizeof shapes / sizeof *shapes) || !ad_sample_normal(sample, shapes[k])) return false;
     ad_sample_add_diagonal(sample, k % 2 ? -3 : 3, 0);
     return true;
@@ -112,7 +112,7 @@ ad_var ad_qr_at(const char *where, ad_var a, ad_var *r) {
     return results[0];
 }
 
-/* ---- eigh ------------------------------------------------------------------------------------------------------------- */
+/* ---- eigh -------------------------------------------------------------------------------------------------------- */
 
 static ad_status eigh_shape(ad_call *call) {
     ad_shape shape;
@@ -130,13 +130,11 @@ static ad_status eigh_forward(ad_call *call) {
     const ad_view *views[] = {call->in[0], &values, &call->out[1]};
     ad_status status = ad_need_finite_matrices(call, 0);
     for (ad_stack s = ad_stack_start(3, views); s.more && !status; ad_stack_next(&s))
-        status = ad_pivot_status(
-            call, 0, s.number,
-            ad_kernel_eigh(&s.matrix[0], &s.matrix[1], &s.matrix[2], ad_scratch_arena(call)), no_convergence, "");
+        status = ad_pivot_status(call, 0, s.number,
+                                 ad_kernel_eigh(&s.matrix[0], &s.matrix[1], &s.matrix[2], ad_scratch_arena(call)),
+                                 no_convergence, "");
     return status;
 }
-
-static ad_var symmetric_part(ad_var x) { return ad_scale(ad_add(x, ad_transpose(x)), 0.5); }
 
 /* d[i,j] = w[j] - w[i] */
 static ad_var differences(ad_var w) { return ad_sub(ad_as_row(w), ad_as_column(w)); }
@@ -149,12 +147,12 @@ static void eigh_vjp(ad_vjp *v) {
         ad_var turned = ad_matmul(q, ad_divide_where_not_0(v, k, differences(w)));
         left = left.tape ? ad_add(left, turned) : turned;
     }
-    ad_vjp_give(v, 0, symmetric_part(ad_matmul(left, ad_transpose(q))));
+    ad_vjp_give(v, 0, ad_symmetric_part(ad_matmul(left, ad_transpose(q))));
 }
 
 static bool eigh_sample(ad_sample *sample, int k) {
-    const ad_shape shapes[] = {AD_SHAPE(3, 3), AD_SHAPE(2, 3, 3), AD_SHAPE(1, 1), AD_SHAPE(0, 0), AD_SHAPE(0, 2, 2),
-                               AD_SHAPE(4, 4)};
+    const ad_shape shapes[] = {AD_SHAPE(3, 3), AD_SHAPE(2, 3, 3), AD_SHAPE(1, 1),
+                               AD_SHAPE(0, 0), AD_SHAPE(0, 2, 2), AD_SHAPE(4, 4)};
     if (k >= (int)(sizeof shapes / sizeof *shapes) || !ad_sample_normal(sample, shapes[k])) return false;
     ad_sample_add_diagonal(sample, -2, 6);
     return true;
@@ -182,7 +180,7 @@ ad_var ad_eigh_at(const char *where, ad_var a, ad_var *vectors) {
     return results[0];
 }
 
-/* ---- svd --------------------------------------------------------------------------------------------------------------- */
+/* ---- svd --------------------------------------------------------------------------------------------------------- */
 
 static ad_status svd_shape(ad_call *call) {
     ad_shape shape;
@@ -241,8 +239,8 @@ static void svd_vjp(ad_vjp *v) {
 }
 
 static bool svd_sample(ad_sample *sample, int k) {
-    const ad_shape shapes[] = {AD_SHAPE(4, 3), AD_SHAPE(2, 3, 3), AD_SHAPE(2, 4), AD_SHAPE(1, 1), AD_SHAPE(0, 2),
-                               AD_SHAPE(3, 0), AD_SHAPE(0, 3, 2), AD_SHAPE(1, 3)};
+    const ad_shape shapes[] = {AD_SHAPE(4, 3), AD_SHAPE(2, 3, 3), AD_SHAPE(2, 4),    AD_SHAPE(1, 1),
+                               AD_SHAPE(0, 2), AD_SHAPE(3, 0),    AD_SHAPE(0, 3, 2), AD_SHAPE(1, 3)};
     if (k >= (int)(sizeof shapes / sizeof *shapes) || !ad_sample_normal(sample, shapes[k])) return false;
     ad_sample_add_diagonal(sample, 4, 5);
     return true;
@@ -258,9 +256,11 @@ const ad_op ad_op_svd = {
     .vjp = svd_vjp,
     .formula = "$y = s of $0 = U diag(s) V^T, descending",
     .result_formula = {"$y1 = U", "$y2 = V^T"},
-    .adjoint = {"~0 += $y1 (E($y1^T ~y1) diag($y) + diag($y) E($y2 ~y2^T) + diag(~y)) $y2 + what leaves their spans, over $y; "
+    .adjoint = {"~0 += $y1 (E($y1^T ~y1) diag($y) + diag($y) E($y2 ~y2^T) + diag(~y)) $y2 + what leaves their spans, "
+                "over $y; "
                 "E(x) = F * x + (F * x)^T, F[i,j] = 1 / ($y[j]^2 - $y[i]^2)"},
-    .convention = "vectors of equal singular values, or (not square) of 0, have no derivative: those terms are taken as 0",
+    .convention =
+        "vectors of equal singular values, or (not square) of 0, have no derivative: those terms are taken as 0",
     .sample = svd_sample,
 };
 

@@ -55,7 +55,7 @@ static ad_var for_matrices(ad_var x) {
 
 static ad_var inner_product(ad_var a, ad_var b) { return ad_sum(ad_mul(a, b), AD_AXES(-2, -1), false); }
 
-/* ---- det ---------------------------------------------------------------------------------------------------------------- */
+/* ---- det --------------------------------------------------------------------------------------------------------- */
 
 static ad_status put_det(ad_call *call, int64_t number, determinant d) {
     put_number(&call->out[0], number, d.value);
@@ -107,12 +107,7 @@ const ad_op ad_op_det = {
 
 ad_var ad_det_at(const char *where, ad_var a) { return ad_apply_1(where, &ad_op_det, a, NULL); }
 
-/* ---- cofactor -------------------------------------------------------------------------------------------------------------- */
-
-static ad_status cofactor_shape(ad_call *call) {
-    ad_set_out(call, 0, call->in[0]->dtype, call->in[0]->shape);
-    return ad_need_square(call, 0);
-}
+/* ---- cofactor ---------------------------------------------------------------------------------------------------- */
 
 static ad_status cofactor_forward(ad_call *call) {
     const ad_view *views[] = {call->in[0], &call->out[0]};
@@ -151,18 +146,19 @@ const ad_op ad_op_cofactor = {
     .name = "cofactor",
     .inputs = 1,
     .saves = AD_SAVES_INPUT(0),
-    .shape = cofactor_shape,
+    .shape = ad_shape_like_square_input,
     .forward = cofactor_forward,
     .vjp = cofactor_vjp,
     .formula = "$y = cofactors of $0",
-    .adjoint = {"~0 += U (diag(E diag(h)) - (E * h)^T) V^T, h = U^T ~y V, E: products of all s but two; $0 = U diag(s) V^T"},
+    .adjoint =
+        {"~0 += U (diag(E diag(h)) - (E * h)^T) V^T, h = U^T ~y V, E: products of all s but two; $0 = U diag(s) V^T"},
     .convention = "its second derivative needs distinct singular values",
     .sample = det_sample,
 };
 
 ad_var ad_cofactor_at(const char *where, ad_var a) { return ad_apply_1(where, &ad_op_cofactor, a, NULL); }
 
-/* ---- slogdet, logdet ---------------------------------------------------------------------------------------------------- */
+/* ---- slogdet, logdet --------------------------------------------------------------------------------------------- */
 
 static ad_status put_slogdet(ad_call *call, int64_t number, determinant d) {
     put_number(&call->out[0], number, d.log);

@@ -42,7 +42,7 @@ static label_set labels_of(const term *t) {
     return set;
 }
 
-/* ---- errors ---------------------------------------------------------------------------------------------------------- */
+/* ---- errors ------------------------------------------------------------------------------------------------------ */
 
 /* `"ij,[j]k->ik": message`, with brackets around the part of the text that is meant. */
 static bool fail(einsum *e, ad_status status, const char *at, int length, const char *format, ...) AD_PRINTF(5, 6);
@@ -50,8 +50,8 @@ static bool fail(einsum *e, ad_status status, const char *at, int length, const 
     char text[sizeof((ad_error *)0)->message];
     size_t used = 0;
     va_list args;
-    ad_text_add(text, sizeof text, &used, "\"%.*s%s%.*s%s%s\": ", (int)(at - e->spec), e->spec, length ? "[" : "", length,
-                at, length ? "]" : "", at + length);
+    ad_text_add(text, sizeof text, &used, "\"%.*s%s%.*s%s%s\": ", (int)(at - e->spec), e->spec, length ? "[" : "",
+                length, at, length ? "]" : "", at + length);
     va_start(args, format);
     ad_text_add_v(text, sizeof text, &used, format, args);
     va_end(args);
@@ -65,12 +65,11 @@ static const char *describe(einsum *e, int operand, char text[AD_TYPE_TEXT + 128
     return text;
 }
 
-/* ---- reading the text ------------------------------------------------------------------------------------------------- */
+/* ---- reading the text -------------------------------------------------------------------------------------------- */
 
 static int letter(char c) { return c >= 'a' && c <= 'z' ? 26 + c - 'a' : c >= 'A' && c <= 'Z' ? c - 'A' : -1; }
 
-/* The labels of one operand or of the output, from *at on, which ends at a comma, an arrow or the end. The labels of "..."
- * for `ellipsis` axes are put in its place. */
+/* The labels of one operand or of the output. Those of "..." stand in its place. */
 typedef struct letters {
     int count; /* with those of the ellipsis */
     int label[AD_MAX_RANK];
@@ -116,9 +115,9 @@ static bool read_operand(einsum *e, const char **at, int operand, letters *l) {
     if (!read_labels(e, at, 0, l)) return false;
     int rest = rank - l->count;
     if (rest < 0 || (rest > 0 && !l->ellipsis))
-        return fail(e, AD_ERR_SHAPE, l->start, (int)(l->end - l->start), "%d letter%s for an operand of rank %d: %s%s",
-                    l->count, l->count == 1 ? "" : "s", rank, describe(e, operand, text),
-                    rest > 0 ? "; \"...\" stands for axes without a letter" : "");
+        return fail(e, AD_ERR_SHAPE, l->start, (int)(l->end - l->start),
+                    "%d letter%s for an operand of rank %d: %s%s", l->count, l->count == 1 ? "" : "s", rank,
+                    describe(e, operand, text), rest > 0 ? "; \"...\" stands for axes without a letter" : "");
     *at = start;
     return read_labels(e, at, rest, l);
 }
@@ -141,7 +140,7 @@ static bool note_size(einsum *e, int operand, int label, int64_t size, const cha
                 describe(e, e->seen_in[label], before), describe(e, operand, now));
 }
 
-/* ---- one operand -------------------------------------------------------------------------------------------------------- */
+/* ---- one operand ------------------------------------------------------------------------------------------------- */
 
 /* Axis i of the result is axis order[i] of x. */
 static ad_var permute(einsum *e, ad_var x, int rank, const int *order) {
@@ -159,8 +158,8 @@ static ad_var reshape(einsum *e, ad_var x, const ad_shape *shape) {
     return ad_shape_equal(&now, shape) ? x : ad_reshape_at(e->where, x, *shape);
 }
 
-/* The last `count` axes of x, each of length n, become their diagonal: every (n^(count-1) + ... + n + 1)-th element of the
- * axis that they make together. */
+/* The last `count` axes of x, each of length n, become their diagonal: every (n^(count-1) + ... + n + 1)-th element of
+ * the axis that they make together. */
 static ad_var diagonal(einsum *e, ad_var x, int count) {
     ad_shape shape = shape_of(x), index_shape = {.rank = 1, .dim = {0}};
     int last = shape.rank - count;
@@ -200,8 +199,8 @@ static void take_diagonals(einsum *e, term *t) {
     }
 }
 
-/* Axes of "..." of length 1 that broadcast are dropped, the other terms have them; labels that only this term has, and not
- * the output, are summed over. */
+/* Axes of "..." of length 1 that broadcast are dropped, for other terms have them; labels that only this term has, and
+ * not the output, are summed over. */
 static void drop_axes(einsum *e, term *t, label_set needed) {
     ad_shape shape = shape_of(t->x), kept = AD_SCALAR;
     ad_axes summed = AD_ALL_AXES;
@@ -222,7 +221,7 @@ static void drop_axes(einsum *e, term *t, label_set needed) {
     t->rank = rank;
 }
 
-/* ---- two terms ---------------------------------------------------------------------------------------------------------- */
+/* ---- two terms --------------------------------------------------------------------------------------------------- */
 
 /* Appends the labels of t that are in the set, in t's order. */
 static int append(const term *t, label_set set, int *labels, int count) {
@@ -305,7 +304,7 @@ static bool contract(einsum *e, const term *a, const term *b, label_set needed, 
     return e->tape->error.status == AD_OK;
 }
 
-/* ---- all terms ----------------------------------------------------------------------------------------------------------- */
+/* ---- all terms --------------------------------------------------------------------------------------------------- */
 
 static double volume(const einsum *e, label_set set) {
     double size = 1;
@@ -322,8 +321,8 @@ static label_set needed_without(const einsum *e, int i, int j) {
     return needed;
 }
 
-/* The pair that grows memory least; of equals, the one with least to compute, then the first. One whose product would have
- * too many axes comes last. */
+/* The pair that grows memory least; of equals, the one with least to compute, then the first. One whose product would
+ * have too many axes comes last. */
 static void choose_pair(const einsum *e, int *first, int *second) {
     double least_growth = INFINITY, least_work = INFINITY;
     *first = 0, *second = 1;
@@ -354,13 +353,14 @@ static ad_var contract_all(einsum *e) {
     return arrange(e, &e->terms[0], e->output.rank, e->output.label);
 }
 
-/* ---- einsum ---------------------------------------------------------------------------------------------------------------- */
+/* ---- einsum ------------------------------------------------------------------------------------------------------ */
 
 static bool read_operands(einsum *e, const char **at) {
     for (int k = 0;; k++) {
         letters l;
         if (k == e->count)
-            return fail(e, AD_ERR_VALUE, *at, (int)strcspn(*at, ",-"), "names more operands than the %d given", e->count);
+            return fail(e, AD_ERR_VALUE, *at, (int)strcspn(*at, ",-"), "names more operands than the %d given",
+                        e->count);
         if (!read_operand(e, at, k, &l)) return false;
         ad_shape shape = shape_of(e->terms[k].x);
         for (int i = 0; i < l.count; i++)
@@ -370,7 +370,8 @@ static bool read_operands(einsum *e, const char **at) {
         if (**at == ',') {
             ++*at;
         } else if (k + 1 < e->count) {
-            return fail(e, AD_ERR_VALUE, *at, 0, "names %d operand%s, but %d were given", k + 1, k ? "s" : "", e->count);
+            return fail(e, AD_ERR_VALUE, *at, 0, "names %d operand%s, but %d were given", k + 1, k ? "s" : "",
+                        e->count);
         } else {
             return true;
         }
@@ -458,7 +459,7 @@ ad_var ad_einsum_at(const char *where, const char *spec, int n, const ad_var *op
     return y;
 }
 
-/* ---- tensordot --------------------------------------------------------------------------------------------------------------- */
+/* ---- tensordot --------------------------------------------------------------------------------------------------- */
 
 /* Labels of b's axes: those of a for the pairs of axes, new ones for the rest. */
 static bool pair_axes(einsum *e, term *b, const ad_axes *axes_a, const ad_axes *axes_b) {
@@ -467,8 +468,8 @@ static bool pair_axes(einsum *e, term *b, const ad_axes *axes_a, const ad_axes *
     describe(e, 0, text[0]);
     describe(e, 1, text[1]);
     if (axes_a->count != axes_b->count || axes_a->count < 0 || axes_a->count > AD_MAX_RANK) {
-        ad_tape_fail(e->tape, AD_ERR_INDEX, e->subject, e->where, "%d axes of a, but %d of b: they are summed over in pairs",
-                     axes_a->count, axes_b->count);
+        ad_tape_fail(e->tape, AD_ERR_INDEX, e->subject, e->where,
+                     "%d axes of a, but %d of b: they are summed over in pairs", axes_a->count, axes_b->count);
         return false;
     }
     label_set used[2] = {0, 0};
@@ -487,8 +488,8 @@ static bool pair_axes(einsum *e, term *b, const ad_axes *axes_a, const ad_axes *
             return false;
         }
         if (shapes[0].dim[at[0]] != shapes[1].dim[at[1]]) {
-            ad_tape_fail(e->tape, AD_ERR_SHAPE, e->subject, e->where, "axis %d of %s and axis %d of %s differ in length",
-                         asked[0], text[0], asked[1], text[1]);
+            ad_tape_fail(e->tape, AD_ERR_SHAPE, e->subject, e->where,
+                         "axis %d of %s and axis %d of %s differ in length", asked[0], text[0], asked[1], text[1]);
             return false;
         }
         b->label[at[1]] = at[0];

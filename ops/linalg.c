@@ -67,7 +67,7 @@ void ad_multiply_matrices(ad_call *call, const ad_view *a, const ad_view *b, con
     kernels->gemm(&problem, scratch);
 }
 
-/* ---- going through stacks ----------------------------------------------------------------------------------------- */
+/* ---- going through stacks ---------------------------------------------------------------------------------------- */
 
 ad_stack ad_stack_start(int count, const ad_view *const *views) {
     ad_stack stack = {.number = 0};
@@ -76,8 +76,8 @@ ad_stack ad_stack_start(int count, const ad_view *const *views) {
     for (int k = 0; k < count; k++) {
         const ad_view *view = views[k];
         int i = view->shape.rank - 2;
-        stack.matrix[k] = (ad_matrix){view->dtype, view->shape.dim[i], view->shape.dim[i + 1], view->stride[i],
-                                      view->stride[i + 1], view->data};
+        stack.matrix[k] = (ad_matrix){view->dtype,     view->shape.dim[i],  view->shape.dim[i + 1],
+                                      view->stride[i], view->stride[i + 1], view->data};
         head[k] = *view;
         head[k].shape.rank = i;
         heads[k] = &head[k];
@@ -95,11 +95,11 @@ void ad_stack_next(ad_stack *stack) {
         stack->more = stack->walk.more;
     }
     for (int k = 0; k < stack->walk.arrays && stack->more; k++)
-        stack->matrix[k].data = stack->walk.at[k] + stack->inner * stack->walk.inner[k] *
-                                                        (int64_t)ad_dtype_size(stack->matrix[k].dtype);
+        stack->matrix[k].data = stack->walk.at[k] +
+                                stack->inner * stack->walk.inner[k] * (int64_t)ad_dtype_size(stack->matrix[k].dtype);
 }
 
-/* ---- checks ------------------------------------------------------------------------------------------------------- */
+/* ---- checks ------------------------------------------------------------------------------------------------------ */
 
 ad_status ad_need_matrix(ad_call *call, int i) {
     ad_status status = ad_need_float(call, i);
@@ -111,7 +111,13 @@ ad_status ad_need_square(ad_call *call, int i) {
     const ad_shape *shape = &call->in[i]->shape;
     ad_status status = ad_need_matrix(call, i);
     if (status || shape->dim[shape->rank - 2] == shape->dim[shape->rank - 1]) return status;
-    return ad_fail(call, AD_ERR_SHAPE, "%s, but it must be square, or a stack of square matrices", ad_describe(call, i));
+    return ad_fail(call, AD_ERR_SHAPE, "%s, but it must be square, or a stack of square matrices",
+                   ad_describe(call, i));
+}
+
+ad_status ad_shape_like_square_input(ad_call *call) {
+    ad_set_out(call, 0, call->in[0]->dtype, call->in[0]->shape);
+    return ad_need_square(call, 0);
 }
 
 ad_status ad_need_finite_matrices(ad_call *call, int i) {
@@ -153,8 +159,8 @@ ad_status ad_pivot_status(ad_call *call, int i, int64_t number, ad_pivot end, co
     if (end.at == AD_NO_MEMORY) return ad_fail(call, AD_ERR_OOM, "out of memory for its scratch arrays");
     const char *name = ad_matrix_name(call, i, number), *type = ad_describe(call, i);
     if (end.at == AD_NO_CONVERGENCE) return ad_fail(call, AD_ERR_VALUE, "%s %s (%s)%s", name, what, type, hint);
-    return ad_fail(call, AD_ERR_VALUE, "%s %s: pivot %lld is %g (%s)%s", name, what, (long long)end.at, end.value, type,
-                   hint);
+    return ad_fail(call, AD_ERR_VALUE, "%s %s: pivot %lld is %g (%s)%s", name, what, (long long)end.at, end.value,
+                   type, hint);
 }
 
 ad_status ad_shape_of_solution(ad_call *call) {
@@ -185,7 +191,7 @@ ad_status ad_shape_of_solution(ad_call *call) {
     return AD_OK;
 }
 
-/* ---- LU ------------------------------------------------------------------------------------------------------------ */
+/* ---- LU ---------------------------------------------------------------------------------------------------------- */
 
 ad_status ad_factor_stack(ad_call *call, const ad_view *a, const ad_view *lu, const ad_view *order, bool report) {
     ad_view rows = ad_insert_axis(order, order->shape.rank - 1);
@@ -208,7 +214,7 @@ void ad_scratch_factors(ad_call *call, ad_view *lu, ad_view *order) {
     if (!lu->data) order->data = NULL;
 }
 
-/* ---- in VJPs and JVPs ---------------------------------------------------------------------------------------------- */
+/* ---- in VJPs and JVPs -------------------------------------------------------------------------------------------- */
 
 ad_var ad_as_columns(ad_var x, bool is_vector) {
     ad_shape shape = ad_value(x).shape;
@@ -256,6 +262,8 @@ ad_var ad_rectangular_identity(ad_vjp *v, int64_t m, int64_t n) {
     return ad_sub(ad_triangle(ones, AD_LOWER, 1), ad_triangle(ones, AD_LOWER, 0));
 }
 
+ad_var ad_symmetric_part(ad_var x) { return ad_scale(ad_add(x, ad_transpose(x)), 0.5); }
+
 ad_var ad_divide_where_not_0(ad_vjp *v, ad_var x, ad_var d) {
     return ad_where(d, ad_div(x, ad_where(d, d, ad_vjp_number(v, 1))), ad_vjp_number(v, 0));
 }
@@ -274,7 +282,7 @@ void ad_give_matrix(ad_vjp *v, int i, ad_var contribution) {
     ad_vjp_give(v, i, shape.rank == 1 ? ad_reshape(contribution, shape) : contribution);
 }
 
-/* ---- samples ------------------------------------------------------------------------------------------------------- */
+/* ---- samples ----------------------------------------------------------------------------------------------------- */
 
 void ad_sample_add_diagonal(ad_sample *sample, double value, double step) {
     const ad_view *view = ad_tensor_view(sample->input[sample->inputs - 1]);
@@ -298,8 +306,8 @@ void ad_sample_reverse_columns(ad_sample *sample) {
 }
 
 bool ad_sample_square(ad_sample *sample, int k) {
-    const ad_shape shapes[] = {AD_SHAPE(3, 3), AD_SHAPE(2, 3, 3), AD_SHAPE(1, 1), AD_SHAPE(0, 0), AD_SHAPE(0, 2, 2),
-                               AD_SHAPE(4, 4)};
+    const ad_shape shapes[] = {AD_SHAPE(3, 3), AD_SHAPE(2, 3, 3), AD_SHAPE(1, 1),
+                               AD_SHAPE(0, 0), AD_SHAPE(0, 2, 2), AD_SHAPE(4, 4)};
     if (k >= (int)(sizeof shapes / sizeof *shapes) || !ad_sample_normal(sample, shapes[k])) return false;
     ad_sample_add_diagonal(sample, 3, 0.5);
     return true;

@@ -19,7 +19,7 @@ ad_view ad_fold_rows(ad_call *call, const ad_view *view);
 /* c (+)= a b for three matrices. No memory: the tape has the error. */
 void ad_multiply_matrices(ad_call *call, const ad_view *a, const ad_view *b, const ad_view *c, bool add);
 
-/* ---- going through stacks ----------------------------------------------------------------------------------------- */
+/* ---- going through stacks ---------------------------------------------------------------------------------------- */
 
 /* The matrices of up to five stacks of one batch shape, in step:
  *
@@ -35,10 +35,11 @@ ad_stack ad_stack_start(int count, const ad_view *const *views);
 void ad_stack_next(ad_stack *stack);
 static inline ad_arena *ad_scratch_arena(ad_call *call) { return &call->priv->tape->scratch; }
 
-/* ---- checks ------------------------------------------------------------------------------------------------------- */
+/* ---- checks ------------------------------------------------------------------------------------------------------ */
 
 ad_status ad_need_matrix(ad_call *call, int i); /* float, of rank 2 or more */
 ad_status ad_need_square(ad_call *call, int i);
+ad_status ad_shape_like_square_input(ad_call *call); /* one square input, a result of its type */
 ad_status ad_need_finite_matrices(ad_call *call, int i); /* no inf, no NaN; else which matrix */
 /* "A" or, in a stack, "A[1,0]": matrix `number` of input i. */
 const char *ad_matrix_name(ad_call *call, int i, int64_t number);
@@ -48,7 +49,7 @@ ad_status ad_pivot_status(ad_call *call, int i, int64_t number, ad_pivot end, co
  * with the common stack. */
 ad_status ad_shape_of_solution(ad_call *call);
 
-/* ---- LU ------------------------------------------------------------------------------------------------------------ */
+/* ---- LU ---------------------------------------------------------------------------------------------------------- */
 
 /* The LU factors of every matrix of the stack `a`, to row-major `lu` and order[..., n]. Bad pivots are reported only if
  * they are errors. */
@@ -56,7 +57,7 @@ ad_status ad_factor_stack(ad_call *call, const ad_view *a, const ad_view *lu, co
 /* Scratch arrays for the factors of input 0; order->data NULL: no memory. */
 void ad_scratch_factors(ad_call *call, ad_view *lu, ad_view *order);
 
-/* ---- in VJPs and JVPs ---------------------------------------------------------------------------------------------- */
+/* ---- in VJPs and JVPs -------------------------------------------------------------------------------------------- */
 
 /* The solution of a linear system, or its cotangent, as a stack of columns; and back. */
 ad_var ad_as_columns(ad_var x, bool is_vector);
@@ -68,6 +69,7 @@ ad_var ad_as_row(ad_var w);
 ad_var ad_as_column(ad_var w);
 /* [m,n] with 1 on its diagonal */
 ad_var ad_rectangular_identity(ad_vjp *v, int64_t m, int64_t n);
+ad_var ad_symmetric_part(ad_var x); /* (x + x^T) / 2 */
 /* x / d, 0 where d is 0 */
 ad_var ad_divide_where_not_0(ad_vjp *v, ad_var x, ad_var d);
 /* [batch..., m, n] as [all, m, n], for what needs room for more axes */
@@ -75,7 +77,7 @@ ad_var ad_as_one_stack(ad_var x);
 /* Gives input i a contribution that may have a larger stack, as a column if the input is one (rank 1). */
 void ad_give_matrix(ad_vjp *v, int i, ad_var contribution);
 
-/* ---- samples ------------------------------------------------------------------------------------------------------- */
+/* ---- samples ----------------------------------------------------------------------------------------------------- */
 
 /* Adds value, value + step, value + 2 step, ... to the diagonals of the last input. */
 void ad_sample_add_diagonal(ad_sample *sample, double value, double step);

@@ -82,8 +82,10 @@ static void linear_jvp(ad_jvp *j) {
 }
 
 static bool linear_sample(ad_sample *sample, int k) {
-    const ad_shape x[] = {AD_SHAPE(3, 4), AD_SHAPE(4), AD_SHAPE(2, 3, 4), AD_SHAPE(0, 4), AD_SHAPE(2, 0), AD_SHAPE(1, 1)};
-    const ad_shape w[] = {AD_SHAPE(5, 4), AD_SHAPE(5, 4), AD_SHAPE(2, 4), AD_SHAPE(3, 4), AD_SHAPE(3, 0), AD_SHAPE(1, 1)};
+    const ad_shape x[] = {AD_SHAPE(3, 4), AD_SHAPE(4),    AD_SHAPE(2, 3, 4),
+                          AD_SHAPE(0, 4), AD_SHAPE(2, 0), AD_SHAPE(1, 1)};
+    const ad_shape w[] = {AD_SHAPE(5, 4), AD_SHAPE(5, 4), AD_SHAPE(2, 4),
+                          AD_SHAPE(3, 4), AD_SHAPE(3, 0), AD_SHAPE(1, 1)};
     if (k >= (int)(sizeof x / sizeof *x)) return false;
     return ad_sample_normal(sample, x[k]) && ad_sample_normal(sample, w[k]) &&
            ad_sample_normal(sample, AD_SHAPE(w[k].dim[0]));
@@ -108,7 +110,7 @@ ad_var ad_linear_at(const char *where, ad_var x, ad_var w, ad_var b) {
     return ad_apply_at(where, tape, &ad_op_linear, 3, (ad_var[]){x, w, b}, NULL, NULL);
 }
 
-/* ---- dot, outer ---------------------------------------------------------------------------------------------------- */
+/* ---- dot, outer -------------------------------------------------------------------------------------------------- */
 
 static bool check_vector(const char *where, const char *subject, ad_tape *tape, ad_var x, const char *role) {
     if (!ad_tape_check_var(tape, x, subject, where, role)) return false;
@@ -116,8 +118,8 @@ static bool check_vector(const char *where, const char *subject, ad_tape *tape, 
     if (rank > 0 && rank < AD_MAX_RANK) return true;
     char text[AD_TYPE_TEXT + 128];
     ad_node_text(tape, x.index, true, text, sizeof text);
-    ad_tape_fail(tape, AD_ERR_SHAPE, subject, where, "%s, but it takes vectors, or stacks of them of up to %d axes", text,
-                 AD_MAX_RANK - 1);
+    ad_tape_fail(tape, AD_ERR_SHAPE, subject, where, "%s, but it takes vectors, or stacks of them of up to %d axes",
+                 text, AD_MAX_RANK - 1);
     return false;
 }
 

@@ -8,11 +8,6 @@
  * and the transpose of L(A, .) is L(A^T, .). So derivatives of any order are exponentials again. */
 #include "ops/linalg.h"
 
-static ad_status matrix_exp_shape(ad_call *call) {
-    ad_set_out(call, 0, call->in[0]->dtype, call->in[0]->shape);
-    return ad_need_square(call, 0);
-}
-
 static ad_status matrix_exp_forward(ad_call *call) {
     const ad_view *views[] = {call->in[0], &call->out[0]};
     ad_status status = ad_need_finite_matrices(call, 0);
@@ -30,11 +25,13 @@ static ad_var derivative(ad_var one, ad_var a, ad_var e) {
     e = ad_as_one_stack(e);
     ad_shape stack = ad_value(a).shape;
     int64_t count = stack.dim[0], n = stack.dim[2];
-    ad_shape blocks = AD_SHAPE(count, 2, n, 2, n), block = AD_SHAPE(count, 1, n, 1, n), pattern = AD_SHAPE(2, 1, 2, 1);
+    ad_shape blocks = AD_SHAPE(count, 2, n, 2, n), block = AD_SHAPE(count, 1, n, 1, n),
+             pattern = AD_SHAPE(2, 1, 2, 1);
     ad_var ones = ad_broadcast_to(one, AD_SHAPE(2, 2)), above = ad_triangle(ones, AD_UPPER, 0);
     ad_var diagonal = ad_sub(ad_triangle(ones, AD_UPPER, 1), above);
     above = ad_reshape(above, pattern);
-    ad_var x = ad_add(ad_mul(ad_reshape(diagonal, pattern), ad_reshape(a, block)), ad_mul(above, ad_reshape(e, block)));
+    ad_var x = ad_add(ad_mul(ad_reshape(diagonal, pattern), ad_reshape(a, block)),
+                      ad_mul(above, ad_reshape(e, block)));
     ad_var y = ad_reshape(ad_matrix_exp(ad_reshape(x, AD_SHAPE(count, 2 * n, 2 * n))), blocks);
     return ad_reshape(ad_sum(ad_mul(above, y), AD_AXES(1, 3), false), shape);
 }
@@ -48,8 +45,8 @@ static void matrix_exp_jvp(ad_jvp *j) {
 }
 
 static bool matrix_exp_sample(ad_sample *sample, int k) {
-    const ad_shape shapes[] = {AD_SHAPE(3, 3), AD_SHAPE(2, 2, 2), AD_SHAPE(1, 1), AD_SHAPE(0, 0), AD_SHAPE(0, 2, 2),
-                               AD_SHAPE(2, 1, 2, 2)};
+    const ad_shape shapes[] = {AD_SHAPE(3, 3), AD_SHAPE(2, 2, 2), AD_SHAPE(1, 1),
+                               AD_SHAPE(0, 0), AD_SHAPE(0, 2, 2), AD_SHAPE(2, 1, 2, 2)};
     return k < (int)(sizeof shapes / sizeof *shapes) && ad_sample_normal(sample, shapes[k]);
 }
 
@@ -57,7 +54,7 @@ const ad_op ad_op_matrix_exp = {
     .name = "matrix_exp",
     .inputs = 1,
     .saves = AD_SAVES_INPUT(0),
-    .shape = matrix_exp_shape,
+    .shape = ad_shape_like_square_input,
     .forward = matrix_exp_forward,
     .vjp = matrix_exp_vjp,
     .jvp = matrix_exp_jvp,

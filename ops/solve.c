@@ -9,13 +9,14 @@ static ad_status back_substitute(ad_call *call, const ad_view *lu, const ad_view
     const ad_view *views[] = {&factors, &rows, x};
     ad_status status = AD_OK;
     for (ad_stack s = ad_stack_start(3, views); s.more && !status; ad_stack_next(&s))
-        status = ad_pivot_status(
-            call, 0, s.number,
-            ad_kernel_lu_solve(&s.matrix[0], s.matrix[1].data, &s.matrix[2], ad_scratch_arena(call)), "is singular", "");
+        status = ad_pivot_status(call, 0, s.number,
+                                 ad_kernel_lu_solve(&s.matrix[0], s.matrix[1].data, &s.matrix[2],
+                                                    ad_scratch_arena(call)),
+                                 "is singular", "");
     return status;
 }
 
-/* ---- solve ----------------------------------------------------------------------------------------------------------- */
+/* ---- solve ------------------------------------------------------------------------------------------------------- */
 
 /* Results 1 and 2 are the factors, L below the diagonal and U from it on, and the order of rows: row i of L U is row
  * order[i] of A, so A = P^T L U for the permutation P of that order. */
@@ -81,10 +82,12 @@ static void solve_vjp(ad_vjp *v) {
 
 static bool solve_sample(ad_sample *sample, int k) {
     const ad_shape cases[][2] = {
-        {AD_SHAPE(3, 3), AD_SHAPE(3, 2)},    {AD_SHAPE(3, 3), AD_SHAPE(3)},          {AD_SHAPE(2, 3, 3), AD_SHAPE(3, 2)},
-        {AD_SHAPE(3, 3), AD_SHAPE(2, 3, 2)}, {AD_SHAPE(2, 1, 2, 2), AD_SHAPE(3, 2, 1)}, {AD_SHAPE(2, 3, 3), AD_SHAPE(3)},
-        {AD_SHAPE(1, 1), AD_SHAPE(1, 1)},    {AD_SHAPE(0, 0), AD_SHAPE(0, 2)},       {AD_SHAPE(3, 3), AD_SHAPE(3, 0)},
-        {AD_SHAPE(0, 2, 2), AD_SHAPE(0, 2, 3)}, {AD_SHAPE(4, 4), AD_SHAPE(4, 4)},
+        {AD_SHAPE(3, 3), AD_SHAPE(3, 2)},          {AD_SHAPE(3, 3), AD_SHAPE(3)},
+        {AD_SHAPE(2, 3, 3), AD_SHAPE(3, 2)},       {AD_SHAPE(3, 3), AD_SHAPE(2, 3, 2)},
+        {AD_SHAPE(2, 1, 2, 2), AD_SHAPE(3, 2, 1)}, {AD_SHAPE(2, 3, 3), AD_SHAPE(3)},
+        {AD_SHAPE(1, 1), AD_SHAPE(1, 1)},          {AD_SHAPE(0, 0), AD_SHAPE(0, 2)},
+        {AD_SHAPE(3, 3), AD_SHAPE(3, 0)},          {AD_SHAPE(0, 2, 2), AD_SHAPE(0, 2, 3)},
+        {AD_SHAPE(4, 4), AD_SHAPE(4, 4)},
     };
     if (k >= (int)(sizeof cases / sizeof *cases) || !ad_sample_normal(sample, cases[k][0])) return false;
     ad_sample_add_diagonal(sample, 4, 1);
@@ -109,12 +112,7 @@ const ad_op ad_op_solve = {
 
 ad_var ad_solve_at(const char *where, ad_var a, ad_var b) { return ad_apply_2(where, &ad_op_solve, a, b, NULL); }
 
-/* ---- inverse ---------------------------------------------------------------------------------------------------------- */
-
-static ad_status inverse_shape(ad_call *call) {
-    ad_set_out(call, 0, call->in[0]->dtype, call->in[0]->shape);
-    return ad_need_square(call, 0);
-}
+/* ---- inverse ----------------------------------------------------------------------------------------------------- */
 
 static ad_status inverse_forward(ad_call *call) {
     ad_view lu, order;
@@ -140,7 +138,7 @@ const ad_op ad_op_inverse = {
     .name = "inverse",
     .inputs = 1,
     .saves = AD_SAVES_RESULT(0),
-    .shape = inverse_shape,
+    .shape = ad_shape_like_square_input,
     .forward = inverse_forward,
     .vjp = inverse_vjp,
     .jvp = inverse_jvp,

@@ -22,7 +22,7 @@ static void set_flags(ad_sample *sample, unsigned flags, double diagonal) {
     memcpy(sample->attrs.bytes, &attrs, sizeof attrs);
 }
 
-/* ---- triangle ------------------------------------------------------------------------------------------------------ */
+/* ---- triangle ---------------------------------------------------------------------------------------------------- */
 
 static ad_status triangle_shape(ad_call *call) {
     ad_status status = check_flags(call, AD_UPPER);
@@ -30,16 +30,20 @@ static ad_status triangle_shape(ad_call *call) {
     return status ? status : ad_need_matrix(call, 0);
 }
 
-/* y (+)= the triangle of x */
+/* What element (i, j) is multiplied with. */
+static double factor_at(const triangle_attrs *attrs, int64_t i, int64_t j) {
+    if (i == j) return attrs->diagonal;
+    return attrs->flags & AD_UPPER ? j > i : j < i;
+}
+
+/* y (+)= the triangle of x; what is left out counts as 0, whatever it is. */
 static void take_triangle(const ad_view *x, const ad_view *y, const triangle_attrs *attrs, bool add) {
     const ad_view *views[] = {x, y};
     for (ad_stack s = ad_stack_start(2, views); s.more; ad_stack_next(&s)) {
         const ad_matrix *from = &s.matrix[0], *to = &s.matrix[1];
         for (int64_t i = 0; i < to->rows; i++) {
             for (int64_t j = 0; j < to->columns; j++) {
-                bool inside = attrs->flags & AD_UPPER ? j > i : j < i;
-                double value = inside ? ad_matrix_get(from, i, j)
-                                      : i == j && attrs->diagonal != 0 ? attrs->diagonal * ad_matrix_get(from, i, j) : 0;
+                double factor = factor_at(attrs, i, j), value = factor != 0 ? factor * ad_matrix_get(from, i, j) : 0;
                 ad_matrix_set(to, i, j, add ? ad_matrix_get(to, i, j) + value : value);
             }
         }
@@ -72,8 +76,8 @@ static void show_triangle(const void *attrs, char *text, size_t size) {
 }
 
 static bool triangle_sample(ad_sample *sample, int k) {
-    const ad_shape shapes[] = {AD_SHAPE(3, 3), AD_SHAPE(2, 3, 4), AD_SHAPE(4, 2), AD_SHAPE(1, 1), AD_SHAPE(0, 2, 2),
-                               AD_SHAPE(2, 0, 3)};
+    const ad_shape shapes[] = {AD_SHAPE(3, 3), AD_SHAPE(2, 3, 4), AD_SHAPE(4, 2),
+                               AD_SHAPE(1, 1), AD_SHAPE(0, 2, 2), AD_SHAPE(2, 0, 3)};
     const unsigned flags[] = {AD_LOWER, AD_UPPER, AD_LOWER, AD_UPPER, AD_LOWER, AD_UPPER};
     const double diagonal[] = {0.5, 0, 1, -2, 1, 0.5};
     if (k >= (int)(sizeof shapes / sizeof *shapes)) return false;
@@ -102,7 +106,7 @@ ad_var ad_triangle_at(const char *where, ad_var x, unsigned flags, double diagon
     return ad_apply_1(where, &ad_op_triangle, x, &attrs);
 }
 
-/* ---- triangular_solve ----------------------------------------------------------------------------------------------- */
+/* ---- triangular_solve -------------------------------------------------------------------------------------------- */
 
 static ad_status triangular_solve_shape(ad_call *call) {
     ad_status status = check_flags(call, AD_UPPER | AD_TRANSPOSED | AD_UNIT_DIAGONAL);
@@ -140,8 +144,8 @@ static ad_status triangular_solve_forward(ad_call *call) {
     x.stride[x.shape.rank - 1] = 1;
     const ad_view *views[] = {&a, &x};
     for (ad_stack s = ad_stack_start(2, views); s.more && !status; ad_stack_next(&s))
-        status = ad_pivot_status(call, 0, s.number, solve_one(&s.matrix[0], flags, &s.matrix[1], ad_scratch_arena(call)),
-                                 "", "");
+        status = ad_pivot_status(call, 0, s.number,
+                                 solve_one(&s.matrix[0], flags, &s.matrix[1], ad_scratch_arena(call)), "", "");
     return status;
 }
 
@@ -184,10 +188,12 @@ static void show_flags(const void *attrs, char *text, size_t size) {
 
 static bool triangular_solve_sample(ad_sample *sample, int k) {
     const ad_shape cases[][2] = {
-        {AD_SHAPE(3, 3), AD_SHAPE(3, 2)},       {AD_SHAPE(3, 3), AD_SHAPE(3)},       {AD_SHAPE(2, 3, 3), AD_SHAPE(3, 2)},
-        {AD_SHAPE(3, 3), AD_SHAPE(2, 3, 2)},    {AD_SHAPE(2, 1, 2, 2), AD_SHAPE(3, 2, 1)}, {AD_SHAPE(2, 3, 3), AD_SHAPE(3)},
-        {AD_SHAPE(1, 1), AD_SHAPE(1, 1)},       {AD_SHAPE(0, 0), AD_SHAPE(0, 2)},    {AD_SHAPE(3, 3), AD_SHAPE(3, 0)},
-        {AD_SHAPE(0, 2, 2), AD_SHAPE(0, 2, 3)}, {AD_SHAPE(3, 3), AD_SHAPE(3, 3)},
+        {AD_SHAPE(3, 3), AD_SHAPE(3, 2)},          {AD_SHAPE(3, 3), AD_SHAPE(3)},
+        {AD_SHAPE(2, 3, 3), AD_SHAPE(3, 2)},       {AD_SHAPE(3, 3), AD_SHAPE(2, 3, 2)},
+        {AD_SHAPE(2, 1, 2, 2), AD_SHAPE(3, 2, 1)}, {AD_SHAPE(2, 3, 3), AD_SHAPE(3)},
+        {AD_SHAPE(1, 1), AD_SHAPE(1, 1)},          {AD_SHAPE(0, 0), AD_SHAPE(0, 2)},
+        {AD_SHAPE(3, 3), AD_SHAPE(3, 0)},          {AD_SHAPE(0, 2, 2), AD_SHAPE(0, 2, 3)},
+        {AD_SHAPE(3, 3), AD_SHAPE(3, 3)},
     };
     if (k >= (int)(sizeof cases / sizeof *cases)) return false;
     set_flags(sample, (unsigned)k % 8, 0);
@@ -217,12 +223,7 @@ ad_var ad_triangular_solve_at(const char *where, ad_var a, ad_var b, unsigned fl
     return ad_apply_2(where, &ad_op_triangular_solve, a, b, &attrs);
 }
 
-/* ---- cholesky ------------------------------------------------------------------------------------------------------- */
-
-static ad_status cholesky_shape(ad_call *call) {
-    ad_set_out(call, 0, call->in[0]->dtype, call->in[0]->shape);
-    return ad_need_square(call, 0);
-}
+/* ---- cholesky ---------------------------------------------------------------------------------------------------- */
 
 static ad_status cholesky_forward(ad_call *call) {
     const ad_view *views[] = {call->in[0], &call->out[0]};
@@ -234,8 +235,6 @@ static ad_status cholesky_forward(ad_call *call) {
                                  "; if it should be, add a small multiple of the identity");
     return status;
 }
-
-static ad_var symmetric_part(ad_var x) { return ad_scale(ad_add(x, ad_transpose(x)), 0.5); }
 
 /* Phi of Murray 2016: the lower triangle with half the diagonal. */
 static ad_var phi(ad_var x) { return ad_triangle(x, AD_LOWER, 0.5); }
@@ -249,18 +248,19 @@ static ad_var between_inverses(ad_var l, ad_var x) {
 static void cholesky_vjp(ad_vjp *v) {
     ad_var l = ad_vjp_result(v, 0);
     ad_var p = phi(ad_matmul(ad_transpose(l), ad_vjp_seed(v, 0)));
-    ad_vjp_give(v, 0, symmetric_part(between_inverses(l, p)));
+    ad_vjp_give(v, 0, ad_symmetric_part(between_inverses(l, p)));
 }
 
 static void cholesky_jvp(ad_jvp *j) {
-    ad_var l = ad_jvp_result(j, 0), a_dot = symmetric_part(ad_jvp_tangent(j, 0));
-    ad_var left = ad_triangular_solve(l, a_dot, AD_LOWER), both = ad_triangular_solve(l, ad_transpose(left), AD_LOWER);
+    ad_var l = ad_jvp_result(j, 0), a_dot = ad_symmetric_part(ad_jvp_tangent(j, 0));
+    ad_var left = ad_triangular_solve(l, a_dot, AD_LOWER),
+           both = ad_triangular_solve(l, ad_transpose(left), AD_LOWER);
     ad_jvp_give(j, 0, ad_matmul(l, phi(both)));
 }
 
 static bool cholesky_sample(ad_sample *sample, int k) {
-    const ad_shape shapes[] = {AD_SHAPE(3, 3), AD_SHAPE(2, 3, 3), AD_SHAPE(1, 1), AD_SHAPE(0, 0), AD_SHAPE(0, 2, 2),
-                               AD_SHAPE(5, 5)};
+    const ad_shape shapes[] = {AD_SHAPE(3, 3), AD_SHAPE(2, 3, 3), AD_SHAPE(1, 1),
+                               AD_SHAPE(0, 0), AD_SHAPE(0, 2, 2), AD_SHAPE(5, 5)};
     if (k >= (int)(sizeof shapes / sizeof *shapes) || !ad_sample_normal(sample, shapes[k])) return false;
     ad_sample_add_diagonal(sample, 8, 1);
     return true;
@@ -270,7 +270,7 @@ const ad_op ad_op_cholesky = {
     .name = "cholesky",
     .inputs = 1,
     .saves = AD_SAVES_RESULT(0),
-    .shape = cholesky_shape,
+    .shape = ad_shape_like_square_input,
     .forward = cholesky_forward,
     .vjp = cholesky_vjp,
     .jvp = cholesky_jvp,

@@ -11,7 +11,7 @@
 
 TestSuite(pytorch, .fini = test_arrays_free);
 
-/* ---- against PyTorch ------------------------------------------------------------------------------------------------- */
+/* ---- against PyTorch --------------------------------------------------------------------------------------------- */
 
 #define OP(name, expression)                                                                                         \
     static ad_var make_##name(const ad_var *in, const reference_case *c) { return (void)c, expression; }             \
@@ -81,7 +81,7 @@ OP(svd_u, u_of(in[0]))
 OP(svd_vt, vt_of(in[0]))
 OP(matrix_exp, ad_matrix_exp(in[0]))
 
-/* ---- by their identities, at sizes around those of the blocks ----------------------------------------------------------- */
+/* ---- by their identities, at sizes around those of the blocks ---------------------------------------------------- */
 
 static const int sizes[] = {1, 2, 31, 32, 33, 64, 97};
 
@@ -255,9 +255,11 @@ static void check_exp(ad_dtype dtype, int n, double rounding) {
     ad_var log_det = ad_logdet(forward), trace = ad_sum(ad_einsum("ii->i", 1, &a), AD_ALL_AXES, false);
     cr_assert(test_near(ad_item(log_det), ad_item(trace), 100 * rounding));
 }
-Test(identity, the_exponential_of_the_negative_is_the_inverse_and_its_determinant_that_of_the_trace) { each_size(check_exp); }
+Test(identity, the_exponential_of_the_negative_is_the_inverse_and_its_determinant_that_of_the_trace) {
+    each_size(check_exp);
+}
 
-/* ---- far from 1 ------------------------------------------------------------------------------------------------------------ */
+/* ---- far from 1 -------------------------------------------------------------------------------------------------- */
 
 /* All of these scale with the matrix, exactly where the factor is a power of 2 that leaves the numbers normal. */
 Test(identity, decompositions_neither_overflow_nor_vanish) {
@@ -266,7 +268,8 @@ Test(identity, decompositions_neither_overflow_nor_vanish) {
         ad_var a = matrix(AD_F64, 6, 6, 1, 15), big = ad_scale(a, ldexp(1, exponent)), r, r_big;
         ad_var q = ad_qr(a, &r), q_big = ad_qr(big, &r_big);
         cr_assert_eq(distance(q, q_big) + distance(ad_scale(r, ldexp(1, exponent)), r_big), 0);
-        ad_var w = ad_eigh(a, NULL), w_big = ad_eigh(big, NULL), s = ad_svd(a, NULL, NULL), s_big = ad_svd(big, NULL, NULL);
+        ad_var w = ad_eigh(a, NULL), w_big = ad_eigh(big, NULL), s = ad_svd(a, NULL, NULL),
+               s_big = ad_svd(big, NULL, NULL);
         cr_assert_eq(distance(ad_scale(w, ldexp(1, exponent)), w_big), 0);
         cr_assert_eq(distance(ad_scale(s, ldexp(1, exponent)), s_big), 0);
         ad_var b = matrix(AD_F64, 6, 2, 0, 16);
@@ -284,12 +287,12 @@ Test(identity, small_singular_values_are_as_exact_as_large_ones) {
     for (int i = 0; i < 4; i++) cr_assert_lt(fabs(ad_view_get(&got, i) / scales[i] - 1), 1e-13, "%d", i);
 }
 
-/* ---- conventions ------------------------------------------------------------------------------------------------------------- */
+/* ---- conventions ------------------------------------------------------------------------------------------------- */
 
 TestSuite(convention, .init = open_tape, .fini = close_tape);
 
-#define MATRIX(n, ...)    ad_leaf(t, "A", AD_F64, AD_SHAPE(n, n), ((double[]){__VA_ARGS__}))
-#define STACK(m, n, ...)  ad_leaf(t, "A", AD_F64, AD_SHAPE(m, n, n), ((double[]){__VA_ARGS__}))
+#define MATRIX(n, ...)   ad_leaf(t, "A", AD_F64, AD_SHAPE(n, n), ((double[]){__VA_ARGS__}))
+#define STACK(m, n, ...) ad_leaf(t, "A", AD_F64, AD_SHAPE(m, n, n), ((double[]){__VA_ARGS__}))
 
 static ad_var gradient_of(ad_var y, ad_var seed, ad_var x) {
     ad_var gradient;
@@ -394,7 +397,7 @@ Test(convention, matrices_of_no_rows_have_the_determinant_1_and_nothing_else) {
     expect_matrix_at(AD_HERE, ad_inverse(none), 0, NULL, 0);
 }
 
-/* ---- einsum ------------------------------------------------------------------------------------------------------------------- */
+/* ---- einsum ------------------------------------------------------------------------------------------------------ */
 
 TestSuite(einsum, .init = open_tape, .fini = close_tape);
 
@@ -436,7 +439,8 @@ Test(einsum, takes_many_operands) {
     char text[4 * MANY + 8] = "";
     for (int i = 0; i < MANY; i++) {
         in[i] = matrix(AD_F64, 2, 2, 0, (uint64_t)i + 1);
-        sprintf(text + strlen(text), "%s%c%c", i ? "," : "", 'a' + i % 26 - (i < 26 ? 0 : 32), i + 1 < 26 ? 'b' + i : 'A' + i + 1 - 26);
+        sprintf(text + strlen(text), "%s%c%c", i ? "," : "", 'a' + i % 26 - (i < 26 ? 0 : 32),
+                i + 1 < 26 ? 'b' + i : 'A' + i + 1 - 26);
     }
     sprintf(text + strlen(text), "->a%c", 'A' + MANY - 26);
     ad_var product = in[0];
@@ -446,7 +450,7 @@ Test(einsum, takes_many_operands) {
     cr_assert_lt(distance(ad_einsum(text, MANY, in), product), 1e-12 * size, "%s", text);
 }
 
-/* ---- errors ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- errors ------------------------------------------------------------------------------------------------------ */
 
 TestSuite(linalg_errors, .init = open_tape, .fini = close_tape);
 
@@ -477,7 +481,8 @@ Test(linalg_errors, products_say_what_does_not_fit) {
 Test(linalg_errors, tensordot_names_the_axis) {
     ad_var a = ZEROS("a", 2, 3), b = ZEROS("b", 3, 4);
     ad_tensordot(a, b, AD_AXES(1), AD_AXES(1));
-    expect_error(t, AD_ERR_SHAPE, "tensordot", "axis 1 of a is f64[2,3] and axis 1 of b is f64[3,4] differ in length");
+    expect_error(t, AD_ERR_SHAPE, "tensordot",
+                 "axis 1 of a is f64[2,3] and axis 1 of b is f64[3,4] differ in length");
     ad_tensordot(ZEROS("a", 2, 3), ZEROS("b", 3, 4), AD_AXES(1, 0), AD_AXES(0));
     expect_error(t, AD_ERR_INDEX, "2 axes of a, but 1 of b");
     ad_tensordot(ZEROS("a", 2, 3), ZEROS("b", 3, 4), AD_AXES(2), AD_AXES(0));
@@ -492,10 +497,14 @@ Test(linalg_errors, einsum_points_at_the_letter) {
         ad_status status;
         const char *text[2];
     } cases[] = {
-        {"ij,jk->ik", AD_ERR_SHAPE, {"einsum", "\"ij,[j]k->ik\": j has length 4 here, but 3 before: A is f64[2,3], B is f64[4,5]"}},
+        {"ij,jk->ik",
+         AD_ERR_SHAPE,
+         {"einsum", "\"ij,[j]k->ik\": j has length 4 here, but 3 before: A is f64[2,3], B is f64[4,5]"}},
         {"ii,jk", AD_ERR_SHAPE, {"\"i[i],jk\": i has length 3 here, but 2 before: A is f64[2,3]", ""}},
         {"ijk,jk", AD_ERR_SHAPE, {"\"[ijk],jk\": 3 letters for an operand of rank 2: A is f64[2,3]", ""}},
-        {"i,jk", AD_ERR_SHAPE, {"\"[i],jk\": 1 letter for an operand of rank 2: A is f64[2,3]", "\"...\" stands for axes"}},
+        {"i,jk",
+         AD_ERR_SHAPE,
+         {"\"[i],jk\": 1 letter for an operand of rank 2: A is f64[2,3]", "\"...\" stands for axes"}},
         {"ij,j1", AD_ERR_VALUE, {"\"ij,j[1]\": axes are named by letters", ""}},
         {"ij", AD_ERR_VALUE, {"\"ij\": names 1 operand, but 2 were given", ""}},
         {"ij,kl,mn", AD_ERR_VALUE, {"names more operands than the 2 given", ""}},
@@ -506,7 +515,9 @@ Test(linalg_errors, einsum_points_at_the_letter) {
         {"i..,kl", AD_ERR_VALUE, {"\"i[.].,kl\"", "not part of \"...\""}},
         {"...i...,kl", AD_ERR_VALUE, {"\"...i[...],kl\": a second \"...\"", ""}},
         {"...,kl->kl", AD_ERR_VALUE, {"\"...,kl->[kl]\"", "needs \"...\" too"}},
-        {"i...,...->i...", AD_ERR_SHAPE, {"\"i...,[...]->i...\": an axis of ... has length 5 here, but 3 before", ""}},
+        {"i...,...->i...",
+         AD_ERR_SHAPE,
+         {"\"i...,[...]->i...\": an axis of ... has length 5 here, but 3 before", ""}},
         {"abcdefghi,kl", AD_ERR_LIMIT, {"\"abcdefgh[i],kl\": more than 8 axes", ""}},
         {NULL, AD_ERR_NULL, {"the text is NULL", ""}},
     };
@@ -536,7 +547,7 @@ Test(linalg_errors, einsum_refuses_bad_operands_and_what_has_too_many_axes) {
 }
 
 Test(linalg_errors, matrices_must_be_square_and_right_hand_sides_fit) {
-    ad_var (*const square[])(const char *, ad_var) = {ad_cholesky_at, ad_inverse_at, ad_det_at,
+    ad_var (*const square[])(const char *, ad_var) = {ad_cholesky_at, ad_inverse_at,  ad_det_at,
                                                       ad_logdet_at,   ad_cofactor_at, ad_matrix_exp_at};
     for (int i = 0; i < TEST_COUNT(square); i++) {
         square[i](AD_HERE, ZEROS("A", 2, 3));
@@ -561,9 +572,11 @@ Test(linalg_errors, matrices_must_be_square_and_right_hand_sides_fit) {
     ad_solve(ZEROS("A", 3, 3), ad_scalar(t, "b", 1));
     expect_error(t, AD_ERR_SHAPE, "b is f64[], but the right-hand side is a column or a stack of columns");
     ad_triangular_solve(ZEROS("A", 2, 3, 3), ZEROS("b", 3, 3, 1), AD_LOWER);
-    expect_error(t, AD_ERR_SHAPE, "triangular_solve", "leading dimensions do not broadcast: A is f64[2,3,3], b is f64[3,3,1]");
+    expect_error(t, AD_ERR_SHAPE, "triangular_solve",
+                 "leading dimensions do not broadcast: A is f64[2,3,3], b is f64[3,3,1]");
     ad_triangular_solve(ZEROS("A", 3, 3), ZEROS("b", 3), 9);
-    expect_error(t, AD_ERR_VALUE, "flags are 9, which is not made of AD_LOWER, AD_UPPER, AD_TRANSPOSED and AD_UNIT_DIAGONAL");
+    expect_error(t, AD_ERR_VALUE,
+                 "flags are 9, which is not made of AD_LOWER, AD_UPPER, AD_TRANSPOSED and AD_UNIT_DIAGONAL");
     ad_triangle(ZEROS("A", 3, 3), AD_TRANSPOSED, 1);
     expect_error(t, AD_ERR_VALUE, "flags are 2, which is not made of AD_LOWER, AD_UPPER");
     ad_triangle(ZEROS("A", 3), AD_LOWER, 1);
@@ -588,7 +601,8 @@ Test(linalg_errors, what_has_no_solution_names_the_matrix_and_the_pivot) {
     ad_triangular_solve(ad_leaf(t, "L", AD_F64, AD_SHAPE(2, 2), (double[]){1, 5, 5, 0}), ZEROS("b", 2), AD_UPPER);
     expect_error(t, AD_ERR_VALUE, "L cannot be divided by on its diagonal: pivot 1 is 0 (L is f64[2,2])");
     ad_logdet(STACK(2, 2, 1, 0, 0, 1, 0, 1, 1, 0));
-    expect_error(t, AD_ERR_VALUE, "the determinant of A[1] is negative (A is f64[2,2,2]): ad_slogdet takes its absolute value");
+    expect_error(t, AD_ERR_VALUE,
+                 "the determinant of A[1] is negative (A is f64[2,2,2]): ad_slogdet takes its absolute value");
     ad_matrix_exp(MATRIX(1, 1000));
     expect_error(t, AD_ERR_VALUE, "A has an exponential that overflows (A is f64[1,1])");
 }
@@ -629,7 +643,7 @@ Test(linalg_errors, decompositions_refuse_what_is_no_number) {
     }
 }
 
-/* ---- memory ----------------------------------------------------------------------------------------------------------------------- */
+/* ---- memory ------------------------------------------------------------------------------------------------------ */
 
 /* Each op forward and backward, at a size that needs blocks. */
 static void record_all(ad_tape *tape) {
@@ -640,8 +654,9 @@ static void record_all(ad_tape *tape) {
     ad_var a = ad_leaf(tape, "A", AD_F64, AD_SHAPE(N, N), values), b = ad_leaf(tape, "b", AD_F64, AD_SHAPE(N), right);
     ad_var r, v, u, vt, small = ad_scale(a, 0.01), l = ad_cholesky(a), in[] = {a, b, b};
     ad_var q = ad_qr(a, &r), w = ad_eigh(a, &v), s = ad_svd(a, &u, &vt);
-    const ad_var parts[] = {ad_linear(b, a, b), ad_outer(b, b), ad_solve(a, b), ad_triangular_solve(l, b, AD_LOWER), ad_inverse(a),
-                            ad_mul(q, r), ad_mul(v, w), ad_mul(ad_mul(u, s), vt), ad_matrix_exp(small), ad_det(small)};
+    const ad_var parts[] = {ad_linear(b, a, b),   ad_outer(b, b), ad_solve(a, b), ad_triangular_solve(l, b, AD_LOWER),
+                            ad_inverse(a),        ad_mul(q, r),   ad_mul(v, w),   ad_mul(ad_mul(u, s), vt),
+                            ad_matrix_exp(small), ad_det(small)};
     ad_var sum = ad_add(ad_logdet(a), ad_einsum("ij,i,j->", 3, in));
     for (int i = 0; i < TEST_COUNT(parts); i++) sum = ad_add(sum, ad_sum(parts[i], AD_ALL_AXES, false));
     ad_backward(sum);
@@ -656,8 +671,12 @@ Test(linalg_memory, every_allocation_may_fail_and_nothing_is_asked_for_in_the_st
         memory.fail_on = true; /* the pool tries again, with what it kept given back */
         ad_tape *tape = ad_tape_new(&(ad_tape_options){.allocator = &memory.allocator});
         if (tape) record_all(tape);
-        cr_assert_eq(ad_tape_status(tape), fail_at == 0 ? AD_OK : tape ? AD_ERR_OOM : AD_ERR_NULL, "call %lld: %s: %s",
-                     (long long)fail_at, ad_status_name(ad_tape_status(tape)), ad_tape_error(tape));
+        cr_assert_eq(ad_tape_status(tape),
+                     fail_at == 0 ? AD_OK
+                     : tape       ? AD_ERR_OOM
+                                  : AD_ERR_NULL,
+                     "call %lld: %s: %s", (long long)fail_at, ad_status_name(ad_tape_status(tape)),
+                     ad_tape_error(tape));
         if (fail_at == 0) calls = memory.calls;
         memory.fail_at = 0;
         for (int step = 0; step < 2 && tape; step++) {
@@ -665,7 +684,8 @@ Test(linalg_memory, every_allocation_may_fail_and_nothing_is_asked_for_in_the_st
             ad_tape_reset(tape);
             record_all(tape);
             expect_ok(tape);
-            if (step == 1 || fail_at == 0) cr_assert_eq(memory.calls, before, "%lld allocations", (long long)(memory.calls - before));
+            if (step == 1 || fail_at == 0)
+                cr_assert_eq(memory.calls, before, "%lld allocations", (long long)(memory.calls - before));
         }
         ad_tape_free(tape);
         test_memory_close(&memory);

@@ -10,9 +10,7 @@ static double product(const ad_matrix *x, int64_t without) {
     return y;
 }
 
-static ad_matrix diagonal(const ad_matrix *a) {
-    return (ad_matrix){a->dtype, a->rows, 1, a->rs + a->cs, 1, a->data};
-}
+static ad_matrix diagonal(const ad_matrix *a) { return (ad_matrix){a->dtype, a->rows, 1, a->rs + a->cs, 1, a->data}; }
 
 /* The smallest pivot is not much smaller than the largest: det(a) a^-T then loses few digits. */
 static bool is_well_conditioned(const ad_matrix *lu) {

@@ -83,7 +83,8 @@ ad_pivot ad_kernel_lu_solve(const ad_matrix *lu, const int64_t *order, const ad_
     ad_arena_rewind(scratch, position);
     if (end.at == AD_DONE) end = ad_kernel_solve_lower(lu, true, x, scratch);
     if (end.at != AD_DONE) return end;
-    ad_matrix upper = ad_matrix_reversed(lu), from_below = ad_matrix_part(x, x->rows ? x->rows - 1 : 0, 0, x->rows, x->columns);
+    ad_matrix upper = ad_matrix_reversed(lu),
+              from_below = ad_matrix_part(x, x->rows ? x->rows - 1 : 0, 0, x->rows, x->columns);
     from_below.rs = -x->rs;
     return ad_kernel_solve_lower(&upper, false, &from_below, scratch);
 }

@@ -70,7 +70,8 @@ static ad_pivot S(cholesky)(const ad_matrix *a, const ad_matrix *l, ad_arena *sc
         if (!ad_kernel_multiply(&left, &rest, &p, false, &space)) return no_memory;
         for (int64_t j = 0; j < band; j++)
             for (int64_t r = j; r < below; r++)
-                *S(at)(&p, j, r) = (T)0.5 * *S(at)(a, k + r, k + j) + (T)0.5 * *S(at)(a, k + j, k + r) - *S(at)(&p, j, r);
+                *S(at)(&p, j, r) = (T)0.5 * *S(at)(a, k + r, k + j) + (T)0.5 * *S(at)(a, k + j, k + r) -
+                                   *S(at)(&p, j, r);
         ad_pivot end = S(cholesky_band)(&p, k);
         if (end.at != AD_DONE) return end;
         for (int64_t r = 0; r < below; r++) {

@@ -1,8 +1,7 @@
-/* Dense linear algebra, one matrix at a time. Compiled once: in the factorisations and solves, what is large is a matrix
+/* Dense linear algebra, one matrix at a time. Compiled once: in factorisations and solves, what is large is a matrix
  * product, and that has code for every instruction set.
  *
- * Inputs are read in any strides. Scratch memory is taken from an arena and given back. Nothing here knows of NaN: what
- * is no number goes through, or is reported as a pivot that is none. */
+ * Inputs are read in any strides. Scratch memory is taken from an arena and given back. */
 #ifndef AD_KERNELS_LINALG_H
 #define AD_KERNELS_LINALG_H
 
@@ -40,11 +39,11 @@ int ad_kernel_order_sign(int64_t *order, int64_t n);
 
 /* a[m,n] = q[m,k] r[k,n], k = min(m, n), by Householder reflections; the diagonal of r is not negative. */
 ad_pivot ad_kernel_qr(const ad_matrix *a, const ad_matrix *q, const ad_matrix *r, ad_arena *scratch);
-/* The symmetric part of a is V diag(w) V^T, w[n,1] ascending; tridiagonal QL. In each column of V the element of largest
- * absolute value is positive. */
+/* The symmetric part of a, finite, is V diag(w) V^T, w[n,1] ascending; tridiagonal QL. In each column of V the element of
+ * largest absolute value is positive. */
 ad_pivot ad_kernel_eigh(const ad_matrix *a, const ad_matrix *w, const ad_matrix *v, ad_arena *scratch);
-/* a[m,n] = U[m,k] diag(s) Vt[k,n], s[k,1] descending; one-sided Jacobi. In each row of Vt (of a wide matrix: each column
- * of U) the element of largest absolute value is positive. */
+/* a[m,n], finite, = U[m,k] diag(s) Vt[k,n], s[k,1] descending; one-sided Jacobi. In each row of Vt (of a wide matrix:
+ * each column of U) the element of largest absolute value is positive. */
 ad_pivot ad_kernel_svd(const ad_matrix *a, const ad_matrix *s, const ad_matrix *u, const ad_matrix *vt,
                        ad_arena *scratch);
 /* The matrix of cofactors, det(a) a^-T where that exists, and exact to rounding where it does not. */
@@ -79,7 +78,7 @@ static inline ad_matrix ad_matrix_reversed(const ad_matrix *a) {
     reversed.cs = -a->cs;
     return reversed;
 }
-/* ---- elements and copies, of either type --------------------------------------------------------------------------- */
+/* ---- elements and copies, of either type ------------------------------------------------------------------------- */
 
 static inline double ad_matrix_get(const ad_matrix *a, int64_t i, int64_t j) {
     const int64_t at = i * a->rs + j * a->cs;

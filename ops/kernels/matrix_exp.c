@@ -1,8 +1,8 @@
 /* The exponential of a matrix, in double: N. J. Higham, The scaling and squaring method for the matrix exponential
  * revisited, SIAM J. Matrix Anal. Appl. 26 (2005).
  *
- * exp(x) is about q(x)^-1 p(x), the Pade approximant of order m, where p(x) = v + u, q(x) = v - u; v holds the even powers
- * of x and u the odd ones. It is good for a 1-norm up to the limit of its order; beyond that exp(x) = exp(x / 2^s)^(2^s). */
+ * exp(x) is about q(x)^-1 p(x), a Pade approximant, where p(x) = v + u and q(x) = v - u; v holds the even powers of x and
+ * u the odd ones. It is good for a 1-norm up to the limit of its order; beyond that, exp(x) = exp(x / 2^s)^(2^s). */
 #include "ops/kernels/linalg.h"
 
 #include <math.h>
@@ -10,7 +10,10 @@
 static const struct {
     int order;
     double limit;
-} approximant[] = {{3, 1.495585217958292e-2}, {5, 2.539398330063230e-1}, {7, 9.504178996162932e-1}, {13, 5.371920351148152}};
+} approximant[] = {{3, 1.495585217958292e-2},
+                   {5, 2.539398330063230e-1},
+                   {7, 9.504178996162932e-1},
+                   {13, 5.371920351148152}};
 enum { HIGHEST = 3 /* of the list */, MOST = 14, POWERS = 3 };
 
 /* b[0] + b[1] x + ...: the coefficients of p. */

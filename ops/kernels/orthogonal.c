@@ -9,7 +9,7 @@
 #include <math.h>
 #include <string.h>
 
-/* ---- to and from double ------------------------------------------------------------------------------------------- */
+/* ---- to and from double ------------------------------------------------------------------------------------------ */
 
 static double *element(const ad_matrix *a, int64_t i, int64_t j) { return (double *)a->data + i * a->rs + j * a->cs; }
 
@@ -68,7 +68,7 @@ static bool points_backwards(const double *x, int64_t n) {
     return n > 0 && x[largest] < 0;
 }
 
-/* ---- reflections --------------------------------------------------------------------------------------------------- */
+/* ---- reflections ------------------------------------------------------------------------------------------------- */
 
 /* H = I - tau v v^T with v[0] = 1 turns column x, of n elements, into (beta, 0, ...). beta replaces x[0], the rest of v
  * the rest of x. Returns tau. */
@@ -109,7 +109,8 @@ static void reduce(const ad_matrix *a, int64_t count, double *tau, double *w) {
 
 /* The first columns of H_0 H_1 ..., where H_j acts on the rows from j + `below` on and its v stands under the diagonal
  * of a, `below` rows further down. */
-static void accumulate(const ad_matrix *a, int64_t count, int64_t below, const double *tau, const ad_matrix *q, double *w) {
+static void accumulate(const ad_matrix *a, int64_t count, int64_t below, const double *tau, const ad_matrix *q,
+                       double *w) {
     ad_matrix_identity(q);
     for (int64_t j = count - 1; j >= 0; j--) {
         const int64_t first = j + below;
@@ -155,7 +156,7 @@ ad_pivot ad_kernel_qr(const ad_matrix *a, const ad_matrix *q, const ad_matrix *r
     return (ad_pivot){ok ? AD_DONE : AD_NO_MEMORY, 0};
 }
 
-/* ---- symmetric eigenproblem --------------------------------------------------------------------------------------- */
+/* ---- symmetric eigenproblem -------------------------------------------------------------------------------------- */
 
 /* Reflections from both sides leave a tridiagonal matrix (diagonal d, beside it e) and their v in the columns of a. */
 static void tridiagonalise(const ad_matrix *a, double *d, double *e, double *tau, double *p) {
@@ -184,8 +185,8 @@ static void tridiagonalise(const ad_matrix *a, double *d, double *e, double *tau
     }
 }
 
-/* One implicit QL step on rows first..last of the tridiagonal matrix, with the shift that Wilkinson chose; rows of z are
- * rotated along. */
+/* One implicit QL step, with Wilkinson's shift, on rows first..last of the tridiagonal matrix; rows of z are rotated
+ * along. */
 static void ql_step(double *d, double *e, int64_t first, int64_t last, const ad_matrix *z) {
     double g = (d[first + 1] - d[first]) / (2 * e[first]);
     g = d[last] - d[first] + e[first] / (g + copysign(hypot(g, 1), g));
@@ -220,7 +221,8 @@ static bool diagonalise(double *d, double *e, const ad_matrix *z) {
     for (int64_t first = 0; first < n; first++) {
         for (int step = 0;; step++) {
             int64_t last = first;
-            while (last < n - 1 && fabs(e[last]) > DBL_EPSILON * (fabs(d[last]) + fabs(d[last + 1])) + DBL_MIN) last++;
+            while (last < n - 1 && fabs(e[last]) > DBL_EPSILON * (fabs(d[last]) + fabs(d[last + 1])) + DBL_MIN)
+                last++;
             if (last == first) break;
             if (step == MOST_STEPS) return false;
             ql_step(d, e, first, last, z);
@@ -259,7 +261,8 @@ static bool decompose_symmetric(const ad_matrix *a, double *values, const ad_mat
 
 static void symmetric_part(const ad_matrix *a, const ad_matrix *to) {
     for (int64_t i = 0; i < a->rows; i++)
-        for (int64_t j = 0; j < a->rows; j++) *element(to, i, j) = 0.5 * ad_matrix_get(a, i, j) + 0.5 * ad_matrix_get(a, j, i);
+        for (int64_t j = 0; j < a->rows; j++)
+            *element(to, i, j) = 0.5 * ad_matrix_get(a, i, j) + 0.5 * ad_matrix_get(a, j, i);
 }
 
 ad_pivot ad_kernel_eigh(const ad_matrix *a, const ad_matrix *values, const ad_matrix *vectors, ad_arena *scratch) {
@@ -281,9 +284,9 @@ ad_pivot ad_kernel_eigh(const ad_matrix *a, const ad_matrix *values, const ad_ma
     return end;
 }
 
-/* ---- singular values ---------------------------------------------------------------------------------------------- */
+/* ---- singular values --------------------------------------------------------------------------------------------- */
 
-/* Rotates rows p and q of w, and of v along, so that they are at a right angle, the longer one first. False: they were. */
+/* Rotates rows p and q of w, and of v along, to a right angle, the longer one first. False: they were so. */
 static bool straighten(const ad_matrix *w, const ad_matrix *v, int64_t p, int64_t q) {
     double *x = element(w, p, 0), *y = element(w, q, 0);
     const int64_t n = w->columns;
@@ -353,7 +356,8 @@ static bool decompose_square(const ad_matrix *w, double *s, const ad_matrix *v) 
 }
 
 /* a[m,n], m >= n: a = q r and r = v^T diag(s) w, so u = q v^T. */
-static ad_pivot decompose_tall(const ad_matrix *a, double *s, const ad_matrix *u, const ad_matrix *vt, ad_arena *scratch) {
+static ad_pivot decompose_tall(const ad_matrix *a, double *s, const ad_matrix *u, const ad_matrix *vt,
+                               ad_arena *scratch) {
     const int64_t m = a->rows, n = a->columns;
     double *memory = ad_kernel_scratch(scratch, (2 * m * n + 2 * n * n) * (int64_t)sizeof *memory);
     if (!memory) return (ad_pivot){AD_NO_MEMORY, 0};
@@ -372,7 +376,8 @@ static ad_pivot decompose_tall(const ad_matrix *a, double *s, const ad_matrix *u
     return (ad_pivot){AD_DONE, 0};
 }
 
-ad_pivot ad_kernel_svd(const ad_matrix *a, const ad_matrix *s, const ad_matrix *u, const ad_matrix *vt, ad_arena *scratch) {
+ad_pivot ad_kernel_svd(const ad_matrix *a, const ad_matrix *s, const ad_matrix *u, const ad_matrix *vt,
+                       ad_arena *scratch) {
     const int64_t k = s->rows;
     uint64_t position = ad_arena_position(scratch);
     double *values = ad_kernel_scratch(scratch, k * (int64_t)sizeof *values);
