@@ -33,6 +33,9 @@ bool AD_NAME(all_finite)(const ad_view *x);
 size_t AD_NAME(gemm_scratch)(const ad_gemm *problem);
 void AD_NAME(gemm)(const ad_gemm *problem, void *scratch);
 
+double AD_NAME(dot)(const double *x, const double *y, int64_t n);
+void AD_NAME(rotate)(double *x, double *y, double c, double s, int64_t n);
+
 void AD_NAME(softmax)(const ad_view *x, int axis, const ad_view *y);
 void AD_NAME(softmax_back)(const ad_view *g, const ad_view *y, int axis, const ad_view *x_bar, bool add);
 void AD_NAME(log_softmax)(const ad_view *x, int axis, const ad_view *y);

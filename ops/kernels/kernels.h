@@ -106,6 +106,10 @@ typedef struct ad_kernels {
     size_t (*gemm_scratch)(const ad_gemm *problem);
     void (*gemm)(const ad_gemm *problem, void *scratch);
 
+    /* Of n contiguous doubles: the sum of x y, in eight lanes; and x, y = c x - s y, s x + c y. */
+    double (*dot)(const double *x, const double *y, int64_t n);
+    void (*rotate)(double *x, double *y, double c, double s, int64_t n);
+
     /* Along `axis` (0 <= axis < rank; a rank-0 x is one row of one). A row of all -inf gives zeros (softmax) or -inf
      * (log_softmax), gradient zeros. g: cotangent of y. */
     void (*softmax)(const ad_view *x, int axis, const ad_view *y);

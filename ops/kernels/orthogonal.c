@@ -24,29 +24,10 @@ static int scale(double *x, int64_t count) {
     return exponent;
 }
 
-/* Eight sums side by side, which vectorise; always in this order. */
-enum { LANES = 8 };
-static double sum_lanes(const double *lane) {
-    return ((lane[0] + lane[4]) + (lane[1] + lane[5])) + ((lane[2] + lane[6]) + (lane[3] + lane[7]));
-}
-
-static double dot(const double *x, const double *y, int64_t n) {
-    double lane[LANES] = {0};
-    int64_t i = 0;
-    for (; i + LANES <= n; i += LANES)
-        for (int k = 0; k < LANES; k++) lane[k] += x[i + k] * y[i + k];
-    for (; i < n; i++) lane[i % LANES] += x[i] * y[i];
-    return sum_lanes(lane);
-}
+static double dot(const double *x, const double *y, int64_t n) { return ad_kernels_get()->dot(x, y, n); }
 
 /* x, y = c x - s y, s x + c y */
-static void rotate(double *restrict x, double *restrict y, double c, double s, int64_t n) {
-    for (int64_t i = 0; i < n; i++) {
-        const double kept = x[i];
-        x[i] = c * kept - s * y[i];
-        y[i] = s * kept + c * y[i];
-    }
-}
+static void rotate(double *x, double *y, double c, double s, int64_t n) { ad_kernels_get()->rotate(x, y, c, s, n); }
 
 static void negate(double *x, int64_t n) {
     for (int64_t i = 0; i < n; i++) x[i] = -x[i];
@@ -97,38 +78,96 @@ static void apply(const ad_matrix *x, double tau, const ad_matrix *a, double *re
     }
 }
 
-/* Row-major a[m,n], with r above the diagonal and, below it, the v of `count` reflections; tau of each. */
-static void reduce(const ad_matrix *a, int64_t count, double *tau, double *w) {
+/* Reflects columns j < count of a, one after the other, onto the row j + below; their v replace what becomes 0. Only the
+ * columns up to `count` are reflected along. */
+static void reflect_columns(const ad_matrix *a, int64_t count, double *tau, double *w) {
     for (int64_t j = 0; j < count; j++) {
         ad_matrix x = ad_matrix_part(a, j, j, a->rows - j, 1);
-        ad_matrix right = ad_matrix_part(a, j, j + 1, a->rows - j, a->columns - j - 1);
+        ad_matrix right = ad_matrix_part(a, j, j + 1, a->rows - j, count - j - 1);
         tau[j] = reflect(&x, a->rows - j);
         if (right.columns > 0) apply(&x, tau[j], &right, w);
     }
 }
 
-/* The first columns of H_0 H_1 ..., where H_j acts on the rows from j + `below` on and its v stands under the diagonal
- * of a, `below` rows further down. */
-static void accumulate(const ad_matrix *a, int64_t count, int64_t below, const double *tau, const ad_matrix *q,
-                       double *w) {
-    ad_matrix_identity(q);
-    for (int64_t j = count - 1; j >= 0; j--) {
-        const int64_t first = j + below;
-        ad_matrix x = ad_matrix_part(a, first, j, a->rows - first, 1);
-        ad_matrix part = ad_matrix_part(q, first, first, q->rows - first, q->columns - first);
-        apply(&x, tau[j], &part, w);
+/* A band of reflections as one (Schreiber and Van Loan 1989): H_0 H_1 ... = I - V T V^T, T upper triangular. */
+enum { BAND = 32 };
+typedef struct band {
+    ad_matrix v, minus_t; /* V with its zeros and ones, -T */
+    double *memory;       /* of these two, and for V^T a and its product with -T */
+    ad_workspace space;
+} band;
+
+static bool band_open(band *b, int64_t rows, int64_t columns, ad_arena *scratch) {
+    *b = (band){.space.arena = scratch};
+    b->memory = ad_kernel_scratch(scratch, (rows + BAND + 2 * columns) * BAND * (int64_t)sizeof(double));
+    return b->memory != NULL;
+}
+
+/* The v in the columns of x, below the diagonal. */
+static void band_set(band *b, const ad_matrix *x, const double *tau) {
+    const int64_t n = x->columns;
+    b->v = ad_matrix_f64(b->memory, x->rows, n);
+    b->minus_t = ad_matrix_f64(b->memory + x->rows * n, n, n);
+    for (int64_t i = 0; i < x->rows; i++)
+        for (int64_t j = 0; j < n; j++) *element(&b->v, i, j) = i < j ? 0 : i == j ? 1 : *element(x, i, j);
+    for (int64_t j = 0; j < n; j++) {
+        double along[BAND] = {0};
+        for (int64_t i = j; i < x->rows; i++)
+            for (int64_t k = 0; k < j; k++) along[k] += *element(&b->v, i, k) * *element(&b->v, i, j);
+        for (int64_t i = 0; i < n; i++) {
+            double sum = 0;
+            for (int64_t k = i; k < j; k++) sum += *element(&b->minus_t, i, k) * along[k];
+            *element(&b->minus_t, i, j) = i < j ? -tau[j] * sum : i == j ? -tau[j] : 0;
+        }
     }
+}
+
+/* a = H_0 H_1 ... a, or `reversed` ... H_1 H_0 a: a - V T V^T a, with T^T for the latter. */
+static bool band_apply(band *b, bool reversed, const ad_matrix *a) {
+    const int64_t n = b->v.columns;
+    double *room = b->memory + b->v.rows * n + n * n;
+    ad_matrix vt = ad_matrix_transposed(&b->v), t = reversed ? ad_matrix_transposed(&b->minus_t) : b->minus_t;
+    ad_matrix w = ad_matrix_f64(room, n, a->columns), tw = ad_matrix_f64(room + n * a->columns, n, a->columns);
+    return ad_kernel_multiply(&vt, a, &w, false, &b->space) && ad_kernel_multiply(&t, &w, &tw, false, &b->space) &&
+           ad_kernel_multiply(&b->v, &tw, a, true, &b->space);
+}
+
+/* Row-major a[m,n] becomes r, and below its diagonal the v of `count` reflections; tau of each. */
+static bool reduce(const ad_matrix *a, int64_t count, double *tau, double *w, band *b) {
+    for (int64_t k = 0; k < count; k += BAND) {
+        const int64_t n = count - k < BAND ? count - k : BAND, rest = a->columns - k - n;
+        ad_matrix panel = ad_matrix_part(a, k, k, a->rows - k, n),
+                  right = ad_matrix_part(a, k, k + n, a->rows - k, rest);
+        reflect_columns(&panel, n, tau + k, w);
+        if (rest == 0) break;
+        band_set(b, &panel, tau + k);
+        if (!band_apply(b, true, &right)) return false;
+    }
+    return true;
+}
+
+/* The first columns of H_0 H_1 ..., whose v stand in the columns of a, below its diagonal. */
+static bool accumulate(const ad_matrix *a, int64_t count, const double *tau, const ad_matrix *q, band *b) {
+    ad_matrix_identity(q);
+    for (int64_t k = (count - 1) / BAND * BAND; k >= 0 && count > 0; k -= BAND) {
+        const int64_t n = count - k < BAND ? count - k : BAND;
+        ad_matrix panel = ad_matrix_part(a, k, k, a->rows - k, n);
+        ad_matrix part = ad_matrix_part(q, k, k, q->rows - k, q->columns - k);
+        band_set(b, &panel, tau + k);
+        if (!band_apply(b, false, &part)) return false;
+    }
+    return true;
 }
 
 /* a[m,n] = q[m,k] r[k,n], k = min(m, n), the diagonal of r not negative; all row-major doubles; `a` is destroyed. */
 static bool decompose_qr(const ad_matrix *a, const ad_matrix *q, const ad_matrix *r, ad_arena *scratch) {
     const int64_t k = q->columns;
-    double *tau = ad_kernel_scratch(scratch, (k + a->columns) * (int64_t)sizeof *tau), *w = tau + k;
-    if (!tau) return false;
-    reduce(a, k, tau, w);
+    double *tau = ad_kernel_scratch(scratch, (k + BAND) * (int64_t)sizeof *tau), *w = tau + k;
+    band b;
+    if (!tau || !band_open(&b, a->rows, a->columns, scratch) || !reduce(a, k, tau, w, &b)) return false;
     for (int64_t i = 0; i < k; i++)
         for (int64_t j = 0; j < a->columns; j++) *element(r, i, j) = j < i ? 0 : *element(a, i, j);
-    accumulate(a, k, 0, tau, q, w);
+    if (!accumulate(a, k, tau, q, &b)) return false;
     for (int64_t i = 0; i < k; i++) {
         if (!(*element(r, i, i) < 0)) continue;
         negate(element(r, i, i), a->columns - i);
@@ -244,19 +283,26 @@ static void sort(double *value, int sign, const ad_matrix *rows, const ad_matrix
     }
 }
 
-/* The rows of z become the eigenvectors; `a`, row-major and symmetric, is destroyed; room for 5 n numbers. */
-static bool decompose_symmetric(const ad_matrix *a, double *values, const ad_matrix *z, double *room) {
+/* The rows of z become the eigenvectors; `a`, row-major and symmetric, is destroyed; room for 4 n numbers. */
+static ad_pivot decompose_symmetric(const ad_matrix *a, double *values, const ad_matrix *z, double *room,
+                                    ad_arena *scratch) {
     const int64_t n = a->rows;
     double *e = room, *tau = room + n, *w = room + 2 * n; /* w: two rows */
     tridiagonalise(a, values, e, tau, w);
-    accumulate(a, n - 1, 1, tau, z, w);
+    ad_matrix_identity(z);
+    if (n > 1) { /* the first reflection leaves the first row as it is */
+        ad_matrix below = ad_matrix_part(a, 1, 0, n - 1, n - 1), q = ad_matrix_part(z, 1, 1, n - 1, n - 1);
+        band b;
+        if (!band_open(&b, n - 1, n - 1, scratch) || !accumulate(&below, n - 1, tau, &q, &b))
+            return (ad_pivot){AD_NO_MEMORY, 0};
+    }
     for (int64_t i = 0; i < n; i++)
         for (int64_t j = 0; j < i; j++) swap(element(z, i, j), element(z, j, i), 1);
-    if (!diagonalise(values, e, z)) return false;
+    if (!diagonalise(values, e, z)) return (ad_pivot){AD_NO_CONVERGENCE, 0};
     sort(values, 1, z, NULL);
     for (int64_t i = 0; i < n; i++)
         if (points_backwards(element(z, i, 0), n)) negate(element(z, i, 0), n);
-    return true;
+    return (ad_pivot){AD_DONE, 0};
 }
 
 static void symmetric_part(const ad_matrix *a, const ad_matrix *to) {
@@ -268,14 +314,14 @@ static void symmetric_part(const ad_matrix *a, const ad_matrix *to) {
 ad_pivot ad_kernel_eigh(const ad_matrix *a, const ad_matrix *values, const ad_matrix *vectors, ad_arena *scratch) {
     const int64_t n = a->rows;
     uint64_t position = ad_arena_position(scratch);
-    double *memory = ad_kernel_scratch(scratch, (2 * n + 6) * n * (int64_t)sizeof *memory);
-    ad_pivot end = {memory ? AD_DONE : AD_NO_MEMORY, 0};
+    double *memory = ad_kernel_scratch(scratch, (2 * n + 5) * n * (int64_t)sizeof *memory);
+    ad_pivot end = {AD_NO_MEMORY, 0};
     if (memory) {
         ad_matrix work = ad_matrix_f64(memory, n, n), z = ad_matrix_f64(memory + n * n, n, n);
         double *w = memory + 2 * n * n;
         symmetric_part(a, &work);
         int exponent = scale(memory, n * n);
-        if (!decompose_symmetric(&work, w, &z, w + n)) end.at = AD_NO_CONVERGENCE;
+        end = decompose_symmetric(&work, w, &z, w + n, scratch);
         for (int64_t i = 0; i < n; i++) ad_matrix_set(values, i, 0, ldexp(w[i], exponent));
         z = ad_matrix_transposed(&z);
         ad_matrix_copy(&z, vectors);
@@ -286,34 +332,50 @@ ad_pivot ad_kernel_eigh(const ad_matrix *a, const ad_matrix *values, const ad_ma
 
 /* ---- singular values --------------------------------------------------------------------------------------------- */
 
-/* Rotates rows p and q of w, and of v along, to a right angle, the longer one first. False: they were so. */
-static bool straighten(const ad_matrix *w, const ad_matrix *v, int64_t p, int64_t q) {
+/* Rotates rows p and q of w, and of v along, to a right angle, the longer one first; `squares` of their lengths are kept
+ * up to date. False: they were so. */
+static bool straighten(const ad_matrix *w, const ad_matrix *v, double *squares, int64_t p, int64_t q) {
     double *x = element(w, p, 0), *y = element(w, q, 0);
     const int64_t n = w->columns;
-    const double xx = dot(x, x, n), yy = dot(y, y, n), xy = dot(x, y, n);
-    const double rounding = DBL_EPSILON * sqrt((double)n) * sqrt(xx) * sqrt(yy);
-    if (yy > xx) {
+    bool is_swapped = squares[q] > squares[p];
+    if (is_swapped) {
         swap(x, y, n);
         swap(element(v, p, 0), element(v, q, 0), v->columns);
+        swap(&squares[p], &squares[q], 1);
     }
-    if (fabs(xy) <= fmax(rounding, DBL_MIN)) return yy > xx;
-    const double zeta = (fmin(xx, yy) - fmax(xx, yy)) / (2 * xy); /* cot of twice the angle */
+    const double xx = squares[p], yy = squares[q], xy = dot(x, y, n);
+    const double rounding = DBL_EPSILON * sqrt((double)n) * sqrt(xx) * sqrt(yy);
+    if (fabs(xy) <= fmax(rounding, DBL_MIN)) return is_swapped;
+    const double zeta = (yy - xx) / (2 * xy); /* cot of twice the angle */
     const double t = copysign(1, zeta) / (fabs(zeta) + hypot(1, zeta)), c = 1 / hypot(1, t);
     rotate(x, y, c, c * t, n);
     rotate(element(v, p, 0), element(v, q, 0), c, c * t, v->columns);
+    squares[p] = xx - t * xy;
+    squares[q] = yy + t * xy;
+    if (!(squares[q] > 0.1 * yy)) squares[q] = dot(y, y, n); /* digits were lost */
     return true;
 }
 
+/* All pairs of rows, those of two blocks together while they are in the cache. */
+static bool sweep(const ad_matrix *w, const ad_matrix *v, double *squares) {
+    enum { BLOCK = 16 };
+    const int64_t n = w->rows;
+    bool moved = false;
+    for (int64_t p = 0; p < n; p++) squares[p] = dot(element(w, p, 0), element(w, p, 0), w->columns);
+    for (int64_t first = 0; first < n; first += BLOCK)
+        for (int64_t second = first; second < n; second += BLOCK)
+            for (int64_t p = first; p < n && p < first + BLOCK; p++)
+                for (int64_t q = second > p ? second : p + 1; q < n && q < second + BLOCK; q++)
+                    moved |= straighten(w, v, squares, p, q);
+    return moved;
+}
+
 /* One-sided Jacobi (Hestenes 1958): the rows of w = v_start^T diag(s) u^T are rotated until all are orthogonal. */
-static bool straighten_all(const ad_matrix *w, const ad_matrix *v) {
+static bool straighten_all(const ad_matrix *w, const ad_matrix *v, double *squares) {
     enum { MOST_SWEEPS = 60 }; /* six to ten are usual */
-    for (int sweep = 0; sweep < MOST_SWEEPS; sweep++) {
-        bool moved = false;
-        for (int64_t p = 0; p < w->rows; p++)
-            for (int64_t q = p + 1; q < w->rows; q++) moved |= straighten(w, v, p, q);
-        if (!moved) return true;
-    }
-    return false;
+    int sweeps = 0;
+    while (sweeps < MOST_SWEEPS && sweep(w, v, squares)) sweeps++;
+    return sweeps < MOST_SWEEPS;
 }
 
 /* A unit vector at right angles to the rows before `row`: the axis that they cover least, made orthogonal twice. */
@@ -340,7 +402,7 @@ static bool decompose_square(const ad_matrix *w, double *s, const ad_matrix *v) 
     const int64_t n = w->rows;
     const double nothing = 0x1p-500; /* the square of less would vanish */
     ad_matrix_identity(v);
-    if (!straighten_all(w, v)) return false;
+    if (!straighten_all(w, v, s)) return false;
     for (int64_t i = 0; i < n; i++) s[i] = sqrt(dot(element(w, i, 0), element(w, i, 0), n));
     sort(s, -1, w, v);
     for (int64_t i = 0; i < n; i++) {
