@@ -60,6 +60,11 @@ static ad_var mish_slope(ad_var x) {
     return ad_add(t, ad_masked_mul(ad_mul(ad_sigmoid(x), change), x));
 }
 
+static ad_var bce_slope(ad_var g, ad_var b) {
+    ad_var rest = ad_sub(NUMBER(1), b);
+    return ad_sub(ad_masked_div(rest, ad_sub(NUMBER(1), g)), ad_masked_div(b, g));
+}
+
 static ad_var selu_rule(ad_var g, ad_var x) {
     ad_var left = ad_masked_mul(ad_scale(g, AD_SELU_SCALE * AD_SELU_ALPHA), ad_exp(x));
     return ad_where(ad_greater_equal(x, number(x, 0)), ad_scale(g, AD_SELU_SCALE), left);
@@ -292,7 +297,19 @@ static ad_var stretched_tangent(ad_jvp *j, int i) {
     return ad_broadcast_to(ad_jvp_tangent(j, i), ad_value(ad_jvp_result(j, 0)).shape);
 }
 
-#define X(row, value_, a_bar, b_bar, saves_, a_vjp, b_vjp, formula_, a_adjoint, b_adjoint, convention_, sample_)     \
+/* A loss of shapes that differ is a mistake, even where they broadcast: [n,1] against [n] would give [n,n]. */
+static ad_status loss_shape(ad_call *call) {
+    ad_status status = ad_need_float(call, 0);
+    if (!status) status = ad_need_same_dtype(call, 0, 1);
+    if (status) return status;
+    ad_set_out(call, 0, call->in[0]->dtype, call->in[0]->shape);
+    if (ad_shape_equal(&call->in[0]->shape, &call->in[1]->shape)) return AD_OK;
+    return ad_fail(call, AD_ERR_SHAPE, "prediction and target differ in shape: %s, %s (a loss never broadcasts)",
+                   ad_describe(call, 0), ad_describe(call, 1));
+}
+
+#define DEFINE_BINARY(broadcasts_, shape_, row, value_, a_bar, b_bar, saves_, a_vjp, b_vjp, formula_, a_adjoint,      \
+                      b_adjoint, convention_, sample_)                                                               \
     static inline double row##_value(double a, double b, const double *c) {                                          \
         (void)c;                                                                                                     \
         return (T)(value_);                                                                                          \
@@ -322,9 +339,9 @@ static ad_var stretched_tangent(ad_jvp *j, int i) {
     const ad_op ad_op_##row = {                                                                                      \
         .name = #row,                                                                                                \
         .inputs = 2,                                                                                                 \
-        .broadcasts = true,                                                                                          \
+        .broadcasts = broadcasts_,                                                                                   \
         .saves = saves_,                                                                                             \
-        .shape = binary_shape,                                                                                       \
+        .shape = shape_,                                                                                             \
         .forward = row##_forward,                                                                                    \
         .vjp = row##_vjp,                                                                                            \
         .backward = row##_backward,                                                                                  \
@@ -343,7 +360,13 @@ static ad_var stretched_tangent(ad_jvp *j, int i) {
                                 (uint16_t)(m->flags | n->flags), a.index, b.index, 2);                               \
         return ad_apply_2(where, &ad_op_##row, a, b, NULL);                                                          \
     }
+
+#define X(...) DEFINE_BINARY(true, binary_shape, __VA_ARGS__)
 AD_BINARY_ROWS(X)
+#undef X
+
+#define X(...) DEFINE_BINARY(false, loss_shape, __VA_ARGS__)
+AD_LOSS_ROWS(X)
 #undef X
 
 /* ---- compositions ------------------------------------------------------------------------------------------------ */

@@ -278,3 +278,20 @@ bool ad_sample_two_modulo(ad_sample *sample, int k) {
     return ad_sample_shape_pair(k, &a, &b) && ad_sample_uniform(sample, a, 5.2, 5.7) &&
            ad_sample_uniform(sample, b, 1.9, 2.1);
 }
+
+static bool two_same(ad_sample *sample, int k, double low, double high, double target_low, double target_high) {
+    ad_shape shape;
+    return ad_sample_shape(k, &shape) && ad_sample_uniform(sample, shape, low, high) &&
+           ad_sample_uniform(sample, shape, target_low, target_high);
+}
+
+bool ad_sample_two_same_normal(ad_sample *sample, int k) {
+    ad_shape shape;
+    return ad_sample_shape(k, &shape) && ad_sample_normal(sample, shape) && ad_sample_normal(sample, shape);
+}
+bool ad_sample_two_same_apart(ad_sample *sample, int k) {
+    return k % 2 ? two_same(sample, k, 0.1, 2, -2, -0.1) : two_same(sample, k, -2, -0.1, 0.1, 2);
+}
+bool ad_sample_two_same_fractions(ad_sample *sample, int k) { return two_same(sample, k, 0.1, 0.9, 0.05, 0.95); }
+bool ad_sample_two_same_logits(ad_sample *sample, int k) { return two_same(sample, k, -3, 3, 0.05, 0.95); }
+bool ad_sample_two_same_logs(ad_sample *sample, int k) { return two_same(sample, k, -4, -0.2, 0.05, 0.95); }

@@ -144,6 +144,11 @@ bool ad_sample_one_away_from_0(ad_sample *sample, int k);
 bool ad_sample_two_normal(ad_sample *sample, int k);
 bool ad_sample_two_away_from_0(ad_sample *sample, int k);
 bool ad_sample_two_positive(ad_sample *sample, int k);
+bool ad_sample_two_same_normal(ad_sample *sample, int k); /* of one shape, as for a loss */
+bool ad_sample_two_same_apart(ad_sample *sample, int k);
+bool ad_sample_two_same_fractions(ad_sample *sample, int k);
+bool ad_sample_two_same_logits(ad_sample *sample, int k); /* and a probability */
+bool ad_sample_two_same_logs(ad_sample *sample, int k);   /* negative, and a positive number */
 bool ad_sample_two_apart(ad_sample *sample, int k);  /* different from each other */
 bool ad_sample_two_modulo(ad_sample *sample, int k); /* with a quotient away from integers */
 

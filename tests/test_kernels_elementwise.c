@@ -407,7 +407,7 @@ Test(unary, contributions_in_any_layout) { test_each_table(check_unary_back); }
     X(div, a / b, BETWEEN(-3, 3), BETWEEN(-3, 3), 0.5, 3)                                                            \
     X(masked_mul, a *b, BETWEEN(-3, 3), BETWEEN(-3, 3), 0.5, 1)                                                      \
     X(masked_div, a / b, BETWEEN(-3, 3), BETWEEN(-3, 3), 0.5, 3)                                                     \
-    X(pow, powl(a, b), BETWEEN(0, 3), BETWEEN(-3, 3), 1, 6)                                                          \
+    X(pow, powl(a, b), BETWEEN(0, 3), BETWEEN(-3, 3), 1, 60)                                                         \
     X(maximum, fmaxl(a, b), BETWEEN(-3, 3), BETWEEN(-3, 3), 0, 0)                                                    \
     X(minimum, fminl(a, b), BETWEEN(-3, 3), BETWEEN(-3, 3), 0, 0)                                                    \
     X(prelu, fmaxl(a, 0) + b * fminl(a, 0), BETWEEN(-3, 3), BETWEEN(-3, 3), 0.5, 1)                                  \
@@ -418,7 +418,15 @@ Test(unary, contributions_in_any_layout) { test_each_table(check_unary_back); }
     X(logaddexp, logl(expl(a) + expl(b)), BETWEEN(0, 9), BETWEEN(0, 9), 2, 8)                                        \
     X(fmod, fmodl(a, b), BETWEEN(-5.5, -5.1), BETWEEN(1.9, 2.1), 0, 1)                                             \
     X(remainder, a - floorl(a / b) * b, BETWEEN(-5.5, -5.1), BETWEEN(1.9, 2.1), 0.5, 1)                            \
-    X(copysign, copysignl(a, b), BETWEEN(-3, 3), BETWEEN(-3, 3), 0, 0)
+    X(copysign, copysignl(a, b), BETWEEN(-3, 3), BETWEEN(-3, 3), 0, 0)                                               \
+    X(mse, (a - b) * (a - b), BETWEEN(-3, 3), BETWEEN(-3, 3), 2, 3)                                                  \
+    X(l1, fabsl(a - b), BETWEEN(-3, 3), BETWEEN(-3, 3), 0.5, 0)                                                      \
+    X(bce, -b * logl(a) - (1 - b) * logl(1 - a), BETWEEN(0.1, 0.5), BETWEEN(0.55, 0.9), 4, 40)                      \
+    X(bce_with_logits, logl(1 + expl(a)) - b * a, BETWEEN(-9, 9), BETWEEN(0.1, 0.9), 6, 40)                          \
+    X(kl_div, b * (logl(b) - a), BETWEEN(-9, -4), BETWEEN(0.1, 0.9), 4, 4)                                           \
+    X(poisson_nll, expl(a) - b * a, BETWEEN(0, 3), BETWEEN(-3, 0), 20, 40)                                          \
+    X(gaussian_kl, (a * a + expl(b) - 1 - b) / 2, BETWEEN(-3, 3), BETWEEN(1, 3), 4, 4)                               \
+    X(hinge, fmaxl(0, 1 - a * b), BETWEEN(-3, 0), BETWEEN(0.5, 3), 2, 1)
 
 typedef struct binary_row {
     const char *name;
@@ -443,7 +451,7 @@ _Static_assert(0 BINARY(X) == AD_BINARY_COUNT, "every row is tested, once");
 
 static const uint32_t binary_saves[AD_BINARY_COUNT] = {
 #define X(row, value, a_bar, b_bar, saves, ...) [AD_BINARY_##row] = saves,
-    AD_BINARY_ROWS(X)
+    AD_BINARY_ROWS(X) AD_LOSS_ROWS(X)
 #undef X
 };
 

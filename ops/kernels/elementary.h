@@ -459,6 +459,10 @@ AD_INLINE double ad_sinc_series(double z) {
     AD_INLINE T ad_silu_slope_##S(T x) {                                                                             \
         return ad_masked_mul_##S(AD_SIGMOID(x), 1 + ad_masked_mul_##S(AD_SIGMOID(-x), x));                           \
     }                                                                                                                \
+    AD_INLINE T ad_softplus_##S(T x) { return (x > 0 ? x : 0) + AD_LOG1P(AD_EXP(-AD_LIBM(fabs, x))); }               \
+    /* a log(b) and a log(1 + b), 0 where a is 0 */                                                                  \
+    AD_INLINE T ad_xlogy_##S(T a, T b) { return a == 0 ? 0 : a * AD_LOG(b); }                                        \
+    AD_INLINE T ad_xlog1py_##S(T a, T b) { return a == 0 ? 0 : a * AD_LOG1P(b); }                                    \
     /* tanh(softplus(x)) = n / d with n = (1 + exp(x))^2 - 1, d = n + 2, or both over exp(2 x) */                    \
     AD_INLINE T ad_tanh_softplus_##S(T x) {                                                                          \
         const T e = AD_EXP(-AD_LIBM(fabs, x));                                                                       \
@@ -486,6 +490,9 @@ DEFINE_COMPOSED(double, f64)
 #define AD_LOGIT(x)              AD_OF_TYPE(ad_logit, x)(x)
 #define AD_SINC(x)               AD_OF_TYPE(ad_sinc, x)(x)
 #define AD_SINC_SLOPE(x)         AD_OF_TYPE(ad_sinc_slope, x)(x)
+#define AD_SOFTPLUS(x)           AD_OF_TYPE(ad_softplus, x)(x)
+#define AD_XLOGY(a, b)           AD_OF_TYPE(ad_xlogy, a)(a, b)
+#define AD_XLOG1PY(a, b)         AD_OF_TYPE(ad_xlog1py, a)(a, b)
 #define AD_SOFTSIGN(x)           AD_OF_TYPE(ad_softsign, x)(x)
 #define AD_GAUSS(x)              AD_OF_TYPE(ad_gauss, x)(AD_OF_TYPE(ad_size, x)(x, 28), -1)
 #define AD_GELU(x)               AD_OF_TYPE(ad_gelu, x)(x)

@@ -107,7 +107,7 @@
     X(logsigmoid, (x < 0 ? x : 0) - AD_LOG1P(AD_EXP(-AD_LIBM(fabs, x))), g * AD_SIGMOID(-x),                          \
       AD_SAVES_INPUT(0), ad_masked_mul(g, ad_sigmoid(ad_neg(x))),                                                     \
       "$y = log sigmoid($0)", "~0 += ~y * sigmoid(-$0)", NULL, ad_sample_one_normal)                                  \
-    X(softplus, (x > 0 ? x : 0) + AD_LOG1P(AD_EXP(-AD_LIBM(fabs, x))), g * AD_SIGMOID(x), AD_SAVES_INPUT(0),          \
+    X(softplus, AD_SOFTPLUS(x), g * AD_SIGMOID(x), AD_SAVES_INPUT(0),                                                 \
       ad_masked_mul(g, ad_sigmoid(x)),                                                                                \
       "$y = log(1 + exp($0))", "~0 += ~y * sigmoid($0)", NULL, ad_sample_one_normal)                                  \
     X(relu, x <= (T)0 ? (T)0 : x, y > (T)0 ? g : (T)0, AD_SAVES_RESULT(0),                                            \
@@ -255,6 +255,42 @@
       ad_masked_mul(g, ad_mul(ad_sign(a), ad_copysign(NUMBER(1), b))), zeros_like(g),                                 \
       "$y = abs($0) with the sign of $1", "~0 += ~y * sign($0) sign($1)", "~1 += 0", "at 0: 0",                       \
       ad_sample_two_away_from_0)
+
+/*  Losses: a is the prediction, b the target. They do not broadcast: the shapes must be equal. */
+#define AD_LOSS_ROWS(X)                                                                                               \
+    X(mse, (a - b) * (a - b), 2 * (a - b) * g, 2 * (b - a) * g, AD_SAVES_INPUTS,                                      \
+      ad_scale(ad_masked_mul(g, ad_sub(a, b)), 2), ad_scale(ad_masked_mul(g, ad_sub(b, a)), 2),                       \
+      "$y = ($0 - $1)^2", "~0 += 2 * ~y * ($0 - $1)", "~1 -= 2 * ~y * ($0 - $1)", NULL, ad_sample_two_same_normal)    \
+    X(l1, AD_LIBM(fabs, a - b), a > b ? g : a < b ? -g : 0, b > a ? g : b < a ? -g : 0, AD_SAVES_INPUTS,              \
+      ad_masked_mul(g, ad_sign(ad_sub(a, b))), ad_masked_mul(g, ad_sign(ad_sub(b, a))),                               \
+      "$y = abs($0 - $1)", "~0 += ~y * sign($0 - $1)", "~1 -= ~y * sign($0 - $1)", "where both are equal: 0",         \
+      ad_sample_two_same_apart)                                                                                       \
+    X(bce, -(AD_XLOGY(b, a) + AD_XLOG1PY(1 - b, -a)),                                                                 \
+      g * (b == 0 ? 1 / (1 - a) : b == 1 ? -1 / a : (a - b) / (a * (1 - a))), -g * AD_LOGIT(a), AD_SAVES_INPUTS,      \
+      ad_masked_mul(g, bce_slope(a, b)), ad_neg(ad_masked_mul(g, ad_logit(a))),                                       \
+      "$y = -$1 log($0) - (1 - $1) log(1 - $0)", "~0 += ~y * ((1 - $1) / (1 - $0) - $1 / $0)",                        \
+      "~1 -= ~y * logit($0)", "0 log(0) is 0", ad_sample_two_same_fractions)                                          \
+    X(bce_with_logits, (b == 0 ? 0 : b * AD_SOFTPLUS(-a)) + (b == 1 ? 0 : (1 - b) * AD_SOFTPLUS(a)),                  \
+      g * (AD_SIGMOID(a) - b), -g * a, AD_SAVES_INPUTS, ad_masked_mul(g, ad_sub(ad_sigmoid(a), b)),                   \
+      ad_neg(ad_masked_mul(g, a)),                                                                                    \
+      "$y = $1 softplus(-$0) + (1 - $1) softplus($0)", "~0 += ~y * (sigmoid($0) - $1)", "~1 -= ~y * $0", NULL,        \
+      ad_sample_two_same_logits)                                                                                      \
+    X(kl_div, b == 0 ? 0 : b * (AD_LOG(b) - a), -g * b, g * (AD_LOG(b) - a + 1), AD_SAVES_INPUTS,                     \
+      ad_neg(ad_masked_mul(g, b)), ad_masked_mul(g, ad_add(ad_sub(ad_log(b), a), NUMBER(1))),                         \
+      "$y = $1 (log($1) - $0)", "~0 -= ~y * $1", "~1 += ~y * (log($1) - $0 + 1)", "0 log(0) is 0",                    \
+      ad_sample_two_same_logs)                                                                                        \
+    X(poisson_nll, AD_EXP(a) - b * a, g * (AD_EXP(a) - b), -g * a, AD_SAVES_INPUTS,                                   \
+      ad_masked_mul(g, ad_sub(ad_exp(a), b)), ad_neg(ad_masked_mul(g, a)),                                            \
+      "$y = exp($0) - $1 $0", "~0 += ~y * (exp($0) - $1)", "~1 -= ~y * $0", NULL, ad_sample_two_same_normal)          \
+    X(gaussian_kl, (a * a + (AD_EXPM1(b) - b)) / 2, g * a, g * AD_EXPM1(b) / 2, AD_SAVES_INPUTS,                      \
+      ad_masked_mul(g, a), ad_masked_mul(ad_scale(g, 0.5), ad_expm1(b)),                                              \
+      "$y = ($0^2 + exp($1) - 1 - $1) / 2", "~0 += ~y * $0", "~1 += ~y * (exp($1) - 1) / 2", NULL,                    \
+      ad_sample_two_same_normal)                                                                                      \
+    X(hinge, a * b < 1 ? 1 - a * b : a * b == a * b ? 0 : a * b, a * b < 1 ? -g * b : 0, a * b < 1 ? -g * a : 0,      \
+      AD_SAVES_INPUTS, ad_where(ad_less(ad_mul(a, b), NUMBER(1)), ad_neg(ad_masked_mul(g, b)), NUMBER(0)),            \
+      ad_where(ad_less(ad_mul(a, b), NUMBER(1)), ad_neg(ad_masked_mul(g, a)), NUMBER(0)),                             \
+      "$y = max(0, 1 - $0 $1)", "~0 -= [$0 $1 < 1] ~y * $1", "~1 -= [$0 $1 < 1] ~y * $0", "where $0 $1 is 1: 0",      \
+      ad_sample_two_same_normal)
 
 /*  Steps: flat wherever they have a derivative, which is taken to be 0 everywhere. X(name, value, formula) */
 #define AD_STEP_ROWS(X)                                                                                               \

@@ -141,14 +141,14 @@ static void S(rows_unary_back)(ad_unary op, ad_walk w, bool add, const double *c
     }                                                                                                               \
     BARS_LOOP(name##_a, a_bar)                                                                                      \
     BARS_LOOP(name##_b, b_bar)
-AD_BINARY_ROWS(X)
+AD_BINARY_ROWS(X) AD_LOSS_ROWS(X)
 #undef X
 #undef BARS_LOOP
 
 static void S(rows_binary)(ad_binary op, ad_walk w) {
     static void (*const loop[])(int64_t, const T *, const T *, T *) = {
 #define X(name, ...) [AD_BINARY_##name] = S(name),
-        AD_BINARY_ROWS(X)
+        AD_BINARY_ROWS(X) AD_LOSS_ROWS(X)
 #undef X
     };
     T block[3][AD_BLOCK];
@@ -163,7 +163,7 @@ static void S(rows_binary)(ad_binary op, ad_walk w) {
 static void S(rows_binary_back)(ad_binary op, int which, ad_walk w, bool add) {
     static void (*const loop[][2])(int64_t, const T *, const T *, const T *, const T *, T *) = {
 #define X(name, ...) [AD_BINARY_##name] = {S(name##_a), S(name##_b)},
-        AD_BINARY_ROWS(X)
+        AD_BINARY_ROWS(X) AD_LOSS_ROWS(X)
 #undef X
     };
     T block[5][AD_BLOCK];

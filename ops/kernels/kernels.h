@@ -27,7 +27,7 @@ typedef enum ad_compare {
 
 typedef enum ad_binary {
 #define X(name, ...) AD_BINARY_##name,
-    AD_BINARY_ROWS(X)
+    AD_BINARY_ROWS(X) AD_LOSS_ROWS(X)
 #undef X
         AD_BINARY_COUNT
 } ad_binary;

@@ -567,6 +567,45 @@ AD_API ad_var ad_softmax_xent_at(const char *where, ad_var x, ad_var target);
 
 /* new-op: constructors go above this line */
 
+/* ---- losses --------------------------------------------------------------------------------------------- */
+
+/* Per element or per example: take ad_mean or ad_sum. Prediction and target must have one shape; they never broadcast.
+ * Targets get gradients too, if they ask for them. */
+
+#define ad_mse(...) ad_mse_at(AD_HERE, __VA_ARGS__) /* (a - t)^2 */
+AD_API ad_var ad_mse_at(const char *where, ad_var prediction, ad_var target);
+#define ad_l1(...) ad_l1_at(AD_HERE, __VA_ARGS__) /* |a - t|; the derivative at 0 is 0 */
+AD_API ad_var ad_l1_at(const char *where, ad_var prediction, ad_var target);
+/* (a - t)^2 / 2 up to |a - t| = delta, then delta (|a - t| - delta / 2) */
+#define ad_huber(...) ad_huber_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_huber_at(const char *where, ad_var prediction, ad_var target, double delta);
+#define ad_bce(...) ad_bce_at(AD_HERE, __VA_ARGS__) /* -t log(p) - (1 - t) log(1 - p) for probabilities p */
+AD_API ad_var ad_bce_at(const char *where, ad_var p, ad_var target);
+/* bce of sigmoid(x), without overflow */
+#define ad_bce_with_logits(...) ad_bce_with_logits_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_bce_with_logits_at(const char *where, ad_var x, ad_var target);
+/* t (log(t) - log_p), 0 where t is 0: its sum is the divergence of p from t */
+#define ad_kl_div(...) ad_kl_div_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_kl_div_at(const char *where, ad_var log_p, ad_var target);
+/* -log_p[target]: log-probabilities [..., C] and class indices [...] give [...] */
+#define ad_nll(...) ad_nll_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_nll_at(const char *where, ad_var log_p, ad_var target);
+#define ad_poisson_nll(...) ad_poisson_nll_at(AD_HERE, __VA_ARGS__) /* exp(log_rate) - t log_rate */
+AD_API ad_var ad_poisson_nll_at(const char *where, ad_var log_rate, ad_var target);
+#define ad_gaussian_nll(...) ad_gaussian_nll_at(AD_HERE, __VA_ARGS__) /* (log(v) + (t - m)^2 / v) / 2 */
+AD_API ad_var ad_gaussian_nll_at(const char *where, ad_var mean, ad_var variance, ad_var target);
+/* (m^2 + v - 1 - log(v)) / 2: of N(m, v) from N(0, 1) */
+#define ad_gaussian_kl(...) ad_gaussian_kl_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_gaussian_kl_at(const char *where, ad_var mean, ad_var log_variance);
+#define ad_hinge(...) ad_hinge_at(AD_HERE, __VA_ARGS__) /* max(0, 1 - a t) for targets -1 and 1 */
+AD_API ad_var ad_hinge_at(const char *where, ad_var prediction, ad_var target);
+/* 1 - <a, b> / (|a| |b|) along the last axis */
+#define ad_cosine_loss(...) ad_cosine_loss_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_cosine_loss_at(const char *where, ad_var a, ad_var b);
+/* max(0, |a - p| - |a - n| + margin) along the last axis */
+#define ad_triplet_loss(...) ad_triplet_loss_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_triplet_loss_at(const char *where, ad_var anchor, ad_var positive, ad_var negative, double margin);
+
 /* Every op by name; the registry is filled from this list. */
 #define AD_OP_LIST(X)                                                                                            \
     X(add) X(sub) X(mul) X(div) X(masked_mul) X(masked_div)                                                      \
@@ -592,6 +631,7 @@ AD_API ad_var ad_softmax_xent_at(const char *where, ad_var x, ad_var target);
     X(diagonal) X(undiagonal) X(unfold) X(fold)                                                                  \
     X(index_select) X(index_add) X(flat_index) X(flat_nonzero) X(one_hot)                                        \
     X(scatter) X(scatter_amax) X(sort) X(topk)                                                                   \
+    X(mse) X(l1) X(bce) X(bce_with_logits) X(kl_div) X(poisson_nll) X(gaussian_kl) X(hinge)                      \
     /* new-op: rows go above this line */
 
 #ifdef __cplusplus
