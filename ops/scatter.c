@@ -126,10 +126,35 @@ static ad_var reduce_mean(const char *where, ad_var x, int axis, ad_var index, a
     return ad_div_at(where, sum, count);
 }
 
+/* In the order of their places, the elements that go to one are neighbours. The running product begins anew where the place
+ * changes; scattered, the last one of each place stays: that of all. No division, so zeros do no harm to derivatives. */
+static ad_var reduce_prod(const char *where, ad_var x, int axis, ad_var index, ad_var source) {
+    ad_shape shape;
+    if (!ad_check_var(x, "ad_scatter_reduce", where) ||
+        (axis = ad_composed_axis(index, axis, "ad_scatter_reduce", where, &shape)) < 0)
+        return ad_var_invalid(x.tape);
+    if (shape.dim[axis] == 0) return ad_scatter_at(where, x, axis, index, source);
+    ad_var order = ad_argsort_at(where, index, axis, false);
+    ad_var place = ad_gather_at(where, index, axis, order), element = ad_gather_at(where, source, axis, order);
+    ad_var same = ad_equal_at(where, ad_slice_at(where, place, axis, 0, -1, 1),
+                              ad_slice_at(where, place, axis, 1, AD_TO_END, 1));
+    ad_shape none = {.rank = shape.rank, .dim = {0}}, behind = none;
+    behind.dim[axis] = 1;
+    ad_var goes_on = ad_pad_at(where, same, none, behind, AD_PAD_CONSTANT, 0);
+    ad_dtype dtype = ad_value_at(where, element).dtype;
+    ad_var zero = ad_number_at(where, x.tape, dtype, 0), one = ad_number_at(where, x.tape, dtype, 1);
+    ad_var before = ad_recurrence_at(where, ad_where_at(where, goes_on, element, zero),
+                                     ad_where_at(where, goes_on, zero, one), axis, false, 1);
+    ad_var product = ad_scatter_at(where, ad_broadcast_to_at(where, one, ad_value_at(where, x).shape), axis, place,
+                                   ad_mul_at(where, before, element));
+    return ad_mul_at(where, x, product);
+}
+
 ad_var ad_scatter_reduce_at(const char *where, ad_var x, int axis, ad_var index, ad_var source,
                             ad_scatter_reduction reduction) {
     static ad_var (*const reduce[])(const char *, ad_var, int, ad_var, ad_var) = {
         [AD_SCATTER_SUM] = ad_scatter_add_at,
+        [AD_SCATTER_PROD] = reduce_prod,
         [AD_SCATTER_MEAN] = reduce_mean,
         [AD_SCATTER_AMAX] = reduce_amax,
         [AD_SCATTER_AMIN] = reduce_amin,

@@ -31,6 +31,7 @@ OP(index_get, ad_index_get(in[0], 2, in + 1))
 OP(index_put, ad_index_put(in[0], 1, in + 1, in[2], false))
 OP(index_put_accumulate, ad_index_put(in[0], 1, in + 1, in[2], AD_ACCUMULATE))
 OP(scatter, ad_scatter(in[0], c->axis, in[1], in[2]))
+OP(scatter_prod, ad_scatter_reduce(in[0], c->axis, in[1], in[2], AD_SCATTER_PROD))
 OP(scatter_mean, ad_scatter_reduce(in[0], c->axis, in[1], in[2], AD_SCATTER_MEAN))
 OP(scatter_amax, ad_scatter_reduce(in[0], c->axis, in[1], in[2], AD_SCATTER_AMAX))
 OP(scatter_amin, ad_scatter_reduce(in[0], c->axis, in[1], in[2], AD_SCATTER_AMIN))
@@ -135,6 +136,19 @@ Test(scatter, equal_extrema_share_the_gradient_evenly) {
     expect_values(ad_value(y), 5, 1);
     expect_gradient(y, CONSTANT(t, 3, 4), source, 1, 2, 1, 2);
     expect_gradient(y, CONSTANT(t, 3, 4), x, 1, 0);
+    expect_ok(t);
+    ad_tape_free(t);
+}
+
+/* d2 y / dx ds of x s0 s1 at x = s0 = 0 is s1: no derivative is lost where all first ones are 0. */
+Test(scatter, second_derivatives_of_products_are_right_at_zeros) {
+    ad_tape *t = ad_tape_new(NULL);
+    ad_var x = LEAF(t, 0), source = LEAF(t, 0, 5), first;
+    ad_var y = ad_scatter_reduce(x, 0, INDEX(t, 0, 0), source, AD_SCATTER_PROD);
+    expect_gradient(y, CONSTANT(t, 1), x, 0);
+    expect_gradient(y, CONSTANT(t, 1), source, 0, 0);
+    ad_grad(y, CONSTANT(t, 1), 1, &x, &first);
+    expect_gradient(first, CONSTANT(t, 1), source, 5, 0);
     expect_ok(t);
     ad_tape_free(t);
 }

@@ -201,7 +201,10 @@ def scatter_reduces(reduction):
     for shape, index, axis in SCATTERED:
         yield from case(lambda x, i, s: x.scatter_reduce(axis, i, s, reduction),
                         [random_tensor(shape), indices(index, shape[axis]), random_tensor(index)], [f"axis {axis}"])
-    if reduction != "mean":
+    if reduction == "prod":
+        yield from case(lambda x, i, s: x.scatter_reduce(0, i, s, reduction),
+                        [numbers([2, 0, 3, 4]), torch.tensor([2, 0, 1, 0, 2, 3, 3]), numbers([5, 0, 7, 3, 2, 0, 0])], ["axis 0"])
+    if reduction[0] == "a":
         yield from case(lambda x, i, s: x.scatter_reduce(0, i, s, reduction),
                         [numbers([1, 2, 2]), torch.tensor([0, 0, 0, 1, 1, 2]), numbers([1, 1, 1, 2, 1, 3])], ["axis 0"])
 
@@ -313,6 +316,7 @@ OPS = {
     "index_put": lambda: index_puts(False),
     "index_put_accumulate": lambda: index_puts(True),
     "scatter": scatters,
+    "scatter_prod": lambda: scatter_reduces("prod"),
     "scatter_mean": lambda: scatter_reduces("mean"),
     "scatter_amax": lambda: scatter_reduces("amax"),
     "scatter_amin": lambda: scatter_reduces("amin"),

@@ -484,10 +484,11 @@ AD_API ad_var ad_pick_at(const char *where, ad_var x, ad_var index);
 /* x with source in the places that ad_gather would read; where several go to one place, the last one stays. */
 #define ad_scatter(...) ad_scatter_at(AD_HERE, __VA_ARGS__)
 AD_API ad_var ad_scatter_at(const char *where, ad_var x, int axis, ad_var index, ad_var source);
-/* The same places get the sum, mean, largest or smallest of what is there in x and what comes. Equal extrema share the
- * gradient evenly. Compositions, but for the first and third. */
+/* The same places get the sum, product, mean, largest or smallest of what is there in x and what comes. Equal extrema share
+ * the gradient evenly; that of products is right with zeros. Sum and largest are ops of their own, the others made of ops. */
 typedef enum ad_scatter_reduction {
     AD_SCATTER_SUM,
+    AD_SCATTER_PROD,
     AD_SCATTER_MEAN,
     AD_SCATTER_AMAX,
     AD_SCATTER_AMIN
