@@ -126,33 +126,26 @@ void ad_kernel_scatter(const ad_view *x, int axis, const ad_view *index, const a
     }
 }
 
-/* A loop over elements `value` of x and the place *at in y where each goes. */
-#define EACH_PLACE(type, statement)                                                                                  \
+#define LOOP_MAX(type)                                                                                               \
     for (; w.more; ad_walk_next(&w)) {                                                                               \
         for (int64_t i = 0; i < w.n; i++) {                                                                          \
             const int64_t k = index_at(index, w.at[0], i * w.inner[0]);                                              \
-            type *at = (type *)(void *)w.at[1] + i * w.inner[1] + k * step;                                          \
             const type value = ((const type *)(void *)w.at[2])[i * w.inner[2]];                                      \
-            statement                                                                                                \
+            type *most = (type *)(void *)w.at[1] + i * w.inner[1] + k * step;                                        \
+            if (value > *most || value != value) *most = value;                                                      \
         }                                                                                                            \
-    }
-#define EACH_FLOAT_PLACE(statement)                                                                                  \
-    ad_view to = seen_from_index(y, axis, index);                                                                    \
-    const ad_view *views[] = {index, &to, x};                                                                        \
-    const int64_t step = y->stride[axis];                                                                            \
-    ad_walk w = ad_walk_start(3, views);                                                                             \
-    if (y->dtype == AD_F32) {                                                                                        \
-        EACH_PLACE(float, statement)                                                                                 \
-    } else {                                                                                                         \
-        EACH_PLACE(double, statement)                                                                                \
     }
 
 void ad_kernel_scatter_max(const ad_view *x, int axis, const ad_view *index, const ad_view *y) {
-    EACH_FLOAT_PLACE(if (value > *at || value != value) *at = value;)
-}
-
-void ad_kernel_scatter_mul(const ad_view *x, int axis, const ad_view *index, const ad_view *y) {
-    EACH_FLOAT_PLACE(*at *= value;)
+    ad_view to = seen_from_index(y, axis, index);
+    const ad_view *views[] = {index, &to, x};
+    const int64_t step = y->stride[axis];
+    ad_walk w = ad_walk_start(3, views);
+    if (y->dtype == AD_F32) {
+        LOOP_MAX(float)
+    } else {
+        LOOP_MAX(double)
+    }
 }
 
 /* ---- making indices ---------------------------------------------------------------------------------------------- */
@@ -167,6 +160,7 @@ void ad_kernel_add_index(const ad_view *index, int64_t factor, const ad_view *y)
 void ad_kernel_one_hot(const ad_view *index, const ad_view *y) {
     const int64_t classes = y->shape.dim[y->shape.rank - 1], size = (int64_t)ad_dtype_size(y->dtype);
     char *row = y->data;
+    if (ad_view_count(y) == 0) return;
     memset(y->data, 0, (size_t)(ad_view_count(y) * size)); /* 0 in every dtype */
     for (ad_walk w = ad_walk_start(1, &index); w.more; ad_walk_next(&w)) {
         for (int64_t i = 0; i < w.n; i++, row += classes * size)

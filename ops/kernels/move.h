@@ -17,8 +17,6 @@ void ad_kernel_scatter(const ad_view *x, int axis, const ad_view *index, const a
                        const ad_view *kept);
 /* The same places: the larger of what is there and of x; NaN is larger than any number. */
 void ad_kernel_scatter_max(const ad_view *x, int axis, const ad_view *index, const ad_view *y);
-/* The same places: multiplied by x. */
-void ad_kernel_scatter_mul(const ad_view *x, int axis, const ad_view *index, const ad_view *y);
 
 /* y += factor * index; y is i64. */
 void ad_kernel_add_index(const ad_view *index, int64_t factor, const ad_view *y);
