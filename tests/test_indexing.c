@@ -296,6 +296,45 @@ Test(segments, second_derivatives_of_softmax_agree_with_those_of_softmax) {
     ad_tape_free(t);
 }
 
+/* ---- memory -------------------------------------------------------------------------------------------------------- */
+
+/* What takes scratch memory, has many inputs, or is made of many ops. */
+static void record_and_walk_back(ad_tape *t) {
+    static const double forty[40];
+    ad_var x = ad_leaf(t, "x", AD_F64, AD_SHAPE(40), forty), index;
+    ad_var stacked = ad_stack(AD_VARS(x, x, x, x, x, x), 0), joined = ad_reshape(stacked, AD_SHAPE(-1));
+    ad_var sorted = ad_sort(joined, 0, false, &index), shares = ad_segment_softmax(sorted, index, 240);
+    ad_var put = ad_index_put(ad_tile(shares, AD_SHAPE(2)), 1, &index, sorted, false);
+    ad_var product = ad_scatter_reduce(put, 0, index, sorted, AD_SCATTER_PROD);
+    ad_backward(ad_sum(ad_masked_select(product, ad_greater(put, ad_number(t, AD_F64, -1))), AD_ALL_AXES, false));
+}
+
+/* From allocation number `at` on there is no memory, then there is again. False when there are not so many. */
+static bool refuse(int64_t at) {
+    test_memory memory;
+    test_memory_open(&memory);
+    memory.fail_at = at;
+    memory.fail_on = true;
+    ad_tape *t = ad_tape_new(&(ad_tape_options){.allocator = &memory.allocator});
+    if (t) record_and_walk_back(t);
+    bool reached = memory.calls >= at;
+    cr_assert(!t || ad_tape_status(t) == (reached ? AD_ERR_OOM : AD_OK), "allocation %lld: %s", (long long)at,
+              ad_tape_error(t));
+    memory.fail_at = 0;
+    ad_tape_reset(t);
+    if (t) record_and_walk_back(t);
+    if (t) expect_ok(t);
+    ad_tape_free(t);
+    test_memory_close(&memory);
+    return reached;
+}
+
+Test(memory, that_is_refused_from_any_allocation_on_is_an_error_and_no_leak) {
+    int64_t at = 1;
+    while (refuse(at)) at++;
+    cr_assert_gt(at, 40);
+}
+
 /* ---- what is refused ----------------------------------------------------------------------------------------------- */
 
 Test(errors, of_indices_out_of_range) {
