@@ -24,7 +24,7 @@ enum {
         for (int64_t i = 0; i < width; i++) a[i] = join_##name(a[i], b[i]);                                          \
     }
 DEFINE_JOIN(sum, a + b)
-DEFINE_JOIN(product, a *b)
+DEFINE_JOIN(product, (a * b))
 DEFINE_JOIN(larger, b > a || b != b ? b : a)
 DEFINE_JOIN(smaller, b < a || b != b ? b : a)
 

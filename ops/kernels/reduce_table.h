@@ -9,7 +9,7 @@
 /*  X(name, start, join, term) */
 #define AD_REDUCTION_ROWS(X)                                                                                         \
     X(sum, 0, sum, x)                                                                                                \
-    X(sum_of_squares, 0, sum, x *x)                                                                                  \
+    X(sum_of_squares, 0, sum, (x * x))                                                                               \
     X(sum_of_deviations, 0, sum, x - c)                                                                              \
     X(sum_of_squared_deviations, 0, sum, (x - c) * (x - c))                                                          \
     X(sum_of_squared_ratios, 0, sum, (x / c) * (x / c))                                                              \
@@ -24,10 +24,10 @@
 /* What goes back to x where the cotangent g of its result, divided or multiplied by what is the same for all of its elements,
  * is not 0.    X(name, contribution) */
 #define AD_REDUCTION_BACK_ROWS(X)                                                                                    \
-    X(deviation, g *(x - c))                                                                                         \
-    X(ratio, g *(x / c))                                                                                             \
+    X(deviation, (g * (x - c)))                                                                                      \
+    X(ratio, (g * (x / c)))                                                                                          \
     X(power, x == 0 ? 0 : g * copysign(pow(fabs(x) / c, p), x))                                                      \
-    X(exp, g *AD_EXP(x - c))                                                                                         \
+    X(exp, (g * AD_EXP(x - c)))                                                                                      \
     X(equal, x == c || x != x ? g : 0)
 
 #endif
