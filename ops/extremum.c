@@ -31,6 +31,17 @@ ad_var ad_tangent_picked_by_reduction(ad_jvp *j, ad_var index) {
     return ad_picked_tangent(j, axis_of(attrs), ad_kept_shape(attrs, shape), index);
 }
 
+ad_status ad_pick_backward(ad_call *call, ad_adjoint *adjoint) {
+    bool add;
+    const ad_view *x_bar = ad_into(adjoint, 0, &add);
+    if (!x_bar) return AD_OK;
+    if (!add) ad_kernels_get()->fill(x_bar, 0);
+    ad_view g = ad_as_kept(call, &adjoint->seed[0]), index = ad_as_kept(call, &call->out[1]);
+    int axis = ad_axis_index(axis_of(call->attrs), x_bar->shape.rank);
+    ad_kernels_get()->scatter_add(&g, axis, &index, x_bar);
+    return AD_OK;
+}
+
 ad_status ad_pick_shape(ad_call *call) {
     ad_status status = ad_reduce_shape(call);
     if (!status) status = ad_need_elements(call);
@@ -76,9 +87,10 @@ static void extremum_jvp(ad_jvp *j) { ad_jvp_give(j, 0, ad_tangent_picked_by_red
     {                                                                                                                \
         .name = #text, .inputs = 1, .results = 2, .attrs_size = sizeof(ad_reduce_attrs),                             \
         .saves = AD_SAVES_RESULT(1), .shape = ad_pick_shape, .forward = text##_forward, .vjp = extremum_vjp,         \
-        .jvp = extremum_jvp, .formula = "$y = " #text "($0, $a)", .result_formula = {"$y1 = arg" #text "($0, $a)"},  \
-        .adjoint = {"~0[$y1] += ~y"}, .convention = "of equal elements the first gets the gradient",                 \
-        .show_attrs = ad_show_reduce, .sample = ad_sample_pick,                                                      \
+        .backward = ad_pick_backward, .jvp = extremum_jvp, .formula = "$y = " #text "($0, $a)",                      \
+        .result_formula = {"$y1 = arg" #text "($0, $a)"}, .adjoint = {"~0[$y1] += ~y"},                              \
+        .convention = "of equal elements the first gets the gradient", .show_attrs = ad_show_reduce,                 \
+        .sample = ad_sample_pick,                                                                                    \
     }
 const ad_op ad_op_max = EXTREMUM(max), ad_op_min = EXTREMUM(min);
 

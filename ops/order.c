@@ -38,6 +38,7 @@ const ad_op ad_op_median = {
     .shape = ad_pick_shape,
     .forward = median_forward,
     .vjp = median_vjp,
+    .backward = ad_pick_backward,
     .jvp = median_jvp,
     .formula = "$y = median($0, $a)",
     .result_formula = {"$y1 = its index"},
