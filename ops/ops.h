@@ -62,14 +62,25 @@ typedef struct ad_reduce_attrs {
 } ad_reduce_attrs;
 
 ad_status ad_reduced_shape(ad_call *call, ad_shape *shape); /* of a result; checks the axes */
-ad_status ad_reduce_shape(ad_call *call); /* a shape rule: one float input, result 0 of its dtype */
+ad_status ad_reduce_shape(ad_call *call);                   /* a shape rule: a float input, result 0 of its dtype */
 /* From here on the axes are known to be valid. */
-ad_status ad_need_elements(ad_call *call);          /* every result is over at least one */
-int64_t ad_reduced_count(const ad_call *call);      /* how many elements each result is over */
-ad_shape ad_kept_shape(const ad_reduce_attrs *attrs, ad_shape from);      /* the reduced axes have size 1 */
-ad_view ad_as_kept(const ad_call *call, const ad_view *y);                /* a result, or its cotangent, so */
-ad_view ad_stretched_back(const ad_call *call, const ad_view *y);         /* and stretched to the shape of input 0 */
-/* Of x, in ops: the axes that stay, and then one axis instead of all reduced ones (or of 1, if there are none). */
+ad_status ad_need_elements(ad_call *call);                           /* every result is over at least one */
+int64_t ad_reduced_count(const ad_call *call);                       /* how many elements each result is over */
+ad_shape ad_kept_shape(const ad_reduce_attrs *attrs, ad_shape from); /* the reduced axes have size 1 */
+ad_view ad_as_kept(const ad_call *call, const ad_view *y);           /* a result, or its cotangent, in that shape, */
+ad_view ad_stretched_back(const ad_call *call, const ad_view *y);    /* and stretched to the shape of input 0; */
+ad_var ad_stretch_back(ad_var y, const ad_reduce_attrs *attrs, ad_shape shape); /* the same in ops */
+ad_var ad_stretched_seed(ad_vjp *v);
+
+/* Numbers of the results, computed in double: f64, row-major, of the kept shape. */
+ad_view ad_scratch_kept(ad_call *call);                       /* data NULL if out of memory (the error is set) */
+ad_view ad_scratch_copy(ad_call *call, const ad_view *y);     /* of a result or its cotangent */
+ad_status ad_set_result(ad_call *call, const ad_view *value); /* to such numbers */
+/* Contributes what the row of reduce_table.h says to input 0; g and c are such numbers. */
+ad_status ad_reduce_back(ad_call *call, ad_adjoint *adjoint, ad_reduction_back row, const ad_view *g, const ad_view *c,
+                         double p);
+
+/* Of input 0, in ops: the axes that stay, then all reduced ones as one. */
 typedef struct ad_flattening {
     ad_axes order, back;
     ad_shape permuted, flat;
@@ -77,15 +88,7 @@ typedef struct ad_flattening {
 ad_flattening ad_flattening_of(const ad_reduce_attrs *attrs, ad_shape shape);
 ad_var ad_flattened(ad_var x, const ad_flattening *f);
 ad_var ad_unflattened(ad_var flat, const ad_flattening *f);
-/* Numbers of the results, computed in double: f64, row-major, of the kept shape. */
-ad_view ad_scratch_kept(ad_call *call);                       /* data NULL if out of memory (the error is set) */
-ad_view ad_scratch_copy(ad_call *call, const ad_view *y);     /* of a result or its cotangent */
-ad_status ad_set_result(ad_call *call, const ad_view *value); /* of such numbers */
-/* Contributes what the row of reduce_table.h says to input 0; g and c are such numbers. */
-ad_status ad_reduce_back(ad_call *call, ad_adjoint *adjoint, ad_reduction_back row, const ad_view *g, const ad_view *c,
-                         double p);
-ad_var ad_stretch_back(ad_var y, const ad_reduce_attrs *attrs, ad_shape shape); /* the same in ops */
-ad_var ad_stretched_seed(ad_vjp *v);
+
 void ad_show_reduce(const void *attrs, char *text, size_t size);
 /* Sets attributes and gives a shape for sample number k; false past the end. */
 bool ad_sample_reduce(ad_sample *sample, int k, ad_shape *shape);
@@ -101,6 +104,7 @@ ad_var ad_picked_tangent(ad_jvp *j, int axis, ad_shape shape, ad_var index);
 /* The same for a reduction along one axis. */
 void ad_give_picked_by_reduction(ad_vjp *v, ad_var index, ad_var g);
 ad_var ad_tangent_picked_by_reduction(ad_jvp *j, ad_var index);
+ad_status ad_pick_backward(ad_call *call, ad_adjoint *adjoint); /* a .backward: the index is result 1 */
 ad_status ad_pick_shape(ad_call *call); /* a shape rule: the value, and an i64 index for every further result */
 bool ad_sample_pick(ad_sample *sample, int k);
 /* Applies such an op; *index, unless NULL, gets result 1. */

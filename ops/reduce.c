@@ -47,11 +47,17 @@ ad_status ad_need_elements(ad_call *call) {
                    ad_describe(call, 0), call->op->name);
 }
 
+/* Of valid axes, whatever their sizes. */
+static bool is_reduced(const ad_reduce_attrs *attrs, int rank, int axis) {
+    for (int i = 0; i < attrs->axes.count; i++)
+        if (ad_axis_index(attrs->axes.axis[i], rank) == axis) return true;
+    return attrs->axes.count == 0;
+}
+
 ad_shape ad_kept_shape(const ad_reduce_attrs *attrs, ad_shape from) {
-    ad_shape kept = from;
-    for (int i = 0; i < from.rank && attrs->axes.count == 0; i++) kept.dim[i] = 1;
-    for (int i = 0; i < attrs->axes.count; i++) kept.dim[ad_axis_index(attrs->axes.axis[i], from.rank)] = 1;
-    return kept;
+    for (int i = 0; i < from.rank; i++)
+        if (is_reduced(attrs, from.rank, i)) from.dim[i] = 1;
+    return from;
 }
 
 int64_t ad_reduced_count(const ad_call *call) {
@@ -84,13 +90,12 @@ ad_var ad_stretched_seed(ad_vjp *v) {
 }
 
 ad_flattening ad_flattening_of(const ad_reduce_attrs *attrs, ad_shape shape) {
-    ad_shape kept = ad_kept_shape(attrs, shape);
     ad_flattening f = {.order.count = shape.rank, .back.count = shape.rank, .permuted.rank = shape.rank};
     int64_t n = 1;
     int next = 0;
     for (int reduced = 0; reduced < 2; reduced++) {
         for (int i = 0; i < shape.rank; i++) {
-            if ((kept.dim[i] != shape.dim[i]) != reduced) continue;
+            if (is_reduced(attrs, shape.rank, i) != reduced) continue;
             if (reduced) n *= shape.dim[i];
             f.order.axis[next] = i;
             f.back.axis[i] = next;

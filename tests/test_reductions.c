@@ -183,6 +183,19 @@ Test(edge, extrema_and_order_statistics_of_nothing_do_not_exist) {
     ad_tape_free(t);
 }
 
+/* Rank 8, and every reduced axis of size 1: nothing has room for a ninth. */
+Test(edge, reductions_of_full_rank_over_axes_of_size_1) {
+    ad_tape *t = ad_tape_new(NULL);
+    ad_var x = ad_leaf(t, NULL, AD_F64, AD_SHAPE(1, 1, 2, 1, 1, 1, 1, 1), (double[]){2, -3});
+    ad_var g = ad_reshape(CONSTANT(t, 1, 1), AD_SHAPE(2));
+    ad_axes all_but_2 = AD_AXES(0, 1, 3, 4, 5, 6, 7);
+    expect_gradient(ad_prod(x, all_but_2, false), g, x, 1, 1);
+    expect_gradient(ad_logsumexp(x, all_but_2, false), g, x, 1, 1);
+    expect_gradient(ad_norm(x, 3, all_but_2, false), g, x, 1, -1);
+    expect_ok(t);
+    ad_tape_free(t);
+}
+
 /* ---- what is refused --------------------------------------------------------------------------------------------------- */
 
 Test(errors, axes) {
