@@ -100,7 +100,7 @@ static long double polygamma(int n, long double x) {
     X(asinh, asinhl(x), BETWEEN(-9, 9), SMOOTH, 3, 3)                                                                \
     X(acosh, acoshl(x), BETWEEN(1, 9), KINK(1), 4, 4)                                                                \
     X(atanh, atanhl(x), BETWEEN(-1, 1), KINKS(-1, 1), 3, 3)                                                          \
-    X(erf, erfl(x), BETWEEN(-4, 4), SMOOTH, 2.5, 4)                                                                    \
+    X(erf, erfl(x), BETWEEN(-4, 4), SMOOTH, 3, 4)                                                                    \
     X(erfc, erfcl(x), BETWEEN(-4, 9), SMOOTH, 4, 4)                                                                  \
     X(erfinv, erfinv(x), BETWEEN(-1, 1), KINKS(-1, 1), 4, 50)                                                        \
     X(lgamma, lgammal(x), BETWEEN(0.0625, 9), KINK(0), 4, 8)                                                         \
@@ -111,7 +111,7 @@ static long double polygamma(int n, long double x) {
     X(softplus, softplus(x), BETWEEN(-20, 20), SMOOTH, 4, 4)                                                         \
     X(relu, x > 0 ? x : 0, BETWEEN(-3, 3), KINK(0), 0, 0)                                                            \
     X(relu6, clamp(x, 0, 6), BETWEEN(-3, 9), KINKS(0, 6), 0, 0)                                                      \
-    X(gelu, x *normal_cdf(x), BETWEEN(-9, 6), SMOOTH, 5, 4)                                                         \
+    X(gelu, x *normal_cdf(x), BETWEEN(-9, 6), SMOOTH, 6, 4)                                                         \
     X(gelu_tanh, x / 2 * (1 + tanhl(sqrtl(2 / PI) * (x + 0.044715L * x * x * x))), BETWEEN(-3, 6), SMOOTH, 50, 8)    \
     X(silu, x *sigmoid(x), BETWEEN(-20, 20), SMOOTH, 4, 8)                                                           \
     X(mish, x *tanhl(softplus(x)), BETWEEN(-20, 20), SMOOTH, 8, 8)                                                   \
@@ -204,8 +204,8 @@ static void measure_row(ad_unary op, const ad_view *x, const ad_view *y) {
 
 static void measure(const ad_view *x) {
     ad_view y = test_array(x->dtype, x->shape, TEST_DENSE);
-    const ad_unary own[] = {AD_UNARY_exp,   AD_UNARY_expm1, AD_UNARY_log,
-                            AD_UNARY_log1p, AD_UNARY_tanh,  AD_UNARY_sigmoid};
+    const ad_unary own[] = {AD_UNARY_exp,     AD_UNARY_expm1, AD_UNARY_log,  AD_UNARY_log1p, AD_UNARY_tanh,
+                            AD_UNARY_sigmoid, AD_UNARY_erf,   AD_UNARY_erfc, AD_UNARY_gelu};
     for (int i = 0; i < TEST_COUNT(own); i++) measure_row(own[i], x, &y);
 }
 

@@ -6,9 +6,9 @@
  * log: x = 2^e m, sqrt(1/2) <= m < sqrt(2), and with f = m - 1, s = f / (2 + f):
  *      log(1 + f) = f - f^2/2 + s (f^2/2 + R), R = 2 (s^2/3 + s^4/5 + ...)   (the arrangement of fdlibm's e_log.c)
  * log1p: log(u) for u = 1 + x as it is rounded, and what was lost in rounding, over u.
- * erfc(x) = exp(-x^2) E(x) for x > 0: (x + k) E(x) is a polynomial in (x - k) / (x + k), where k = 3 or 4 keeps it short, and
- *      x^2 is taken in two parts so that exp(-x^2) keeps its digits far out. erf(x) is 1 - erfc(x), or below 1 x times a
- *      polynomial in x^2. Both polynomials interpolate at Chebyshev points, to the last place.
+ * erfc(x) = exp(-x^2) E(x) for x > 0: (1 + 2 x) E(x), which hardly varies, is a polynomial in (x - k) / (x + k) (Shepherd and
+ *      Laframboise 1981), and x^2 is taken in two parts so that exp(-x^2) keeps its digits far out. erf(x) is 1 - erfc(x), or
+ *      below 1 x times a polynomial in x^2. Both polynomials interpolate at Chebyshev points, to the last place.
  * tanh(x) = t / (t + 2) with t = expm1(2|x|), and the sign of x; while t is small as t/2 - (t^2/2) / (t + 2), where the
  *      second term is too small for its roundings to count. */
 #ifndef AD_ELEMENTARY_H
@@ -140,18 +140,19 @@ AD_INLINE float ad_gauss_f32(float x, float c) {
 
 /* E(x) = exp(x^2) erfc(x) for x >= 0 */
 AD_INLINE float ad_erfcx_f32(float x) {
-    float over = 1.0f / (x + 3.0f), s = (x - 3.0f) * over;
-    float q = -3.32907966e-4f;
-    q = q * s - 4.96465896e-4f;
-    q = q * s + 3.08014657e-3f;
-    q = q * s - 1.21732499e-3f;
-    q = q * s - 0.0268376891f;
-    q = q * s + 0.119527036f;
-    q = q * s - 0.310466484f;
-    q = q * s + 0.590228454f;
-    q = q * s - 0.883394465f;
-    q = q * s + 1.07400691f;
-    return q * over;
+    float s = (x - 3.0f) / (x + 3.0f);
+    float q = -2.71748991e-4f;
+    q = q * s - 7.83156532e-4f;
+    q = q * s + 2.00511889e-3f;
+    q = q * s + 2.57536339e-3f;
+    q = q * s - 0.0237968459f;
+    q = q * s + 0.0682928754f;
+    q = q * s - 0.119271536f;
+    q = q * s + 0.129646776f;
+    q = q * s - 0.0475623391f;
+    q = q * s - 0.135621152f;
+    q = q * s + 1.25300806f;
+    return q / (1.0f + 2.0f * x);
 }
 
 /* min(|x|, most), or NaN */
@@ -295,32 +296,32 @@ AD_INLINE double ad_gauss_f64(double x, double c) {
 
 /* E(x) = exp(x^2) erfc(x) for x >= 0 */
 AD_INLINE double ad_erfcx_f64(double x) {
-    double over = 1.0 / (x + 4.0), s = (x - 4.0) * over;
-    double q = 4.7646767879212816e-10;
-    q = q * s + 2.2542882174696946e-9;
-    q = q * s - 9.2071971453100460e-10;
-    q = q * s - 1.9066928861471847e-8;
-    q = q * s + 1.7310507172982847e-9;
-    q = q * s + 1.2864541536536411e-7;
-    q = q * s - 7.5732008639151665e-8;
-    q = q * s - 8.4941355674472501e-7;
-    q = q * s + 1.4240366381117050e-6;
-    q = q * s + 4.6958667330542248e-6;
-    q = q * s - 1.8860742368451051e-5;
-    q = q * s - 3.6355987439540656e-6;
-    q = q * s + 1.7681276561959181e-4;
-    q = q * s - 4.5505260279582987e-4;
-    q = q * s - 2.8095885497585696e-4;
-    q = q * s + 6.1120556461422486e-3;
-    q = q * s - 0.026370053341491689;
-    q = q * s + 0.076381514909953825;
-    q = q * s - 0.17401093723986699;
-    q = q * s + 0.33085158787799016;
-    q = q * s - 0.54085383131323679;
-    q = q * s + 0.77320870226523738;
-    q = q * s - 0.97654872908088198;
-    q = q * s + 1.0959956610004911;
-    return q * over;
+    double s = (x - 4.0) / (x + 4.0);
+    double q = 1.2694173376410971e-9;
+    q = q * s + 1.8860286899197188e-9;
+    q = q * s - 1.4090295142793565e-8;
+    q = q * s - 1.8044290688404783e-8;
+    q = q * s + 1.1002842107082326e-7;
+    q = q * s + 7.4765944953955058e-8;
+    q = q * s - 8.2542006936128397e-7;
+    q = q * s + 2.9375439807550607e-7;
+    q = q * s + 5.7097463955442233e-6;
+    q = q * s - 1.1222040504961904e-5;
+    q = q * s - 2.4399226953333663e-5;
+    q = q * s + 1.5062169709734075e-4;
+    q = q * s - 1.9925668919196227e-4;
+    q = q * s - 7.5777329775614344e-4;
+    q = q * s + 5.0319699766074080e-3;
+    q = q * s - 0.016197734055897644;
+    q = q * s + 0.037167515537679822;
+    q = q * s - 0.066330365812420140;
+    q = q * s + 0.093732834998335531;
+    q = q * s - 0.10103906603629406;
+    q = q * s + 0.068097054254693091;
+    q = q * s + 0.015379652102619548;
+    q = q * s - 0.13962111684056252;
+    q = q * s + 1.2329951186255525;
+    return q / (1.0 + 2.0 * x);
 }
 
 /* min(|x|, most), or NaN */

@@ -62,7 +62,8 @@
       ad_neg(ad_masked_mul(g, ad_rsqrt(ad_mul(ad_sub(NUMBER(1), x), ad_add(x, NUMBER(1)))))),                         \
       "$y = acos($0)", "~0 -= ~y / sqrt(1 - $0^2)", "at -1 and 1: -infinity, 0 where ~y is 0",                        \
       ad_sample_one_inside_1)                                                                                         \
-    X(atan, AD_LIBM(atan, x), g / (1 + x * x), AD_SAVES_INPUT(0), ad_masked_div(g, ad_add(ad_square(x), NUMBER(1))),  \
+    X(atan, AD_LIBM(atan, x), g / AD_HYPOT_1(x) / AD_HYPOT_1(x), AD_SAVES_INPUT(0),                                   \
+      ad_masked_div(g, ad_add(ad_square(x), NUMBER(1))),                                                              \
       "$y = atan($0)", "~0 += ~y / (1 + $0^2)", NULL, ad_sample_one_normal)                                           \
     X(sinc, AD_SINC(x), g * AD_SINC_SLOPE(x), AD_SAVES_INPUT(0), ad_masked_mul(g, sinc_slope(x)),                     \
       "$y = sin(pi $0) / (pi $0)", "~0 += ~y * (cos(pi $0) - $y) / $0",                                               \
@@ -131,7 +132,7 @@
       ad_masked_mul(g, mish_slope(x)),                                                                                \
       "$y = $0 tanh(softplus($0))", "~0 += ~y * (t + $0 sigmoid($0) (1 - t^2)), t = tanh(softplus($0))",              \
       "at infinity: the limits", ad_sample_one_normal)                                                                \
-    X(softsign, AD_SOFTSIGN(x), g / ((1 + AD_LIBM(fabs, x)) * (1 + AD_LIBM(fabs, x))), AD_SAVES_INPUT(0),             \
+    X(softsign, AD_SOFTSIGN(x), g / (1 + AD_LIBM(fabs, x)) / (1 + AD_LIBM(fabs, x)), AD_SAVES_INPUT(0),               \
       ad_masked_div(g, ad_square(ad_add(ad_abs(x), NUMBER(1)))),                                                      \
       "$y = $0 / (1 + abs($0))", "~0 += ~y / (1 + abs($0))^2", "at infinity: the limits", ad_sample_one_away_from_0)  \
     X(selu, x >= 0 ? (T)AD_SELU_SCALE * x : (T)(AD_SELU_SCALE * AD_SELU_ALPHA) * AD_EXPM1(x),                         \
