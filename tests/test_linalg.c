@@ -397,6 +397,47 @@ Test(convention, matrices_of_no_rows_have_the_determinant_1_and_nothing_else) {
     expect_matrix_at(AD_HERE, ad_inverse(none), 0, NULL, 0);
 }
 
+/* ---- third derivatives ---------------------------------------------------------------------------------------- */
+
+typedef ad_var (*one_matrix)(ad_var a);
+static ad_var solved(ad_var a) { return ad_solve(a, ad_triangle(a, AD_LOWER, 1)); }
+static ad_var solved_by_triangle(ad_var a) {
+    return ad_triangular_solve(a, ad_transpose(a), AD_UPPER | AD_TRANSPOSED);
+}
+static ad_var cholesky_factor(ad_var a) { return ad_cholesky(a); }
+static ad_var inverse_of(ad_var a) { return ad_inverse(a); }
+static ad_var log_determinant(ad_var a) { return ad_logdet(a); }
+static ad_var determinant(ad_var a) { return ad_det(a); }
+static ad_var values_of(ad_var a) { return ad_eigh(a, NULL); }
+static ad_var q_of(ad_var a) { return ad_qr(a, NULL); }
+static ad_var singular_values_of(ad_var a) { return ad_svd(a, NULL, NULL); }
+static ad_var exponential(ad_var a) { return ad_matrix_exp(ad_scale(a, 0.25)); }
+
+static ad_var gradient_of_squares(ad_tape *tape, const ad_var *x, int n, void *user) {
+    (void)tape;
+    ad_var y = (*(one_matrix *)user)(x[0]), none = {0}, gradient;
+    ad_grad(ad_sum(ad_mul(y, ad_mul(y, y)), AD_ALL_AXES, false), none, n, x, &gradient);
+    return gradient;
+}
+
+/* The second derivative of a gradient is the third of the function. */
+Test(derivatives, of_the_third_order_agree_with_differences) {
+    one_matrix functions[] = {solved,     solved_by_triangle, cholesky_factor,
+                              inverse_of, log_determinant,    determinant,
+                              values_of,  vectors_of,         q_of,
+                              r_of,       singular_values_of, u_of,
+                              vt_of,      exponential};
+    const double values[] = {4, 1, -1, 0.5, 7, 2, -0.25, 1.5, 11};
+    ad_tensor *x;
+    cr_assert_eq(ad_tensor_new(&x, NULL, AD_F64, AD_SHAPE(3, 3), values, NULL), AD_OK);
+    for (int i = 0; i < TEST_COUNT(functions); i++) {
+        ad_check_report report;
+        ad_gradcheck("gradient", gradient_of_squares, &functions[i], 1, &x, NULL, &report);
+        cr_expect_eq(report.status, AD_OK, "function %d: %s", i, report.message);
+    }
+    ad_tensor_unref(x);
+}
+
 /* ---- einsum ------------------------------------------------------------------------------------------------------ */
 
 TestSuite(einsum, .init = open_tape, .fini = close_tape);
