@@ -162,6 +162,7 @@ static ad_var reshape(einsum *e, ad_var x, const ad_shape *shape) {
  * the axis that they make together. */
 static ad_var diagonal(einsum *e, ad_var x, int count) {
     ad_shape shape = shape_of(x), index_shape = {.rank = 1, .dim = {0}};
+    if (e->tape->error.status) return x;
     int last = shape.rank - count;
     int64_t n = shape.dim[last], step = 0, together = 1;
     for (int i = 0; i < count; i++, together *= n) step += together;

@@ -216,6 +216,8 @@ void ad_scratch_factors(ad_call *call, ad_view *lu, ad_view *order) {
 
 /* ---- in VJPs and JVPs -------------------------------------------------------------------------------------------- */
 
+/* After an error a variable has rank 0 and nothing is recorded any more: then these give back what they were given. */
+
 ad_var ad_as_columns(ad_var x, bool is_vector) {
     ad_shape shape = ad_value(x).shape;
     if (!is_vector) return x;
@@ -225,7 +227,7 @@ ad_var ad_as_columns(ad_var x, bool is_vector) {
 
 ad_var ad_as_vector(ad_var x, bool is_vector) {
     ad_shape shape = ad_value(x).shape;
-    if (!is_vector) return x;
+    if (!is_vector || shape.rank == 0) return x;
     shape.rank--;
     return ad_reshape(x, shape);
 }
@@ -233,6 +235,7 @@ ad_var ad_as_vector(ad_var x, bool is_vector) {
 /* [batch..., n, m] as [n, batch... m] */
 static ad_var side_by_side(ad_var x) {
     ad_shape shape = ad_value(x).shape;
+    if (shape.rank < 2) return x;
     ad_axes axes = {.count = shape.rank, .axis = {shape.rank - 2}};
     for (int i = 1; i < shape.rank; i++) axes.axis[i] = i < shape.rank - 1 ? i - 1 : i;
     int64_t n = shape.dim[shape.rank - 2], columns = shape.dim[shape.rank - 1];
@@ -250,6 +253,7 @@ ad_var ad_outer_of_columns(ad_var a, ad_var b, int rank) {
 
 ad_var ad_as_row(ad_var w) {
     ad_shape shape = ad_value(w).shape;
+    if (shape.rank == 0) return w;
     shape.dim[shape.rank] = shape.dim[shape.rank - 1];
     shape.dim[shape.rank++ - 1] = 1;
     return ad_reshape(w, shape);
