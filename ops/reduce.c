@@ -215,6 +215,10 @@ ad_var ad_sum_at(const char *where, ad_var x, ad_axes axes, bool keepdim) {
     return ad_apply_reduce(where, &ad_op_sum, x, axes, keepdim);
 }
 
+ad_var ad_trace_at(const char *where, ad_var x) {
+    return ad_sum_at(where, ad_diagonal_at(where, x, 0, -2, -1), AD_AXES(-1), false);
+}
+
 /* ---- mean ------------------------------------------------------------------------------------------------------ */
 
 static ad_status mean_forward(ad_call *call) {

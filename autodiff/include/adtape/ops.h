@@ -347,7 +347,8 @@ AD_API ad_var ad_count_nonzero_at(const char *where, ad_var x, ad_axes axes, boo
 AD_API ad_var ad_any_at(const char *where, ad_var x, ad_axes axes, bool keepdim);
 #define ad_all(...) ad_all_at(AD_HERE, __VA_ARGS__) /* of nothing: 1 */
 AD_API ad_var ad_all_at(const char *where, ad_var x, ad_axes axes, bool keepdim);
-#define ad_trace(...) ad_trace_at(AD_HERE, __VA_ARGS__) /* the sum of the diagonal of x[..., m, n] */
+/* The sum of the diagonal of x[..., m, n]: a composition of ad_diagonal and ad_sum. */
+#define ad_trace(...) ad_trace_at(AD_HERE, __VA_ARGS__)
 AD_API ad_var ad_trace_at(const char *where, ad_var x);
 /* Sums x down to a shape that broadcasts to x's: the transpose of ad_broadcast_to. */
 #define ad_sum_to(...) ad_sum_to_at(AD_HERE, __VA_ARGS__)
@@ -625,7 +626,7 @@ AD_API ad_var ad_triplet_loss_at(const char *where, ad_var anchor, ad_var positi
     X(det) X(cofactor) X(qr) X(eigh) X(svd) X(matrix_exp)                                                        \
     X(gather) X(scatter_add) X(softmax) X(log_softmax) X(softmax_xent) X(softmax_xent_soft)                      \
     X(amax) X(amin) X(norm) X(logsumexp)                                                                         \
-    X(prod) X(variance) X(std) X(count_nonzero) X(any) X(all) X(trace)                                           \
+    X(prod) X(variance) X(std) X(count_nonzero) X(any) X(all)                                                    \
     X(max) X(min) X(argmax) X(argmin) X(median) X(quantile)                                                      \
     X(cumsum) X(cumprod) X(logcumsumexp) X(cummax) X(cummin) X(recurrence)                                       \
     X(cast) X(contiguous) X(slice) X(unslice) X(cat) X(pad) X(tril) X(triu)                                      \
