@@ -49,7 +49,11 @@ static ad_view some_axes(const ad_view *view, int first, int count) {
 }
 
 /* `row` is a walk over one row of both arrays, to be begun at these places. */
-static inline void each_run(const ad_walk *row, char *from, char *to, run_function *run) {
+static inline __attribute__((always_inline)) void each_run(const ad_walk *row, char *from, char *to, run_function *run) {
+    if (row->rank == 0 && row->n == 1) {
+        run(1, from, 0, to, 0);
+        return;
+    }
     if (row->rank == 0) {
         run(row->n, from, row->inner[0], to, row->inner[1]);
         return;
@@ -60,8 +64,9 @@ static inline void each_run(const ad_walk *row, char *from, char *to, run_functi
     for (; w.more; ad_walk_next(&w)) run(w.n, w.at[0], w.inner[0], w.at[1], w.inner[1]);
 }
 
-/* Pairs the rows of x that the index names with those of y, in row-major order of y; x_first: they run from x to y. */
-static void each_row(const ad_view *x, int axis, const ad_view *index, const ad_view *y, bool x_first,
+/* Pairs the rows of x that the index names with those of y, in row-major order of y; x_first: they run from x to y. Inlined
+ * with `run`, because a row may be a single element. */
+static inline __attribute__((always_inline)) void each_row(const ad_view *x, int axis, const ad_view *index, const ad_view *y, bool x_first,
                      run_function *run) {
     const int named = index->shape.rank, rest = x->shape.rank - axis - 1;
     const int64_t size = (int64_t)ad_dtype_size(x->dtype), step = x->stride[axis] * size;
@@ -87,11 +92,19 @@ static void each_row(const ad_view *x, int axis, const ad_view *index, const ad_
 }
 
 void ad_kernel_take_rows(const ad_view *x, int axis, const ad_view *index, const ad_view *y) {
-    each_row(x, axis, index, y, true, ad_dtype_size(x->dtype) == 4 ? copy_4 : copy_8);
+    if (ad_dtype_size(x->dtype) == 4) {
+        each_row(x, axis, index, y, true, copy_4);
+    } else {
+        each_row(x, axis, index, y, true, copy_8);
+    }
 }
 
 void ad_kernel_add_rows(const ad_view *y, int axis, const ad_view *index, const ad_view *x) {
-    each_row(x, axis, index, y, false, x->dtype == AD_F32 ? add_f32 : add_f64);
+    if (x->dtype == AD_F32) {
+        each_row(x, axis, index, y, false, add_f32);
+    } else {
+        each_row(x, axis, index, y, false, add_f64);
+    }
 }
 
 /* ---- elements ---------------------------------------------------------------------------------------------------- */

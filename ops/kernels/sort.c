@@ -1,5 +1,5 @@
 /* Sorting lines: elements become unsigned keys of the same order, which a radix sort puts in order. It is stable, and as
- * fast on every input. */
+ * fast on every input. Where few elements are wanted, those found so far are kept in order instead. */
 #include "ops/kernels/move.h"
 
 #include <string.h>
@@ -39,13 +39,12 @@ static uint64_t key_of(const char *line, ad_dtype dtype, int64_t i) {
     }
 }
 
-static void insertion_sort(item *items, int64_t n) {
-    for (int64_t i = 1; i < n; i++) {
-        const item moved = items[i];
-        int64_t k = i;
-        for (; k > 0 && items[k - 1].key > moved.key; k--) items[k] = items[k - 1];
-        items[k] = moved;
-    }
+/* Puts one more item into its place among the first `wanted`, of which there are *count so far. */
+static void insert(item *items, int64_t *count, int64_t wanted, item added) {
+    if (*count == wanted && items[wanted - 1].key <= added.key) return;
+    int64_t k = *count < wanted ? (*count)++ : wanted - 1;
+    for (; k > 0 && items[k - 1].key > added.key; k--) items[k] = items[k - 1];
+    items[k] = added;
 }
 
 /* From the last digit to the first; a digit that all keys share is passed over. Returns the sorted array, either one. */
@@ -84,12 +83,16 @@ void ad_kernel_sort(const ad_view *x, int axis, bool descending, const ad_view *
             char *to = w.at[1] + line * w.inner[1] * size;
             int64_t *places = (int64_t *)(void *)w.at[2] + line * w.inner[2];
             item *items = scratch;
-            for (int64_t i = 0; i < n; i++) items[i] = (item){key_of(from, x->dtype, i * x_step) ^ flip, i};
-            if (n <= FEW) {
-                insertion_sort(items, n);
-            } else {
-                items = radix_sort(items, items + n, n);
+            int64_t count = 0;
+            for (int64_t i = 0; i < n; i++) {
+                const item next = {key_of(from, x->dtype, i * x_step) ^ flip, i};
+                if (wanted <= FEW) {
+                    insert(items, &count, wanted, next);
+                } else {
+                    items[i] = next;
+                }
             }
+            if (wanted > FEW) items = radix_sort(items, items + n, n);
             for (int64_t i = 0; i < wanted; i++) {
                 memcpy(to + i * y_step, from + items[i].at * x_step * size, (size_t)size);
                 places[i * index_step] = items[i].at;
