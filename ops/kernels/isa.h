@@ -44,6 +44,9 @@ void AD_NAME(softmax_xent)(const ad_view *x, const ad_view *target, const ad_vie
 void AD_NAME(softmax_xent_back)(const ad_view *g, const ad_view *p, const ad_view *target, const ad_view *x_bar,
                                 bool add);
 
+void AD_NAME(standardize)(const ad_standardize *s);
+void AD_NAME(standardize_back)(const ad_standardize *s);
+
 void AD_NAME(gather)(const ad_view *x, int axis, const ad_view *index, const ad_view *y);
 void AD_NAME(scatter_add)(const ad_view *x, int axis, const ad_view *index, const ad_view *y);
 int64_t AD_NAME(find_bad_index)(const ad_view *index, int64_t bound);

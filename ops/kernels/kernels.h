@@ -71,6 +71,19 @@ typedef struct ad_sgd_step {
     bool nesterov;
 } ad_sgd_step;
 
+/* Rows of x, which lie along the axes `reduced` (as bits), are standardized: y = (x - mean) w / sqrt(square + epsilon) + b.
+ * square is the variance of the row or, not `centred`, the mean of its squares, with a mean of 0. */
+typedef struct ad_standardize {
+    unsigned reduced;
+    bool centred;
+    double epsilon;
+    ad_view x, w, b, y;   /* of one shape, as are g, x_bar and product */
+    ad_view mean, square; /* length 1 along the axes of a row; mean unused if not centred */
+    ad_view g, mean_bar, square_bar; /* the cotangents of y, mean and square */
+    ad_view x_bar, product;          /* (+)= the contribution to x, and = g (y - b) / w; data NULL: not wanted */
+    bool add;                        /* to x_bar */
+} ad_standardize;
+
 typedef struct ad_kernels {
     const char *isa; /* "baseline", "avx2", "avx512" */
 
@@ -123,6 +136,9 @@ typedef struct ad_kernels {
     /* x_bar (+)= g (p sum(target) - target); rows where g is 0 get exact zeros. g has the shape of loss. */
     void (*softmax_xent_back)(const ad_view *g, const ad_view *p, const ad_view *target, const ad_view *x_bar,
                               bool add);
+
+    void (*standardize)(const ad_standardize *s);      /* writes y, mean and square */
+    void (*standardize_back)(const ad_standardize *s); /* writes x_bar and product */
 
     /* y[.., j, ..] = x[.., index[.., j, ..], ..]: y and index have one shape; index is i32 or i64; x, y any dtype. */
     void (*gather)(const ad_view *x, int axis, const ad_view *index, const ad_view *y);

@@ -608,6 +608,35 @@ AD_API ad_var ad_cosine_loss_at(const char *where, ad_var a, ad_var b);
 #define ad_triplet_loss(...) ad_triplet_loss_at(AD_HERE, __VA_ARGS__)
 AD_API ad_var ad_triplet_loss_at(const char *where, ad_var anchor, ad_var positive, ad_var negative, double margin);
 
+/* ---- neural layers --------------------------------------------------------------------------------------- */
+
+/* In place of a weight or bias: there is none. */
+#ifdef __cplusplus
+#define AD_NONE (ad_var{})
+#else
+#define AD_NONE ((ad_var){.tape = NULL, .index = 0, .generation = 0})
+#endif
+
+/* (x - mean) / sqrt(variance + epsilon) * w + b over the last k axes, whose shape w and b have. The gradient is that of the
+ * formula; with epsilon 0 a row of equal elements gives b, and gradient 0. This holds of all normalizations. */
+#define ad_layer_norm(...) ad_layer_norm_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_layer_norm_at(const char *where, ad_var x, int k, ad_var w, ad_var b, double epsilon);
+#define ad_rms_norm(...) ad_rms_norm_at(AD_HERE, __VA_ARGS__) /* x / sqrt(mean(x^2) + epsilon) * w over the last k axes */
+AD_API ad_var ad_rms_norm_at(const char *where, ad_var x, int k, ad_var w, double epsilon);
+/* x[N,C,...], w[C], b[C]: over all axes but 1, for training. *mean and *variance (divided by n, not n - 1), unless NULL,
+ * get those of the batch, [C]. Who wants running ones keeps them outside the tape: after each step,
+ * running += rate (ad_value(...) - running); variances are usually multiplied by n / (n - 1) for it. */
+#define ad_batch_norm(...) ad_batch_norm_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_batch_norm_at(const char *where, ad_var x, ad_var w, ad_var b, double epsilon, ad_var *mean,
+                               ad_var *variance);
+/* The same with a given mean and variance, for inference. A composition. */
+#define ad_batch_norm_with(...) ad_batch_norm_with_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_batch_norm_with_at(const char *where, ad_var x, ad_var mean, ad_var variance, ad_var w, ad_var b,
+                                    double epsilon);
+/* x[N,C,...], w[C], b[C]: over each of so many equal groups of channels. One for each channel is instance norm. */
+#define ad_group_norm(...) ad_group_norm_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_group_norm_at(const char *where, ad_var x, int64_t groups, ad_var w, ad_var b, double epsilon);
+
 /* Every op by name; the registry is filled from this list. */
 #define AD_OP_LIST(X)                                                                                            \
     X(add) X(sub) X(mul) X(div) X(masked_mul) X(masked_div)                                                      \
@@ -634,6 +663,7 @@ AD_API ad_var ad_triplet_loss_at(const char *where, ad_var anchor, ad_var positi
     X(index_select) X(index_add) X(flat_index) X(flat_nonzero) X(one_hot)                                        \
     X(scatter) X(scatter_amax) X(sort) X(topk)                                                                   \
     X(mse) X(l1) X(bce) X(bce_with_logits) X(kl_div) X(poisson_nll) X(gaussian_kl) X(hinge)                      \
+    X(standardize) X(rms_norm)                                                                                   \
     /* new-op: rows go above this line */
 
 #ifdef __cplusplus

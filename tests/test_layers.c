@@ -1,0 +1,81 @@
+/* Normalization, convolution and pooling against PyTorch; their conventions, and what they refuse. */
+#include "helpers.h"
+#include "reference.h"
+#include "tapes.h"
+
+#include <adtape.h>
+
+#include <criterion/criterion.h>
+#include <math.h>
+
+TestSuite(pytorch, .fini = test_arrays_free);
+
+#define OP(name, expression)                                                                                         \
+    static ad_var make_##name(const ad_var *in, const reference_case *c) { return (void)c, expression; }             \
+    Test(pytorch, name) { reference_check(#name, make_##name); }
+
+OP(layer_norm, ad_layer_norm(in[0], c->axis, in[1], in[2], c->value))
+OP(rms_norm, ad_rms_norm(in[0], c->axis, in[1], c->value))
+OP(batch_norm, ad_batch_norm(in[0], in[1], in[2], c->value, NULL, NULL))
+OP(batch_norm_with, ad_batch_norm_with(in[0], in[1], in[2], in[3], AD_NONE, c->value))
+OP(group_norm, ad_group_norm(in[0], c->axis, in[1], in[2], c->value))
+
+/* ---- normalization ---------------------------------------------------------------------------------------------------- */
+
+static ad_var numbers(ad_tape *t, const char *name, ad_shape shape) {
+    double data[64];
+    for (int i = 0; i < TEST_COUNT(data); i++) data[i] = i % 5 - 0.25 * i;
+    return ad_leaf(t, name, AD_F64, shape, data);
+}
+
+Test(norm, equal_elements_give_the_bias_and_gradient_0_without_epsilon) {
+    ad_tape *t = ad_tape_new(NULL);
+    ad_var x = ad_leaf(t, "x", AD_F64, AD_SHAPE(2), ((double[]){0.1, 0.1}));
+    ad_var w = ad_leaf(t, "w", AD_F64, AD_SHAPE(2), ((double[]){2, 3}));
+    ad_var b = ad_leaf(t, "b", AD_F64, AD_SHAPE(2), ((double[]){5, 7})), y = ad_layer_norm(x, 1, w, b, 0);
+    expect_values(ad_value(y), 5, 7);
+    ad_backward(ad_sum(ad_mul(y, w), AD_ALL_AXES, false));
+    expect_values(ad_gradient(x), 0, 0);
+    ad_var zero = ad_leaf(t, "zero", AD_F64, AD_SHAPE(2), ((double[]){0, 0})), z = ad_rms_norm(zero, 1, w, 0);
+    expect_values(ad_value(z), 0, 0);
+    ad_backward(ad_sum(z, AD_ALL_AXES, false));
+    expect_values(ad_gradient(zero), 0, 0);
+    expect_ok(t);
+    ad_tape_free(t);
+}
+
+/* The sum of a row does not move: whatever epsilon is, it passes nothing on. */
+Test(norm, a_constant_row_gets_gradient_0_of_a_sum) {
+    ad_tape *t = ad_tape_new(NULL);
+    ad_var x = ad_leaf(t, "x", AD_F64, AD_SHAPE(3), ((double[]){0.1, 0.1, 0.1}));
+    ad_backward(ad_sum(ad_layer_norm(x, 1, AD_NONE, AD_NONE, 1e-5), AD_ALL_AXES, false));
+    expect_values(ad_gradient(x), 0, 0, 0);
+    ad_tape_free(t);
+}
+
+Test(norm, batch_norm_gives_the_statistics_of_the_batch) {
+    ad_tape *t = ad_tape_new(NULL);
+    ad_var x = ad_leaf(t, "x", AD_F64, AD_SHAPE(2, 2), ((double[]){1, 10, 3, 14})), mean, variance;
+    ad_batch_norm(x, AD_NONE, AD_NONE, 1e-5, &mean, &variance);
+    expect_values(ad_value(mean), 2, 12);
+    expect_values(ad_value(variance), 1, 4);
+    ad_backward(ad_sum(ad_add(mean, variance), AD_ALL_AXES, false));
+    expect_values(ad_gradient(x), 0.5 - 1, 0.5 - 2, 0.5 + 1, 0.5 + 2);
+    expect_ok(t);
+    ad_tape_free(t);
+}
+
+Test(errors, of_normalization) {
+    ad_tape *t = ad_tape_new(NULL);
+    ad_layer_norm(numbers(t, "x", AD_SHAPE(2, 3)), 1, numbers(t, "w", AD_SHAPE(2)), AD_NONE, 1e-5);
+    expect_error(t, AD_ERR_SHAPE, "ad_layer_norm at", "the weight must have shape [3]", "w is f64[2]", "x is f64[2,3]");
+    ad_layer_norm(numbers(t, "x", AD_SHAPE(2, 3)), 3, AD_NONE, AD_NONE, 1e-5);
+    expect_error(t, AD_ERR_INDEX, "ad_layer_norm at", "the last 3 axes", "x is f64[2,3]");
+    ad_rms_norm(numbers(t, "x", AD_SHAPE(2, 3)), 1, AD_NONE, -1);
+    expect_error(t, AD_ERR_VALUE, "rms_norm at", "epsilon is -1", "1e-5");
+    ad_batch_norm(numbers(t, "x", AD_SHAPE(4)), AD_NONE, AD_NONE, 1e-5, NULL, NULL);
+    expect_error(t, AD_ERR_SHAPE, "ad_batch_norm at", "x is f64[4]", "[N,C,...]");
+    ad_group_norm(numbers(t, "x", AD_SHAPE(2, 3)), 2, AD_NONE, AD_NONE, 1e-5);
+    expect_error(t, AD_ERR_VALUE, "ad_group_norm at", "2 groups do not divide the 3 channels", "x is f64[2,3]");
+    ad_tape_free(t);
+}
