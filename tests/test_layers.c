@@ -20,6 +20,26 @@ OP(batch_norm, ad_batch_norm(in[0], in[1], in[2], c->value, NULL, NULL))
 OP(batch_norm_with, ad_batch_norm_with(in[0], in[1], in[2], in[3], AD_NONE, c->value))
 OP(group_norm, ad_group_norm(in[0], c->axis, in[1], in[2], c->value))
 
+static ad_conv_options options_of(const reference_case *c) {
+    const int *a = c->axes.axis;
+    return (ad_conv_options){.stride = {a[0], a[1]},
+                             .padding = {a[2], a[3]},
+                             .dilation = {a[4], a[5]},
+                             .groups = a[6],
+                             .output_padding = {a[7], a[7]}};
+}
+
+#define CONVOLUTION(name)                                                                                            \
+    static ad_var make_##name(const ad_var *in, const reference_case *c) {                                           \
+        ad_conv_options options = options_of(c);                                                                     \
+        return ad_##name(in[0], in[1], in[2], &options);                                                             \
+    }                                                                                                                \
+    Test(pytorch, name) { reference_check(#name, make_##name); }
+
+CONVOLUTION(conv2d)
+CONVOLUTION(conv1d)
+CONVOLUTION(conv_transpose2d)
+
 /* ---- normalization ---------------------------------------------------------------------------------------------------- */
 
 static ad_var numbers(ad_tape *t, const char *name, ad_shape shape) {
@@ -77,5 +97,60 @@ Test(errors, of_normalization) {
     expect_error(t, AD_ERR_SHAPE, "ad_batch_norm at", "x is f64[4]", "[N,C,...]");
     ad_group_norm(numbers(t, "x", AD_SHAPE(2, 3)), 2, AD_NONE, AD_NONE, 1e-5);
     expect_error(t, AD_ERR_VALUE, "ad_group_norm at", "2 groups do not divide the 3 channels", "x is f64[2,3]");
+    ad_tape_free(t);
+}
+
+Test(errors, of_convolution) {
+    ad_tape *t = ad_tape_new(NULL);
+    ad_conv2d(numbers(t, "x", AD_SHAPE(1, 3, 4, 4)), numbers(t, "w", AD_SHAPE(2, 2, 3, 3)), AD_NONE, NULL);
+    expect_error(t, AD_ERR_SHAPE, "conv2d at", "channels of image and kernel differ", "x is f64[1,3,4,4]", "(3 != 2)");
+    ad_conv2d(numbers(t, "x", AD_SHAPE(3, 4, 4)), numbers(t, "w", AD_SHAPE(2, 2, 3, 3)), AD_NONE, NULL);
+    expect_error(t, AD_ERR_SHAPE, "x is f64[3,4,4]", "4 axes", "[N,C,H,W]");
+    ad_conv2d(numbers(t, "x", AD_SHAPE(1, 2, 2, 4)), numbers(t, "w", AD_SHAPE(2, 2, 3, 3)), AD_NONE, NULL);
+    expect_error(t, AD_ERR_SHAPE, "kernel of 3", "does not fit into the 2 elements", "axis 2");
+    ad_conv2d(numbers(t, "x", AD_SHAPE(1, 2, 4, 4)), numbers(t, "w", AD_SHAPE(2, 2, 3, 3)),
+              numbers(t, "b", AD_SHAPE(3)), NULL);
+    expect_error(t, AD_ERR_SHAPE, "one element per filter", "b is f64[3]", "w is f64[2,2,3,3]");
+    ad_conv2d(numbers(t, "x", AD_SHAPE(1, 2, 4, 4)), numbers(t, "w", AD_SHAPE(2, 2, 3, 3)), AD_NONE,
+              &(ad_conv_options){.stride = {-1, 1}});
+    expect_error(t, AD_ERR_VALUE, "stride -1");
+    ad_conv2d(numbers(t, "x", AD_SHAPE(1, 3, 4, 4)), numbers(t, "w", AD_SHAPE(2, 1, 3, 3)), AD_NONE,
+              &(ad_conv_options){.groups = 2});
+    expect_error(t, AD_ERR_SHAPE, "2 groups do not divide the 3 channels");
+    ad_conv2d(numbers(t, "x", AD_SHAPE(1, 1, 4, 4)), numbers(t, "w", AD_SHAPE(2, 1, 3, 3)), AD_NONE,
+              &(ad_conv_options){.padding = {INT64_MAX, 0}});
+    expect_error(t, AD_ERR_LIMIT, "axis 2 overflows");
+    ad_conv_transpose2d(numbers(t, "x", AD_SHAPE(1, 3, 4, 4)), numbers(t, "w", AD_SHAPE(2, 1, 2, 2)), AD_NONE, NULL);
+    expect_error(t, AD_ERR_SHAPE, "conv_transpose2d at", "3 channels", "2 filters");
+    ad_conv_transpose2d(numbers(t, "x", AD_SHAPE(1, 2, 4, 4)), numbers(t, "w", AD_SHAPE(2, 1, 2, 2)), AD_NONE,
+                        &(ad_conv_options){.output_padding = {1, 0}});
+    expect_error(t, AD_ERR_SHAPE, "image [6,5] has [5,4] windows", "x is f64[1,2,4,4]");
+    ad_tape_free(t);
+}
+
+/* An image so wide that its columns come in many blocks, of which the last is smaller, against a plain loop. */
+Test(conv2d, of_a_large_image_is_that_of_its_windows) {
+    enum { N = 70, C = 5, K = 5, M = N - K + 1 };
+    static double x[C * N * N], w[C * K * K];
+    for (int i = 0; i < C * N * N; i++) x[i] = i % 17 - 8;
+    for (int i = 0; i < C * K * K; i++) w[i] = i % 11 - 5;
+    ad_tape *t = ad_tape_new(NULL);
+    ad_var image = ad_leaf(t, "x", AD_F64, AD_SHAPE(1, C, N, N), x), kernel = ad_leaf(t, "w", AD_F64, AD_SHAPE(1, C, K, K), w);
+    ad_var y = ad_conv2d(image, kernel, AD_NONE, NULL);
+    ad_backward(ad_sum(y, AD_ALL_AXES, false));
+    const double *value = ad_value(y).data, *w_bar = ad_gradient(kernel).data;
+    for (int i = 0; i < M; i++) {
+        for (int j = 0; j < M; j++) {
+            double sum = 0;
+            for (int k = 0; k < C * K * K; k++) sum += w[k] * x[(k / (K * K) * N + i + k / K % K) * N + j + k % K];
+            cr_assert_eq(value[i * M + j], sum, "at [%d,%d]: %g, not %g", i, j, value[i * M + j], sum);
+        }
+    }
+    for (int k = 0; k < C * K * K; k++) {
+        double sum = 0;
+        for (int i = 0; i < M * M; i++) sum += x[(k / (K * K) * N + i / M + k / K % K) * N + i % M + k % K];
+        cr_assert_eq(w_bar[k], sum, "kernel element %d: %g, not %g", k, w_bar[k], sum);
+    }
+    expect_ok(t);
     ad_tape_free(t);
 }

@@ -3,8 +3,8 @@
 
     python3 tests/reference/layers.py
 
-`axis` is how many axes are normalized, or the number of groups; `axes` are stride, padding, dilation and groups, in this
-order, and for a transposed convolution the output padding.
+`axis` is how many axes are normalized, or the number of groups; `axes` are stride, padding and dilation (two each), groups
+and output padding of a convolution; or kernel, stride and padding of pooling.
 """
 
 import torch
@@ -56,7 +56,40 @@ def group_norm():
         yield from norm(lambda x, w, b: f.group_norm(x, groups, w, b, EPSILON), shape, [c, c], [f"axis {groups}"])
 
 
-OPS = {op.__name__: op for op in (layer_norm, rms_norm, batch_norm, batch_norm_with, group_norm)}
+# x, w, stride, padding, dilation, groups
+CONVOLUTIONS = [((2, 3, 5, 4), (4, 3, 3, 2), (1, 1), (0, 0), (1, 1), 1), ((1, 4, 6, 7), (6, 2, 3, 3), (2, 2), (1, 1), (1, 1), 2),
+                ((2, 2, 7, 6), (2, 1, 3, 2), (2, 1), (2, 1), (1, 3), 2), ((2, 3, 2, 4), (5, 3, 1, 1), (1, 1), (0, 0), (1, 1), 1),
+                ((1, 2, 5, 5), (3, 2, 1, 1), (2, 3), (1, 0), (1, 1), 1), ((1, 1, 3, 3), (1, 1, 3, 3), (1, 1), (3, 3), (2, 2), 1)]
+
+
+def convolution(function, bias, cases=CONVOLUTIONS, output_padding=0):
+    for x, w, stride, padding, dilation, groups in cases:
+        inputs = [random_tensor(x), random_tensor(w), random_tensor((bias(w, groups),))]
+        numbers = (*stride, *padding, *dilation, groups, output_padding)
+        yield from case(lambda x, w, b: function(x, w, b, stride, padding, dilation, groups), inputs,
+                        ["axes" + "".join(f" {n}" for n in numbers)])
+
+
+def conv2d():
+    yield from convolution(lambda x, w, b, s, p, d, g: f.conv2d(x, w, b, s, p, d, g), lambda w, g: w[0])
+
+
+def conv1d():
+    cases = [((2, 3, 7), (4, 3, 3), (1, 1), (0, 0), (1, 1), 1), ((1, 4, 8), (2, 2, 3), (2, 1), (1, 0), (2, 1), 2),
+             ((3, 2, 5), (2, 2, 1), (1, 1), (0, 0), (1, 1), 1)]
+    yield from convolution(lambda x, w, b, s, p, d, g: f.conv1d(x, w, b, s[0], p[0], d[0], g), lambda w, g: w[0], cases)
+
+
+def conv_transpose2d():
+    transposed = [((2, 4, 3, 2), *CONVOLUTIONS[0][1:]), ((1, 6, 2, 3), *CONVOLUTIONS[1][1:]),
+                  ((1, 2, 4, 3), (2, 3, 2, 2), (3, 2), (1, 0), (1, 2), 1), ((2, 5, 2, 3), *CONVOLUTIONS[3][1:])]
+    for output_padding in (0, 1):
+        yield from convolution(lambda x, w, b, s, p, d, g: f.conv_transpose2d(x, w, b, s, p, output_padding, g, d),
+                               lambda w, g: w[1] * g, transposed if output_padding == 0 else transposed[1:3], output_padding)
+
+
+OPS = {op.__name__: op for op in (layer_norm, rms_norm, batch_norm, batch_norm_with, group_norm, conv2d, conv1d,
+                                  conv_transpose2d)}
 
 if __name__ == "__main__":
     write_ops(OPS, "layers.py")

@@ -637,6 +637,22 @@ AD_API ad_var ad_batch_norm_with_at(const char *where, ad_var x, ad_var mean, ad
 #define ad_group_norm(...) ad_group_norm_at(AD_HERE, __VA_ARGS__)
 AD_API ad_var ad_group_norm_at(const char *where, ad_var x, int64_t groups, ad_var w, ad_var b, double epsilon);
 
+/* Images x[N,C,H,W], kernels w[O,C/groups,h,w], and b[O] or AD_NONE, give [N,O,...]. All pairs are along height and width;
+ * conv1d, of [N,C,L] with [O,C/groups,l], reads their first elements. NULL for the options, and 0 for one of them, is the
+ * usual: stride, dilation and groups 1, padding 0. */
+typedef struct ad_conv_options {
+    int64_t stride[2], padding[2], dilation[2], groups;
+    int64_t output_padding[2]; /* of conv_transpose2d alone: how much longer its result is */
+} ad_conv_options;
+#define ad_conv2d(...) ad_conv2d_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_conv2d_at(const char *where, ad_var x, ad_var w, ad_var b, const ad_conv_options *options);
+#define ad_conv1d(...) ad_conv1d_at(AD_HERE, __VA_ARGS__) /* a view of conv2d */
+AD_API ad_var ad_conv1d_at(const char *where, ad_var x, ad_var w, ad_var b, const ad_conv_options *options);
+/* The transpose of conv2d with the same kernel: x[N,O,H,W], w[O,C/groups,h,w] and b[C] give [N,C,...], of height
+ * (H - 1) stride - 2 padding + (h - 1) dilation + 1 + output_padding. */
+#define ad_conv_transpose2d(...) ad_conv_transpose2d_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_conv_transpose2d_at(const char *where, ad_var x, ad_var w, ad_var b, const ad_conv_options *options);
+
 /* Every op by name; the registry is filled from this list. */
 #define AD_OP_LIST(X)                                                                                            \
     X(add) X(sub) X(mul) X(div) X(masked_mul) X(masked_div)                                                      \
@@ -663,7 +679,7 @@ AD_API ad_var ad_group_norm_at(const char *where, ad_var x, int64_t groups, ad_v
     X(index_select) X(index_add) X(flat_index) X(flat_nonzero) X(one_hot)                                        \
     X(scatter) X(scatter_amax) X(sort) X(topk)                                                                   \
     X(mse) X(l1) X(bce) X(bce_with_logits) X(kl_div) X(poisson_nll) X(gaussian_kl) X(hinge)                      \
-    X(standardize) X(rms_norm)                                                                                   \
+    X(standardize) X(rms_norm) X(conv2d) X(conv_transpose2d) X(conv2d_kernel)                                    \
     /* new-op: rows go above this line */
 
 #ifdef __cplusplus

@@ -1,0 +1,36 @@
+/* Windows that slide over images: convolution and pooling. Everything is row-major, and an image has planes [height, width].
+ *
+ * A convolution is a matrix product with the columns of an image: a column holds what one window sees. They are written out
+ * for a few rows of windows at a time, so that they stay in the cache. */
+#ifndef AD_KERNELS_WINDOW_H
+#define AD_KERNELS_WINDOW_H
+
+#include "ops/kernels/kernels.h"
+
+/* Window (i, j) sees the elements (i stride[0] - padding[0] + a dilation[0], j ...) for a < kernel[0]; those in the padding
+ * are 0 for a convolution, and not there for a maximum. */
+typedef struct ad_windows {
+    int64_t size[2], kernel[2], stride[2], padding[2], dilation[2];
+    int64_t count[2]; /* of windows along each axis */
+} ad_windows;
+
+/* Nothing of it is empty: x[images, groups * channels, size], w[groups * filters, channels, kernel], y[images, groups * filters, count] */
+typedef struct ad_convolution {
+    ad_dtype dtype;
+    int64_t images, groups, channels, filters;
+    ad_windows windows;
+} ad_convolution;
+
+/* Bytes of scratch memory, aligned to 64, for each of the functions below; -1 if their number overflows. */
+int64_t ad_kernel_convolution_scratch(const ad_convolution *c);
+/* The three sides of sum(y_bar * (w * x)), which is linear in each of x, w and y_bar. */
+void ad_kernel_convolve(const ad_convolution *c, const void *x, const void *w, void *y, bool add, void *scratch);
+void ad_kernel_convolve_x(const ad_convolution *c, void *x, const void *w, const void *y, bool add, void *scratch);
+void ad_kernel_convolve_w(const ad_convolution *c, const void *x, void *w, const void *y, bool add, void *scratch);
+
+/* The largest element that each window sees, the first of equal ones or the first NaN, and where in its plane (i64) it is.
+ * Each window sees one at least. */
+void ad_kernel_max_pool(const ad_windows *windows, ad_dtype dtype, int64_t planes, const void *x, void *y,
+                        int64_t *index);
+
+#endif
