@@ -103,8 +103,10 @@ static ad_status inner_dimensions_differ(ad_call *call, const ad_view *a, const 
     int64_t k = a->shape.dim[a->shape.rank - 1], rows = b->shape.dim[b->shape.rank - 2];
     int64_t columns = b->shape.dim[b->shape.rank - 1];
     const char *hint = "";
-    if (call->in[0]->shape.rank > 1 && a->shape.dim[a->shape.rank - 2] == rows) hint = ad_input_name(call, 0);
-    else if (call->in[1]->shape.rank > 1 && columns == k) hint = ad_input_name(call, 1);
+    if (call->in[0]->shape.rank > 1 && a->shape.dim[a->shape.rank - 2] == rows)
+        hint = ad_input_name(call, 0);
+    else if (call->in[1]->shape.rank > 1 && columns == k)
+        hint = ad_input_name(call, 1);
     return ad_fail(call, AD_ERR_SHAPE, "inner dimensions differ: %s, %s (%lld != %lld)%s%s%s", ad_describe(call, 0),
                    ad_describe(call, 1), (long long)k, (long long)rows, *hint ? "; did you mean ad_transpose(" : "",
                    hint, *hint ? ")?" : "");
@@ -190,8 +192,10 @@ static void matmul_vjp(ad_vjp *v) {
         full.dim[full.rank++ - 1] = 1;
     }
     ad_var g = ad_reshape(ad_vjp_seed(v, 0), full);
-    if (ad_vjp_wants(v, 0)) give_summed(v, 0, ad_matmul(g, ad_transpose(as_matrix(ad_vjp_input(v, 1), b_shape, false))));
-    if (ad_vjp_wants(v, 1)) give_summed(v, 1, ad_matmul(ad_transpose(as_matrix(ad_vjp_input(v, 0), a_shape, true)), g));
+    if (ad_vjp_wants(v, 0))
+        give_summed(v, 0, ad_matmul(g, ad_transpose(as_matrix(ad_vjp_input(v, 1), b_shape, false))));
+    if (ad_vjp_wants(v, 1))
+        give_summed(v, 1, ad_matmul(ad_transpose(as_matrix(ad_vjp_input(v, 0), a_shape, true)), g));
 }
 
 static void matmul_jvp(ad_jvp *j) {
@@ -201,12 +205,18 @@ static void matmul_jvp(ad_jvp *j) {
 
 static bool matmul_sample(ad_sample *sample, int k) {
     const ad_shape cases[][2] = {
-        {AD_SHAPE(3, 4), AD_SHAPE(4, 5)},       {AD_SHAPE(4), AD_SHAPE(4)},
-        {AD_SHAPE(3, 4), AD_SHAPE(4)},          {AD_SHAPE(4), AD_SHAPE(4, 5)},
-        {AD_SHAPE(2, 3, 4), AD_SHAPE(4, 5)},    {AD_SHAPE(2, 3, 4), AD_SHAPE(2, 4, 2)},
-        {AD_SHAPE(3, 1, 2, 4), AD_SHAPE(2, 4, 3)}, {AD_SHAPE(2, 4), AD_SHAPE(3, 4, 2)},
-        {AD_SHAPE(2, 3, 4), AD_SHAPE(4)},       {AD_SHAPE(4), AD_SHAPE(2, 4, 3)},
-        {AD_SHAPE(3, 0), AD_SHAPE(0, 2)},       {AD_SHAPE(1, 1), AD_SHAPE(1, 1)},
+        {AD_SHAPE(3, 4), AD_SHAPE(4, 5)},
+        {AD_SHAPE(4), AD_SHAPE(4)},
+        {AD_SHAPE(3, 4), AD_SHAPE(4)},
+        {AD_SHAPE(4), AD_SHAPE(4, 5)},
+        {AD_SHAPE(2, 3, 4), AD_SHAPE(4, 5)},
+        {AD_SHAPE(2, 3, 4), AD_SHAPE(2, 4, 2)},
+        {AD_SHAPE(3, 1, 2, 4), AD_SHAPE(2, 4, 3)},
+        {AD_SHAPE(2, 4), AD_SHAPE(3, 4, 2)},
+        {AD_SHAPE(2, 3, 4), AD_SHAPE(4)},
+        {AD_SHAPE(4), AD_SHAPE(2, 4, 3)},
+        {AD_SHAPE(3, 0), AD_SHAPE(0, 2)},
+        {AD_SHAPE(1, 1), AD_SHAPE(1, 1)},
         {AD_SHAPE(0, 2, 3), AD_SHAPE(3, 2)},
     };
     if (k >= (int)(sizeof cases / sizeof *cases)) return false;

@@ -23,17 +23,18 @@ static ad_status compare(ad_compare op, ad_call *call) {
 
 #define DEFINE_MASK(row, formula_, ...)                                                                              \
     static ad_status row##_forward(ad_call *call) { return compare(AD_COMPARE_##row, call); }                        \
-    const ad_op ad_op_##row = {                                                                                      \
-        .name = #row,                                                                                                \
-        .derivative = AD_NOT_DIFFERENTIABLE,                                                                         \
-        .forward = row##_forward,                                                                                    \
-        .formula = formula_,                                                                                         \
-        __VA_ARGS__};
+    const ad_op ad_op_##row = {.name = #row,                                                                         \
+                               .derivative = AD_NOT_DIFFERENTIABLE,                                                  \
+                               .forward = row##_forward,                                                             \
+                               .formula = formula_,                                                                  \
+                               __VA_ARGS__};
 
 #define X(row, value, formula_)                                                                                      \
     DEFINE_MASK(row, formula_, .inputs = 2, .broadcasts = true, .shape = compare_shape,                              \
                 .sample = ad_sample_two_normal)                                                                      \
-    ad_var ad_##row##_at(const char *where, ad_var a, ad_var b) { return ad_apply_2(where, &ad_op_##row, a, b, NULL); }
+    ad_var ad_##row##_at(const char *where, ad_var a, ad_var b) {                                                    \
+        return ad_apply_2(where, &ad_op_##row, a, b, NULL);                                                          \
+    }
 AD_COMPARE_ROWS(X)
 #undef X
 

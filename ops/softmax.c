@@ -47,7 +47,8 @@ static void softmax_vjp(ad_vjp *v) {
 }
 
 static void softmax_jvp(ad_jvp *j) {
-    ad_jvp_give(j, 0, times_jacobian(ad_jvp_result(j, 0), ad_jvp_tangent(j, 0), ad_jvp_number(j, 0), ad_jvp_attrs(j)));
+    ad_jvp_give(j, 0,
+                times_jacobian(ad_jvp_result(j, 0), ad_jvp_tangent(j, 0), ad_jvp_number(j, 0), ad_jvp_attrs(j)));
 }
 
 static ad_status softmax_backward(ad_call *call, ad_adjoint *adjoint) {

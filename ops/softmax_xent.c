@@ -95,8 +95,7 @@ static void index_vjp(ad_vjp *v) {
 
 static bool index_sample(ad_sample *sample, int k) {
     ad_shape x, loss;
-    return xent_case(k, &x, &loss) && ad_sample_normal(sample, x) &&
-           ad_sample_index(sample, loss, x.dim[x.rank - 1]);
+    return xent_case(k, &x, &loss) && ad_sample_normal(sample, x) && ad_sample_index(sample, loss, x.dim[x.rank - 1]);
 }
 
 const ad_op ad_op_softmax_xent = {

@@ -155,14 +155,15 @@ static void put_row(ad_tape *tape, const ad_op *op) {
 
 int main(void) {
     ad_tape *tape = ad_tape_new(NULL);
-    printf("# The ops\n\n"
-           "<!-- `./dev docs` writes this page from the registry: edit the descriptors in ops/, not the page. -->\n\n"
-           "Each row shows an op on one of its own samples. x̄ is the gradient of x; *kept* is what the backward pass\n"
-           "reads, and nothing else is stored for it. Constructors are declared in\n"
-           "[adtape/ops.h](../autodiff/include/adtape/ops.h), every part of a descriptor in\n"
-           "[adtape/op.h](../autodiff/include/adtape/op.h); [adding an op](adding-an-op.md) makes a new row.\n\n"
-           "| op | types | value | backward | kept | where there is no derivative |\n"
-           "| --- | --- | --- | --- | --- | --- |\n");
+    printf(
+        "# The ops\n\n"
+        "<!-- `./dev docs` writes this page from the registry: edit the descriptors in ops/, not the page. -->\n\n"
+        "Each row shows an op on one of its own samples. x̄ is the gradient of x; *kept* is what the backward pass\n"
+        "reads, and nothing else is stored for it. Constructors are declared in\n"
+        "[adtape/ops.h](../autodiff/include/adtape/ops.h), every part of a descriptor in\n"
+        "[adtape/op.h](../autodiff/include/adtape/op.h); [adding an op](adding-an-op.md) makes a new row.\n\n"
+        "| op | types | value | backward | kept | where there is no derivative |\n"
+        "| --- | --- | --- | --- | --- | --- |\n");
     for (int i = 0; i < ad_op_count(); i++) put_row(tape, ad_op_at(i));
     ad_tape_free(tape);
     return fflush(stdout) ? 1 : 0;

@@ -67,9 +67,9 @@ void ad_walk_next(ad_walk *walk);
 typedef struct ad_arena {
     const ad_allocator *allocator;
     struct ad_arena_chunk *first, *current;
-    size_t used;      /* of the current chunk */
-    uint64_t before;  /* sizes of the chunks before the current one, summed */
-    uint64_t bytes;   /* of all chunks */
+    size_t used;     /* of the current chunk */
+    uint64_t before; /* sizes of the chunks before the current one, summed */
+    uint64_t bytes;  /* of all chunks */
 } ad_arena;
 void ad_arena_open(ad_arena *arena, const ad_allocator *allocator);
 void ad_arena_close(ad_arena *arena);
@@ -93,14 +93,14 @@ void ad_list_free(ad_list *list, const ad_allocator *allocator);
 struct ad_tensor {
     ad_view view;
     atomic_uint refs;
-    int size_class;                /* of the pool; -1: straight from the allocator */
-    size_t block;                  /* bytes of header and data together */
+    int size_class; /* of the pool; -1: straight from the allocator */
+    size_t block;   /* bytes of header and data together */
     const ad_allocator *allocator;
-    struct ad_pool *pool;          /* NULL: none */
-    ad_tensor *base;               /* an alias keeps the owner of its memory alive */
-    void (*release)(void *user);   /* of wrapped memory */
+    struct ad_pool *pool;        /* NULL: none */
+    ad_tensor *base;             /* an alias keeps the owner of its memory alive */
+    void (*release)(void *user); /* of wrapped memory */
     void *user;
-    bool owns_data;                /* the data follow this header */
+    bool owns_data; /* the data follow this header */
 };
 
 /* Keeps released tensors by size for the next request. Not thread-safe: one per tape. Lives until it is closed and

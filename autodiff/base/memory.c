@@ -32,9 +32,7 @@ typedef struct ad_arena_chunk {
 
 enum { arena_alignment = 16, arena_chunk_bytes = 32 * 1024 };
 
-void ad_arena_open(ad_arena *arena, const ad_allocator *allocator) {
-    *arena = (ad_arena){.allocator = allocator};
-}
+void ad_arena_open(ad_arena *arena, const ad_allocator *allocator) { *arena = (ad_arena){.allocator = allocator}; }
 
 void ad_arena_close(ad_arena *arena) {
     for (ad_arena_chunk *chunk = arena->first; chunk;) {

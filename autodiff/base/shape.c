@@ -7,7 +7,8 @@
 static const struct {
     const char *name;
     size_t size;
-} dtypes[AD_DTYPE_COUNT] = {[AD_F32] = {"f32", 4}, [AD_F64] = {"f64", 8}, [AD_I32] = {"i32", 4}, [AD_I64] = {"i64", 8}};
+} dtypes[AD_DTYPE_COUNT] = {
+    [AD_F32] = {"f32", 4}, [AD_F64] = {"f64", 8}, [AD_I32] = {"i32", 4}, [AD_I64] = {"i64", 8}};
 
 const char *ad_dtype_name(ad_dtype dtype) { return (unsigned)dtype < AD_DTYPE_COUNT ? dtypes[dtype].name : "?"; }
 

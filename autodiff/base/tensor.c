@@ -136,7 +136,8 @@ static ad_status out_of_memory(ad_error *error, ad_dtype dtype, const ad_shape *
 static ad_status check_type(ad_dtype dtype, const ad_shape *shape, ad_error *error) {
     char type[AD_TYPE_TEXT];
     if (!ad_dtype_size(dtype))
-        return ad_error_set(error, AD_ERR_DTYPE, "unknown dtype %d: use AD_F32, AD_F64, AD_I32 or AD_I64", (int)dtype);
+        return ad_error_set(error, AD_ERR_DTYPE, "unknown dtype %d: use AD_F32, AD_F64, AD_I32 or AD_I64",
+                            (int)dtype);
     if (shape->rank < 0 || shape->rank > AD_MAX_RANK)
         return ad_error_set(error, AD_ERR_LIMIT, "rank %d is outside 0..%d", shape->rank, AD_MAX_RANK);
     for (int i = 0; i < shape->rank; i++)

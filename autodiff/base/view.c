@@ -109,7 +109,8 @@ ad_status ad_view_slice(const ad_view *view, int axis, int64_t start, int64_t st
     int64_t length = 0;
     if (step > 0 && stop > start) length = (stop - start - 1) / step + 1;
     /* -(step + 1) + 1 avoids negating INT64_MIN */
-    if (step < 0 && start > stop) length = (int64_t)((uint64_t)(start - stop - 1) / ((uint64_t)(-(step + 1)) + 1)) + 1;
+    if (step < 0 && start > stop)
+        length = (int64_t)((uint64_t)(start - stop - 1) / ((uint64_t)(-(step + 1)) + 1)) + 1;
     ad_view result = *view;
     result.shape.dim[axis] = length;
     if (length > 0 && result.data)

@@ -22,8 +22,7 @@ ad_walk ad_walk_start(int arrays, const ad_view *const *views) {
         if (n == 0) w.more = false;
         if (n == 1) continue;
         bool merge = rank > 0;
-        for (int k = 0; k < arrays && merge; k++)
-            merge = views[k]->stride[i] == step[k][rank - 1] * w.dim[rank - 1];
+        for (int k = 0; k < arrays && merge; k++) merge = views[k]->stride[i] == step[k][rank - 1] * w.dim[rank - 1];
         if (merge) {
             w.dim[rank - 1] *= n;
             continue;

@@ -56,7 +56,8 @@ static bool bind_inputs(ad_call *call) {
         scalar = ad_scratch(call, n * sizeof *scalar);
         if (!view || !scalar) return false;
     }
-    for (int i = 0; i < call->inputs; i++) view[i] = ad_node_view(ad_node_at(priv->tape, priv->inputs[i]), &scalar[i]);
+    for (int i = 0; i < call->inputs; i++)
+        view[i] = ad_node_view(ad_node_at(priv->tape, priv->inputs[i]), &scalar[i]);
     call->in = view;
     return true;
 }
@@ -82,7 +83,8 @@ bool ad_call_of_node(ad_tape *tape, uint32_t result0, ad_call *call, struct ad_c
 static bool check_inputs(ad_tape *tape, const char *where, const ad_op *op, int n, const ad_var *in) {
     if (op->inputs >= 0 ? n != op->inputs : n < 1) {
         ad_tape_fail(tape, AD_ERR_OP, op->name, where, "takes %d input%s, was given %d",
-                     op->inputs >= 0 ? op->inputs : 1, op->inputs >= 0 ? (op->inputs == 1 ? "" : "s") : " or more", n);
+                     op->inputs >= 0 ? op->inputs : 1, op->inputs >= 0 ? (op->inputs == 1 ? "" : "s") : " or more",
+                     n);
         return false;
     }
     for (int i = 0; i < n; i++) {

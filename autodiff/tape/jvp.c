@@ -136,8 +136,9 @@ static bool check_pairs(ad_tape *tape, int n, const ad_var *x, const ad_var *x_d
             return false;
         }
         if (node->dtype == dot->dtype && ad_shape_equal(&shape, &dot_shape)) continue;
-        ad_tape_fail(tape, AD_ERR_SHAPE, "ad_pushforward", where, "%s, but its tangent is %s: they must be of one type",
-                     text, ad_type_text((ad_dtype)dot->dtype, &dot_shape, type));
+        ad_tape_fail(tape, AD_ERR_SHAPE, "ad_pushforward", where,
+                     "%s, but its tangent is %s: they must be of one type", text,
+                     ad_type_text((ad_dtype)dot->dtype, &dot_shape, type));
         return false;
     }
     return true;
@@ -183,8 +184,8 @@ ad_status ad_pushforward_at(const char *where, int n, const ad_var *x, const ad_
     if (!tape) return AD_ERR_HANDLE;
     if (tape->error.status) return tape->error.status;
     if (!x_dot || m < 1 || !y || !y_dot)
-        return ad_tape_fail(tape, AD_ERR_NULL, "ad_pushforward", where, "m is %d, x_dot is %s, y is %s, y_dot is %s", m,
-                            x_dot ? "set" : "NULL", y ? "set" : "NULL", y_dot ? "set" : "NULL");
+        return ad_tape_fail(tape, AD_ERR_NULL, "ad_pushforward", where, "m is %d, x_dot is %s, y is %s, y_dot is %s",
+                            m, x_dot ? "set" : "NULL", y ? "set" : "NULL", y_dot ? "set" : "NULL");
     if (!check_pairs(tape, n, x, x_dot, where)) return tape->error.status;
     uint32_t last = 0, end = tape->count;
     for (int j = 0; j < m; j++) {

@@ -114,6 +114,4 @@ double ad_gradient_item_at(const char *where, ad_var x) {
     return gradient.data ? only_element(x, &gradient, "ad_gradient_item", where) : NAN;
 }
 
-bool ad_gradient_reached(ad_var x) {
-    return ad_var_is_valid(x) && ad_pass_reached(x.tape, x.index);
-}
+bool ad_gradient_reached(ad_var x) { return ad_var_is_valid(x) && ad_pass_reached(x.tape, x.index); }

@@ -16,7 +16,8 @@ static ad_tensor *add_input(ad_sample *sample, ad_dtype dtype, ad_shape shape) {
 }
 
 static void set(ad_tensor *tensor, int64_t i, double value) {
-    ad_element_set((char *)tensor->view.data + i * (int64_t)ad_dtype_size(tensor->view.dtype), tensor->view.dtype, value);
+    ad_element_set((char *)tensor->view.data + i * (int64_t)ad_dtype_size(tensor->view.dtype), tensor->view.dtype,
+                   value);
 }
 
 bool ad_sample_normal(ad_sample *sample, ad_shape shape) {

@@ -154,8 +154,8 @@ static const char *base_name(const char *path) {
     return slash ? slash + 1 : path;
 }
 
-ad_status ad_tape_fail_v(ad_tape *tape, ad_status status, const char *subject, const char *where,
-                         const char *format, va_list args) {
+ad_status ad_tape_fail_v(ad_tape *tape, ad_status status, const char *subject, const char *where, const char *format,
+                         va_list args) {
     if (!tape || tape->error.status) return status; /* the first error is the cause, later ones are its echo */
     ad_error *error = &tape->error;
     size_t length = 0;
@@ -180,9 +180,10 @@ ad_status ad_tape_fail(ad_tape *tape, ad_status status, const char *subject, con
 }
 
 ad_status ad_tape_out_of_memory(ad_tape *tape, const char *subject, const char *where) {
-    return ad_tape_fail(tape, AD_ERR_OOM, subject, where,
-                        "out of memory: the tape holds %llu bytes in %lld nodes; reset it, or give its allocator more",
-                        (unsigned long long)ad_tape_memory(tape), (long long)tape->count);
+    return ad_tape_fail(
+        tape, AD_ERR_OOM, subject, where,
+        "out of memory: the tape holds %llu bytes in %lld nodes; reset it, or give its allocator more",
+        (unsigned long long)ad_tape_memory(tape), (long long)tape->count);
 }
 
 void ad_error_scope_begin(ad_error_scope *scope, ad_tape *tape) {
@@ -272,8 +273,8 @@ static bool add_chunk(ad_tape *tape) {
 bool ad_tape_room(ad_tape *tape, const char *where, uint32_t n) {
     if (tape->error.status) return false;
     if (n > tape->max_nodes - tape->count) {
-        ad_tape_fail(tape, AD_ERR_LIMIT, "tape", where, "it is full: %u nodes is its limit (ad_tape_options.max_nodes)",
-                     tape->max_nodes);
+        ad_tape_fail(tape, AD_ERR_LIMIT, "tape", where,
+                     "it is full: %u nodes is its limit (ad_tape_options.max_nodes)", tape->max_nodes);
         return false;
     }
     while ((uint64_t)tape->chunks * AD_CHUNK_NODES < (uint64_t)tape->count + n) {
@@ -505,7 +506,8 @@ static ad_status verify_owners(const ad_tape *tape, ad_error *error) {
         bool is_param = node->op == &ad_leaf_parameter, owns = is_param || !(node->flags & AD_NODE_INLINE);
         if (owns != (owners < tape->owners.count && tape->owners.item[owners] == index) ||
             is_param != (params < tape->params.count && tape->params.item[params] == index))
-            return ad_error_set(error, AD_ERR_OP, "node %u is missing from a list of owners, or should not be there", index);
+            return ad_error_set(error, AD_ERR_OP, "node %u is missing from a list of owners, or should not be there",
+                                index);
         owners += owns;
         params += is_param;
     }

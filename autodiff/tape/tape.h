@@ -31,13 +31,13 @@ typedef struct ad_extra {
 } ad_extra;
 
 enum {
-    AD_NODE_INLINE = 1 << 0,   /* rank 0: value and gradient lie in the node */
-    AD_NODE_GRAD = 1 << 1,     /* some leaf that gets a gradient leads here */
-    AD_NODE_VIEW = 1 << 2,     /* the value shares the memory of input 0 */
-    AD_NODE_FAST = 1 << 3,     /* inline f64 all around, made by an op with a scalar rule */
-    AD_NODE_ASKED = 1 << 4,    /* one of .wrt of the last pass */
-    AD_NODE_WANTED = 1 << 5,   /* on the way from y to one that was asked for */
-    AD_NODE_DIRECT = 1 << 6,   /* this pass writes straight into the parameter's gradient */
+    AD_NODE_INLINE = 1 << 0, /* rank 0: value and gradient lie in the node */
+    AD_NODE_GRAD = 1 << 1,   /* some leaf that gets a gradient leads here */
+    AD_NODE_VIEW = 1 << 2,   /* the value shares the memory of input 0 */
+    AD_NODE_FAST = 1 << 3,   /* inline f64 all around, made by an op with a scalar rule */
+    AD_NODE_ASKED = 1 << 4,  /* one of .wrt of the last pass */
+    AD_NODE_WANTED = 1 << 5, /* on the way from y to one that was asked for */
+    AD_NODE_DIRECT = 1 << 6, /* this pass writes straight into the parameter's gradient */
 
     AD_NODE_RESULT_SHIFT = 12, /* which result of its operation: the top bits */
     AD_NODE_MANY = 3           /* ad_node.inputs: more than two, see the extra */
@@ -73,7 +73,8 @@ enum { AD_CHUNK_SHIFT = 10, AD_CHUNK_NODES = 1 << AD_CHUNK_SHIFT };
 /* How far ahead of a walk over nodes memory is asked for. Measured: on tapes that do not fit the cache it halves the
  * time of recording. The place may lie outside the chunk, hence numbers, not pointers. */
 enum { AD_NODES_AHEAD = 32 };
-#define AD_PREFETCH(at, count) __builtin_prefetch((const void *)((uintptr_t)(at) + sizeof *(at) * (uintptr_t)(count)), 1)
+#define AD_PREFETCH(at, count)                                                                                       \
+    __builtin_prefetch((const void *)((uintptr_t)(at) + sizeof *(at) * (uintptr_t)(count)), 1)
 
 typedef struct ad_chunk {
     ad_node node[AD_CHUNK_NODES];
@@ -97,26 +98,26 @@ struct ad_tape {
     uint32_t generation; /* of nodes and stretches that begin now */
     uint32_t pass;       /* number of the last backward pass; 0: none yet */
     uint32_t scope;
-    uint8_t no_grad;     /* > 0: what is recorded needs no gradient */
+    uint8_t no_grad; /* > 0: what is recorded needs no gradient */
 
     uint32_t chunks, chunk_room;
     uint32_t max_nodes;
     const ad_allocator *allocator;
     ad_pool *pool;
     ad_arena extras, scratch;
-    ad_list owners;     /* nodes that hold a tensor or a parameter, ascending */
-    ad_list graded;     /* nodes that hold a gradient tensor */
-    ad_list params;     /* parameter leaves, ascending */
-    ad_list named;      /* nodes in the order in which ad_name named them */
-    ad_scope *scopes;   /* [0] is the top */
+    ad_list owners;   /* nodes that hold a tensor or a parameter, ascending */
+    ad_list graded;   /* nodes that hold a gradient tensor */
+    ad_list params;   /* parameter leaves, ascending */
+    ad_list named;    /* nodes in the order in which ad_name named them */
+    ad_scope *scopes; /* [0] is the top */
     uint32_t scope_count, scope_room;
     uint32_t first_generation; /* since the last reset */
-    ad_stretch *stretch; /* ascending; nodes before the first one are at the top */
+    ad_stretch *stretch;       /* ascending; nodes before the first one are at the top */
     uint32_t stretch_count, stretch_room;
     uint32_t pass_nodes; /* how many there were at the last pass and still are: no later one has a gradient */
     uint32_t pass_start; /* node where the last pass began; at least pass_nodes: it is gone */
-    bool pass_has_wrt;  /* that pass was asked for some gradients only */
-    const char *where;  /* unless NULL: the place in the user's source that recording is done for */
+    bool pass_has_wrt;   /* that pass was asked for some gradients only */
+    const char *where;   /* unless NULL: the place in the user's source that recording is done for */
     ad_tensor *held[AD_MAX_RESULTS]; /* of the call under way, no node's yet: a handler may jump out of it */
 
     void (*on_error)(void *user, const ad_error *error);
@@ -133,7 +134,7 @@ struct ad_param {
     bool claimed, written;
     uint32_t first_leaf;
     bool incomplete; /* a pass failed half-way */
-    size_t size; /* of this block */
+    size_t size;     /* of this block */
     char name[];
 };
 
@@ -188,7 +189,8 @@ static inline const ad_view *ad_node_view(const ad_node *node, ad_view *scratch)
 }
 static inline const ad_view *ad_gradient_view(const ad_tape *tape, uint32_t index, ad_view *scratch) {
     const ad_node *node = ad_node_at(tape, index);
-    return ad_slot_view(&ad_cotangent_at(tape, index)->value, node->flags & AD_NODE_INLINE, (ad_dtype)node->dtype, scratch);
+    return ad_slot_view(&ad_cotangent_at(tape, index)->value, node->flags & AD_NODE_INLINE, (ad_dtype)node->dtype,
+                        scratch);
 }
 static inline ad_shape ad_node_shape(const ad_node *node) {
     return node->flags & AD_NODE_INLINE ? AD_SCALAR : node->value.tensor->view.shape;
@@ -202,7 +204,7 @@ ad_node *ad_tape_push(ad_tape *tape, const char *where);
 void ad_tape_place(ad_tape *tape, uint32_t from, const char *where);
 ad_extra *ad_node_extra(ad_tape *tape, ad_node *node); /* made when missing; NULL: the tape has the error */
 void ad_tape_release_held(ad_tape *tape);
-void ad_tape_drop_gradients(ad_tape *tape);            /* of the last pass */
+void ad_tape_drop_gradients(ad_tape *tape); /* of the last pass */
 uint32_t ad_scope_of(const ad_tape *tape, uint32_t index);
 void ad_tape_rewind_to(ad_tape *tape, const ad_mark *mark); /* a valid mark; also while the tape carries an error */
 /* A leaf of the given kind with every element `value`. */
@@ -214,8 +216,8 @@ ad_var ad_tape_filled(ad_tape *tape, const char *where, const ad_op *kind, ad_dt
 /* Sets the tape's error, unless it has one: "subject at file.c:12: message". Any of the texts may be NULL. */
 ad_status ad_tape_fail(ad_tape *tape, ad_status status, const char *subject, const char *where, const char *format,
                        ...) AD_PRINTF(5, 6);
-ad_status ad_tape_fail_v(ad_tape *tape, ad_status status, const char *subject, const char *where,
-                         const char *format, va_list args);
+ad_status ad_tape_fail_v(ad_tape *tape, ad_status status, const char *subject, const char *where, const char *format,
+                         va_list args);
 ad_status ad_tape_out_of_memory(ad_tape *tape, const char *subject, const char *where);
 /* Work whose failure is not the tape's: in between, the tape starts without an error and tells nobody of a new one. */
 typedef struct ad_error_scope {
@@ -267,9 +269,9 @@ bool ad_check_start(ad_var y, ad_var seed, const char *subject, const char *wher
 struct ad_adjoint_private {
     ad_tape *tape;
     ad_call *call;
-    uint32_t first;         /* node of result 0 */
-    uint16_t mask;          /* AD_NODE_GRAD or AD_NODE_WANTED: inputs with this flag want a contribution */
-    int capture_input;      /* >= 0: only this input, and its contribution goes to `captured` */
+    uint32_t first;    /* node of result 0 */
+    uint16_t mask;     /* AD_NODE_GRAD or AD_NODE_WANTED: inputs with this flag want a contribution */
+    int capture_input; /* >= 0: only this input, and its contribution goes to `captured` */
     ad_tensor *captured;
     ad_view into[AD_FEW_INPUTS];
 };
@@ -287,11 +289,11 @@ enum { AD_NOT_WANTED = 0, AD_WANTED = 1, AD_GRADIENT_BASE = 2 };
 struct ad_vjp {
     ad_tape *tape;
     ad_call *call;
-    uint32_t first;       /* node of result 0 */
-    uint32_t own;         /* nodes from here on were recorded by this VJP */
-    ad_adjoint *adjoint;  /* numbers only: where contributions go */
-    uint32_t *gradient;   /* recording: per node, as above */
-    uint32_t *by_input;   /* recording one operation alone: per input, as above; seed[] is then given */
+    uint32_t first;      /* node of result 0 */
+    uint32_t own;        /* nodes from here on were recorded by this VJP */
+    ad_adjoint *adjoint; /* numbers only: where contributions go */
+    uint32_t *gradient;  /* recording: per node, as above */
+    uint32_t *by_input;  /* recording one operation alone: per input, as above; seed[] is then given */
     ad_var seed[AD_MAX_RESULTS];
 };
 

@@ -78,9 +78,8 @@ ad_var ad_vjp_seed(ad_vjp *vjp, int k) {
     }
     if (vjp->seed[k].generation) return vjp->seed[k];
     if (ad_vjp_has_seed(vjp, k)) {
-        vjp->seed[k] = vjp->adjoint
-                           ? numeric_seed(vjp, k)
-                           : ad_var_of(tape, vjp->gradient[vjp->first + (uint32_t)k] - AD_GRADIENT_BASE);
+        vjp->seed[k] = vjp->adjoint ? numeric_seed(vjp, k)
+                                    : ad_var_of(tape, vjp->gradient[vjp->first + (uint32_t)k] - AD_GRADIENT_BASE);
     } else {
         const ad_view *out = &vjp->call->out[k];
         vjp->seed[k] = ad_tape_filled(tape, vjp->call->priv->where, &ad_leaf_constant, out->dtype, &out->shape, 0.0);
@@ -196,7 +195,8 @@ static bool has_work(const ad_tape *tape, const uint32_t *gradient, uint32_t y, 
     for (uint32_t k = 0; k < (uint32_t)ad_op_results(node->op) && index + k <= y; k++)
         reached |= gradient[index + k] >= AD_GRADIENT_BASE;
     const uint32_t *in = ad_node_inputs(node);
-    for (int i = 0; reached && i < ad_node_input_count(node) && !wanted; i++) wanted = gradient[in[i]] != AD_NOT_WANTED;
+    for (int i = 0; reached && i < ad_node_input_count(node) && !wanted; i++)
+        wanted = gradient[in[i]] != AD_NOT_WANTED;
     return wanted;
 }
 
@@ -220,7 +220,9 @@ ad_status ad_grad_at(const char *where, ad_var y, ad_var seed, int n, const ad_v
     const char *outer = tape->where;
     tape->where = where;
     ad_shape y_shape = ad_node_shape(ad_node_at(tape, y.index));
-    if (!seed.tape) seed = ad_tape_filled(tape, where, &ad_leaf_constant, (ad_dtype)ad_node_at(tape, y.index)->dtype, &y_shape, 1.0);
+    if (!seed.tape)
+        seed = ad_tape_filled(tape, where, &ad_leaf_constant, (ad_dtype)ad_node_at(tape, y.index)->dtype, &y_shape,
+                              1.0);
     /* A y that does not depend on x, or stops the gradient, stays unwanted: nothing is walked. */
     if (!tape->error.status && gradient[y.index] != AD_NOT_WANTED) gradient[y.index] = AD_GRADIENT_BASE + seed.index;
     for (uint32_t index = y.index + 1; index-- > 0 && !tape->error.status;)

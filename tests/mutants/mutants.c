@@ -16,10 +16,23 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef enum corruption { TIMES_3, SIGN, ZERO, ORDER, ONE_ELEMENT, MISSING_SUM, NOT_A_NUMBER, CORRUPTIONS } corruption;
+typedef enum corruption {
+    TIMES_3,
+    SIGN,
+    ZERO,
+    ORDER,
+    ONE_ELEMENT,
+    MISSING_SUM,
+    NOT_A_NUMBER,
+    CORRUPTIONS
+} corruption;
 static const char *const corruption_names[CORRUPTIONS] = {
-    [TIMES_3] = "times 3",         [SIGN] = "sign",           [ZERO] = "zero",
-    [ORDER] = "order of elements", [ONE_ELEMENT] = "one element", [MISSING_SUM] = "missing sum",
+    [TIMES_3] = "times 3",
+    [SIGN] = "sign",
+    [ZERO] = "zero",
+    [ORDER] = "order of elements",
+    [ONE_ELEMENT] = "one element",
+    [MISSING_SUM] = "missing sum",
     [NOT_A_NUMBER] = "NaN",
 };
 
@@ -134,7 +147,8 @@ static void wrapped_vjp(ad_vjp *vjp) {
         if (by_input[i] < AD_GRADIENT_BASE) continue;
         ad_var contribution = ad_var_of(vjp->tape, by_input[i] - AD_GRADIENT_BASE);
         if (i == mutant.which)
-            contribution = corrupt_variable(contribution, share_of(&vjp->call->in[i]->shape, &vjp->call->out[0].shape));
+            contribution = corrupt_variable(contribution,
+                                            share_of(&vjp->call->in[i]->shape, &vjp->call->out[0].shape));
         ad_vjp_give(vjp, i, contribution);
     }
 }
@@ -269,6 +283,7 @@ int main(int argc, char **argv) {
         all.killed += count.killed;
         all.survived += count.survived;
     }
-    printf("%d mutants of %d ops: %d killed, %d survived\n", all.killed + all.survived, ops, all.killed, all.survived);
+    printf("%d mutants of %d ops: %d killed, %d survived\n", all.killed + all.survived, ops, all.killed,
+           all.survived);
     return all.survived > 0 || all.killed == 0;
 }

@@ -101,18 +101,16 @@ typedef struct ad_axes {
 } ad_axes;
 
 #ifdef __cplusplus
-#define AD_SHAPE(...)                                                                                            \
-    (ad_shape{(int)std::initializer_list<int64_t>{__VA_ARGS__}.size(), {__VA_ARGS__}})
-#define AD_AXES(...) (ad_axes{(int)std::initializer_list<int>{__VA_ARGS__}.size(), {__VA_ARGS__}})
-#define AD_SCALAR    (ad_shape{})
-#define AD_ALL_AXES  (ad_axes{})
+#define AD_SHAPE(...) (ad_shape{(int)std::initializer_list<int64_t>{__VA_ARGS__}.size(), {__VA_ARGS__}})
+#define AD_AXES(...)  (ad_axes{(int)std::initializer_list<int>{__VA_ARGS__}.size(), {__VA_ARGS__}})
+#define AD_SCALAR     (ad_shape{})
+#define AD_ALL_AXES   (ad_axes{})
 #else
-#define AD_SHAPE(...)                                                                                            \
+#define AD_SHAPE(...)                                                                                                \
     ((ad_shape){.rank = (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), .dim = {__VA_ARGS__}})
-#define AD_AXES(...)                                                                                             \
-    ((ad_axes){.count = (int)(sizeof((int[]){__VA_ARGS__}) / sizeof(int)), .axis = {__VA_ARGS__}})
-#define AD_SCALAR   ((ad_shape){.rank = 0, .dim = {0}})
-#define AD_ALL_AXES ((ad_axes){.count = 0, .axis = {0}})
+#define AD_AXES(...) ((ad_axes){.count = (int)(sizeof((int[]){__VA_ARGS__}) / sizeof(int)), .axis = {__VA_ARGS__}})
+#define AD_SCALAR    ((ad_shape){.rank = 0, .dim = {0}})
+#define AD_ALL_AXES  ((ad_axes){.count = 0, .axis = {0}})
 #endif
 
 /* The number of elements, or -1 if the shape is invalid: a rank out of 0..8, a negative dimension, or a product

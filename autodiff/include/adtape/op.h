@@ -20,21 +20,21 @@ extern "C" {
 #define AD_SAVES_RESULT(k) (1u << (16 + (k)))
 
 typedef enum ad_derivative {
-    AD_DIFFERENTIABLE = 0,    /* has a VJP */
-    AD_STOPS_GRADIENT,        /* by design, like detach: nothing flows back */
-    AD_NOT_DIFFERENTIABLE     /* a float input that needs a gradient is refused when recording, unless every result
+    AD_DIFFERENTIABLE = 0, /* has a VJP */
+    AD_STOPS_GRADIENT,     /* by design, like detach: nothing flows back */
+    AD_NOT_DIFFERENTIABLE  /* a float input that needs a gradient is refused when recording, unless every result
                                * is an integer */
 } ad_derivative;
 
 /* One application of an op. */
 typedef struct ad_call {
     const ad_op *op;
-    const void *attrs;                       /* op->attrs_size bytes */
-    int inputs;                              /* how many */
-    const ad_view *const *in;                /* [inputs] */
-    ad_view out[AD_MAX_RESULTS];             /* [op->results]: see ad_op.shape */
-    bool is_view[AD_MAX_RESULTS];            /* result k shares the memory of input 0 */
-    struct ad_call_private *priv;            /* the engine's */
+    const void *attrs;            /* op->attrs_size bytes */
+    int inputs;                   /* how many */
+    const ad_view *const *in;     /* [inputs] */
+    ad_view out[AD_MAX_RESULTS];  /* [op->results]: see ad_op.shape */
+    bool is_view[AD_MAX_RESULTS]; /* result k shares the memory of input 0 */
+    struct ad_call_private *priv; /* the engine's */
 } ad_call;
 
 /* Reports an error of this application: the message is prefixed with op and place. Returns `status`. */
@@ -87,8 +87,8 @@ typedef struct ad_jvp ad_jvp;
 AD_API ad_tape *ad_jvp_tape(const ad_jvp *jvp);
 AD_API const void *ad_jvp_attrs(const ad_jvp *jvp);
 AD_API int ad_jvp_inputs(const ad_jvp *jvp);
-AD_API bool ad_jvp_moves(const ad_jvp *jvp, int i);     /* does input i have a tangent? */
-AD_API ad_var ad_jvp_tangent(ad_jvp *jvp, int i);       /* of input i; zeros if it has none */
+AD_API bool ad_jvp_moves(const ad_jvp *jvp, int i); /* does input i have a tangent? */
+AD_API ad_var ad_jvp_tangent(ad_jvp *jvp, int i);   /* of input i; zeros if it has none */
 AD_API ad_var ad_jvp_input(ad_jvp *jvp, int i);
 AD_API ad_var ad_jvp_result(ad_jvp *jvp, int k);
 AD_API ad_var ad_jvp_number(ad_jvp *jvp, double value); /* a 0-d constant of result 0's dtype */
@@ -156,10 +156,10 @@ struct ad_op {
 
     /* For people: in these texts $0, $1, ... are the inputs, $y (or $y0, $y1) the results, $a the attributes; ~ in
      * place of $ is the cotangent. */
-    const char *formula;                  /* "$y = $0 + $1" */
-    const char *adjoint[4];               /* per input, "~0 += ~y"; the last one stands for all further inputs */
+    const char *formula;    /* "$y = $0 + $1" */
+    const char *adjoint[4]; /* per input, "~0 += ~y"; the last one stands for all further inputs */
     const char *result_formula[AD_MAX_RESULTS - 1]; /* of results 1, 2, ... */
-    const char *convention;               /* at points without a derivative; NULL if there are none */
+    const char *convention;                         /* at points without a derivative; NULL if there are none */
     /* Writes the attributes for people into `text`, always terminated. NULL: none are shown. */
     void (*show_attrs)(const void *attrs, char *text, size_t size);
 

@@ -57,8 +57,8 @@ AD_API void ad_tape_reset(ad_tape *tape);
 AD_API ad_status ad_tape_status(const ad_tape *tape);
 AD_API const char *ad_tape_error(const ad_tape *tape); /* "" when all is well; lives until the next reset */
 
-AD_API int64_t ad_tape_size(const ad_tape *tape);         /* nodes */
-AD_API uint64_t ad_tape_memory(const ad_tape *tape);      /* bytes that the tape holds from its allocator */
+AD_API int64_t ad_tape_size(const ad_tape *tape);    /* nodes */
+AD_API uint64_t ad_tape_memory(const ad_tape *tape); /* bytes that the tape holds from its allocator */
 
 /* A mark remembers how far the tape is; rewinding forgets the nodes recorded since and makes their handles stale.
  * Rewinding to a mark that was itself rewound or reset away is AD_ERR_HANDLE. */
@@ -192,10 +192,10 @@ typedef struct ad_node_info {
     int64_t index;
     const ad_op *op; /* leaves have one too; that of result 1, 2, ... of an operation is called "result" */
     const void *attrs;
-    const char *name;  /* "" if it has none */
-    const char *scope; /* "block0/attention", "" at the top */
+    const char *name;     /* "" if it has none */
+    const char *scope;    /* "block0/attention", "" at the top */
     int64_t scope_number; /* for ad_tape_scope */
-    const char *where; /* NULL if not known */
+    const char *where;    /* NULL if not known */
     int inputs;
     const uint32_t *input; /* indices of nodes, all smaller than `index` */
     int result;            /* which result of its operation this is; > 0: input[0] is result 0 */
@@ -224,7 +224,12 @@ AD_API ad_status ad_tape_pass(const ad_tape *tape, ad_pass_info *info);
 
 /* A formula of an op (op.h), cut into text and references. Start with *at at its beginning:
  *     for (const char *at = op->formula; ad_formula_next(&at, &part);) ... */
-typedef enum ad_formula_kind { AD_FORMULA_TEXT, AD_FORMULA_INPUT, AD_FORMULA_RESULT, AD_FORMULA_ATTRS } ad_formula_kind;
+typedef enum ad_formula_kind {
+    AD_FORMULA_TEXT,
+    AD_FORMULA_INPUT,
+    AD_FORMULA_RESULT,
+    AD_FORMULA_ATTRS
+} ad_formula_kind;
 typedef struct ad_formula_part {
     ad_formula_kind kind;
     const char *text; /* of any kind, as written; not terminated */
@@ -240,11 +245,12 @@ AD_API const char *ad_op_adjoint(const ad_op *op, int i, int *written_for);
 /* A value that the operation at a node keeps for its backward pass, once each. Only those are listed that are read for
  * an input which needs a gradient. */
 typedef struct ad_saved {
-    int64_t node; /* whose value */
-    int input;    /* which input of the operation that is, the first if several; -1: it is one of its results */
-    uint64_t bytes;    /* of memory that it keeps */
-    uint64_t read_for; /* why: bit i set if the formula of the contribution to input i reads it, bit 63 for all further
-                        * inputs; 0 if no formula says */
+    int64_t node;   /* whose value */
+    int input;      /* which input of the operation that is, the first if several; -1: it is one of its results */
+    uint64_t bytes; /* of memory that it keeps */
+    /* Why: bit i set if the formula of the contribution to input i reads it, bit 63 for all further inputs; 0 if no
+     * formula says. */
+    uint64_t read_for;
 } ad_saved;
 /* Steps through them; *cursor is 0 at first. False: there are no more. */
 AD_API bool ad_tape_saved(const ad_tape *tape, int64_t index, int *cursor, ad_saved *saved);
