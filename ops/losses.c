@@ -64,3 +64,65 @@ ad_var ad_triplet_loss_at(const char *where, ad_var anchor, ad_var positive, ad_
     ad_var far = length(where, ad_sub_at(where, anchor, negative));
     return ad_relu_at(where, ad_add_at(where, ad_sub_at(where, near, far), number_like(where, anchor, margin)));
 }
+
+/* ---- softmax_xent with options ------------------------------------------------------------------------------------ */
+
+static bool options_fit(const char *where, const char *loss, ad_var x, ad_var target, const ad_xent_options *options,
+                        ad_shape *shape) {
+    ad_tape *tape = x.tape;
+    if (ad_composed_axis(x, -1, loss, where, shape) < 0 || !ad_tape_check_var(tape, target, loss, where, "the target") ||
+        (options->weights && !ad_tape_check_var(tape, *options->weights, loss, where, "the weights")))
+        return false;
+    if (!(options->smoothing >= 0 && options->smoothing <= 1)) {
+        ad_tape_fail(tape, AD_ERR_VALUE, loss, where, "smoothing is %g; it must be between 0 and 1", options->smoothing);
+        return false;
+    }
+    if (!options->weights) return true;
+    ad_shape weights = ad_value_at(where, *options->weights).shape, wanted = AD_SHAPE(shape->dim[shape->rank - 1]);
+    if (ad_shape_equal(&weights, &wanted)) return true;
+    char x_text[AD_TYPE_TEXT + 128], w_text[AD_TYPE_TEXT + 128];
+    ad_node_text(tape, x.index, true, x_text, sizeof x_text);
+    ad_node_text(tape, options->weights->index, true, w_text, sizeof w_text);
+    ad_tape_fail(tape, AD_ERR_SHAPE, loss, where, "%s, so there must be a weight for each of %lld classes, but %s", x_text,
+                 (long long)wanted.dim[0], w_text);
+    return false;
+}
+
+/* -(1 - s) w[t] log p[t] - s / C sum_c w[c] log p[c]; the sum only if it counts, since it may be -inf. */
+static ad_var xent_of_indices(const char *where, ad_var weighted, ad_var target, const ad_xent_options *options) {
+    ad_var zero = number_like(where, weighted, 0), counts = zero;
+    double s = options->smoothing;
+    if (options->ignores) {
+        counts = ad_not_equal_at(where, target, number_like(where, target, (double)options->ignore_index));
+        target = ad_where_at(where, counts, target, number_like(where, target, 0));
+    }
+    ad_var loss = ad_scale_at(where, ad_nll_at(where, weighted, target), 1 - s);
+    if (s > 0) loss = ad_sub_at(where, loss, ad_scale_at(where, ad_mean_at(where, weighted, AD_AXES(-1), false), s));
+    return options->ignores ? ad_where_at(where, counts, loss, zero) : loss;
+}
+
+static ad_var xent_of_probabilities(const char *where, ad_var weighted, ad_var target, const ad_xent_options *options) {
+    double s = options->smoothing;
+    ad_shape shape = ad_value_at(where, target).shape;
+    if (s > 0)
+        target = ad_add_at(where, ad_scale_at(where, target, 1 - s),
+                           number_like(where, target, s / (double)shape.dim[shape.rank - 1]));
+    return ad_neg_at(where, ad_sum_at(where, ad_masked_mul_at(where, target, weighted), AD_AXES(-1), false));
+}
+
+ad_var ad_softmax_xent_with_at(const char *where, ad_var x, ad_var target, const ad_xent_options *options) {
+    static const char loss[] = "softmax_xent_with";
+    ad_shape shape;
+    if (!options) return ad_softmax_xent_at(where, x, target);
+    if (!options_fit(where, loss, x, target, options, &shape)) return ad_var_invalid(x.tape);
+    bool soft = ad_dtype_is_float(ad_value_at(where, target).dtype);
+    if (soft && !same_shape(where, loss, x, target)) return ad_var_invalid(x.tape);
+    if (soft && options->ignores) {
+        ad_tape_fail(x.tape, AD_ERR_VALUE, loss, where, "only class indices can be ignored; the target is probabilities");
+        return ad_var_invalid(x.tape);
+    }
+    ad_var weighted = ad_log_softmax_at(where, x, -1);
+    if (options->weights) weighted = ad_masked_mul_at(where, *options->weights, weighted);
+    return soft ? xent_of_probabilities(where, weighted, target, options)
+                : xent_of_indices(where, weighted, target, options);
+}

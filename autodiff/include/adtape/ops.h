@@ -653,6 +653,72 @@ AD_API ad_var ad_conv1d_at(const char *where, ad_var x, ad_var w, ad_var b, cons
 #define ad_conv_transpose2d(...) ad_conv_transpose2d_at(AD_HERE, __VA_ARGS__)
 AD_API ad_var ad_conv_transpose2d_at(const char *where, ad_var x, ad_var w, ad_var b, const ad_conv_options *options);
 
+/* softmax_xent with options, as a composition (ad_softmax_xent is one op, and faster): with class indices t as the target
+ *     -(1 - smoothing) w[t] log p[t] - smoothing / C sum_c w[c] log p[c],
+ * and 0, without a gradient, where t is the index to ignore; probabilities are smoothed in the same way. As in PyTorch
+ * with reduction = "none". */
+typedef struct ad_xent_options {
+    const ad_var *weights; /* [C], a factor for each class; NULL: all are 1 */
+    bool ignores;          /* examples whose class index is ignore_index, which need not be that of a class */
+    int64_t ignore_index;
+    double smoothing; /* between 0 and 1 */
+} ad_xent_options;
+#define ad_softmax_xent_with(...) ad_softmax_xent_with_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_softmax_xent_with_at(const char *where, ad_var x, ad_var target, const ad_xent_options *options);
+
+/* ---- randomness and control of gradients ------------------------------------------------------------------ */
+
+/* All that is random draws from a generator, which moves on by one number for each element: a copy of it replays the
+ * same, and so do the derivatives. */
+
+/* x / (1 - p), but 0 with probability p, each element by itself (inverted dropout) */
+#define ad_dropout(...) ad_dropout_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_dropout_at(const char *where, ad_var x, double p, ad_rng *rng);
+/* Constants: uniform in [0, 1); normal of mean 0 and variance 1; 1 with probability p, else 0. */
+#define ad_rand(...) ad_rand_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_rand_at(const char *where, ad_tape *tape, const char *name, ad_dtype dtype, ad_shape shape,
+                         ad_rng *rng);
+#define ad_randn(...) ad_randn_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_randn_at(const char *where, ad_tape *tape, const char *name, ad_dtype dtype, ad_shape shape,
+                          ad_rng *rng);
+#define ad_bernoulli(...) ad_bernoulli_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_bernoulli_at(const char *where, ad_tape *tape, const char *name, ad_dtype dtype, ad_shape shape,
+                              double p, ad_rng *rng);
+/* A random choice among the last axis, which the logits get a gradient of: softmax((logits + noise) / temperature); if
+ * `hard`, the value is its largest as one-hot, the gradient that of the softmax. A composition. */
+#define AD_HARD true
+#define ad_gumbel_softmax(...) ad_gumbel_softmax_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_gumbel_softmax_at(const char *where, ad_var logits, double temperature, bool hard, ad_rng *rng);
+
+#define ad_scale_gradient(...) ad_scale_gradient_at(AD_HERE, __VA_ARGS__) /* x, whose gradient is multiplied with c */
+AD_API ad_var ad_scale_gradient_at(const char *where, ad_var x, double c);
+#define ad_reverse_gradient(...) ad_reverse_gradient_at(AD_HERE, __VA_ARGS__) /* the same with -1 */
+AD_API ad_var ad_reverse_gradient_at(const char *where, ad_var x);
+/* the value, whose gradient goes to a finite x of its type instead: ad_straight_through(ad_round(x), x); a composition */
+#define ad_straight_through(...) ad_straight_through_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_straight_through_at(const char *where, ad_var value, ad_var x);
+
+/* ---- sequences -------------------------------------------------------------------------------------------- */
+
+/* Rotary position embedding of x[..., positions, features]: features 2 j and 2 j + 1 are a point, turned about 0 by the
+ * angle (first + i) base^(-2 j / features) at row i. The paper's base is 10000; `first` is the position of row 0. */
+#define ad_rope(...) ad_rope_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_rope_at(const char *where, ad_var x, double base, int64_t first);
+
+/* One step of a recurrent network, with PyTorch's conventions: x[..., inputs], state[..., n]; the rows of the weights and
+ * biases are those of the gates, one after the other. Compositions. */
+typedef struct ad_cell {
+    ad_var w_input; /* [gates n, inputs] */
+    ad_var w_state; /* [gates n, n] */
+    ad_var b_input, b_state; /* [gates n] */
+} ad_cell;
+/* Gates i, f, g, o: c' = sigmoid(f) c + sigmoid(i) tanh(g) goes to *c_next; h' = sigmoid(o) tanh(c') is returned. */
+#define ad_lstm_cell(...) ad_lstm_cell_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_lstm_cell_at(const char *where, ad_var x, ad_var h, ad_var c, const ad_cell *weights, ad_var *c_next);
+/* Gates r, z, n: h' = (1 - z) tanh(n of x + r (n of h)) + z h, with r and z through sigmoid. */
+#define ad_gru_cell(...) ad_gru_cell_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_gru_cell_at(const char *where, ad_var x, ad_var h, const ad_cell *weights);
+
 /* Every op by name; the registry is filled from this list. */
 #define AD_OP_LIST(X)                                                                                            \
     X(add) X(sub) X(mul) X(div) X(masked_mul) X(masked_div)                                                      \
@@ -680,6 +746,8 @@ AD_API ad_var ad_conv_transpose2d_at(const char *where, ad_var x, ad_var w, ad_v
     X(scatter) X(scatter_amax) X(sort) X(topk)                                                                   \
     X(mse) X(l1) X(bce) X(bce_with_logits) X(kl_div) X(poisson_nll) X(gaussian_kl) X(hinge)                      \
     X(standardize) X(rms_norm) X(conv2d) X(conv_transpose2d) X(conv2d_kernel)                                    \
+
+    X(dropout) X(scale_gradient) X(rope)                                                                         \
     /* new-op: rows go above this line */
 
 #ifdef __cplusplus
