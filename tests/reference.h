@@ -7,7 +7,7 @@
 #include <adtape.h>
 #include <stdio.h>
 
-enum { REFERENCE_INPUTS = 4, REFERENCE_TEXT = 64 };
+enum { REFERENCE_INPUTS = 8, REFERENCE_TEXT = 64 };
 
 typedef struct reference_case {
     int number; /* in its file, from 1 on */
