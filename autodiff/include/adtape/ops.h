@@ -746,7 +746,6 @@ AD_API ad_var ad_gru_cell_at(const char *where, ad_var x, ad_var h, const ad_cel
     X(scatter) X(scatter_amax) X(sort) X(topk)                                                                   \
     X(mse) X(l1) X(bce) X(bce_with_logits) X(kl_div) X(poisson_nll) X(gaussian_kl) X(hinge)                      \
     X(standardize) X(rms_norm) X(conv2d) X(conv_transpose2d) X(conv2d_kernel)                                    \
-
     X(dropout) X(scale_gradient) X(rope)                                                                         \
     /* new-op: rows go above this line */
 
