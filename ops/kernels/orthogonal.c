@@ -78,8 +78,7 @@ static void apply(const ad_matrix *x, double tau, const ad_matrix *a, double *re
     }
 }
 
-/* Reflects columns j < count of a, one after the other, onto the row j + below; their v replace what becomes 0. Only the
- * columns up to `count` are reflected along. */
+/* Reflects the first `count` columns of a, one after the other; their v replace what becomes 0. w: room for BAND. */
 static void reflect_columns(const ad_matrix *a, int64_t count, double *tau, double *w) {
     for (int64_t j = 0; j < count; j++) {
         ad_matrix x = ad_matrix_part(a, j, j, a->rows - j, 1);

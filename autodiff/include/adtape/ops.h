@@ -397,7 +397,7 @@ AD_API ad_var ad_recurrence_at(const char *where, ad_var a, ad_var b, int axis, 
 #define ad_matmul(...) ad_matmul_at(AD_HERE, __VA_ARGS__)
 AD_API ad_var ad_matmul_at(const char *where, ad_var a, ad_var b);
 
-/* x W^T + b, a dense layer: x[..., inputs], W[outputs, inputs], b[outputs]. */
+/* x W^T + b, a dense layer: x[..., inputs], W[outputs, inputs], b[outputs]. Without b: ad_matmul(x, ad_transpose(w)). */
 #define ad_linear(...) ad_linear_at(AD_HERE, __VA_ARGS__)
 AD_API ad_var ad_linear_at(const char *where, ad_var x, ad_var w, ad_var b);
 /* Of vectors [..., n] each: the sum of their products; of [..., m] and [..., n]: all their products [..., m, n]. Leading
