@@ -29,6 +29,10 @@ static void set_values(ad_call *call, int at, ad_shape shape, int64_t k) {
 static int64_t rows_of(ad_shape shape) { return shape.dim[shape.rank - 2]; }
 static int64_t columns_of(ad_shape shape) { return shape.dim[shape.rank - 1]; }
 
+/* w[..., k] as a row or a column of a matrix */
+static ad_var as_row(ad_var w) { return ad_unsqueeze(w, -2); }
+static ad_var as_column(ad_var w) { return ad_unsqueeze(w, -1); }
+
 /* ---- qr ---------------------------------------------------------------------------------------------------------- */
 
 static ad_status qr_shape(ad_call *call) {
@@ -52,9 +56,7 @@ static ad_status qr_forward(ad_call *call) {
 }
 
 /* The symmetric matrix with the lower triangle of m. */
-static ad_var mirrored(ad_var m) {
-    return ad_add(ad_triangle(m, AD_LOWER, 1), ad_transpose(ad_triangle(m, AD_LOWER, 0)));
-}
+static ad_var mirrored(ad_var m) { return ad_add(ad_tril(m, 0), ad_transpose(ad_tril(m, -1))); }
 
 /* For square R: (gQ + Q mirrored(R gR^T - gQ^T Q)) R^-T, where gR^T and R may come as the product `rg`. */
 static ad_var qr_square(ad_var q, ad_var r, ad_var g_q, ad_var rg) {
@@ -63,22 +65,21 @@ static ad_var qr_square(ad_var q, ad_var r, ad_var g_q, ad_var rg) {
     return ad_transpose(ad_triangular_solve(r, ad_transpose(x), AD_UPPER));
 }
 
-/* A wide A is [A1 A2] = Q [R1 R2] with R2 = Q^T A2: A2 gets Q gR2, and Q gets A2 gR2^T = Q R2 gR2^T more, before A1 = Q R1
- * is square. S picks the first columns. */
-static ad_var qr_wide(ad_vjp *v, ad_var q, ad_var r, ad_var g_q, ad_var g_r) {
-    ad_shape shape = ad_vjp_result_shape(v, 1);
-    ad_var s = ad_rectangular_identity(v, columns_of(shape), rows_of(shape)), st = ad_transpose(s);
-    ad_var r1 = ad_matmul(r, s), g_r1 = ad_matmul(g_r, s), g_r2 = ad_sub(g_r, ad_matmul(g_r1, st));
-    g_q = ad_add(g_q, ad_matmul(q, ad_matmul(r, ad_transpose(g_r2))));
+/* A wide A is [A1 A2] = Q [R1 R2] with R2 = Q^T A2: A2 gets Q gR2, and Q gets A2 gR2^T = Q R2 gR2^T more. What is left
+ * is the square A1 = Q R1. */
+static ad_var qr_wide(ad_var q, ad_var r, ad_var g_q, ad_var g_r, int64_t k) {
+    ad_var r1 = ad_slice(r, -1, 0, k, 1), r2 = ad_slice(r, -1, k, AD_TO_END, 1);
+    ad_var g_r1 = ad_slice(g_r, -1, 0, k, 1), g_r2 = ad_slice(g_r, -1, k, AD_TO_END, 1);
+    g_q = ad_add(g_q, ad_matmul(q, ad_matmul(r2, ad_transpose(g_r2))));
     ad_var a1 = qr_square(q, r1, g_q, ad_matmul(r1, ad_transpose(g_r1)));
-    return ad_add(ad_matmul(a1, st), ad_matmul(q, g_r2));
+    return ad_cat(AD_VARS(a1, ad_matmul(q, g_r2)), -1);
 }
 
 static void qr_vjp(ad_vjp *v) {
     ad_var q = ad_vjp_result(v, 0), r = ad_vjp_result(v, 1), g_q = ad_vjp_seed(v, 0), g_r = ad_vjp_seed(v, 1);
     ad_shape shape = ad_vjp_input_shape(v, 0);
     ad_vjp_give(v, 0,
-                rows_of(shape) < columns_of(shape) ? qr_wide(v, q, r, g_q, g_r)
+                rows_of(shape) < columns_of(shape) ? qr_wide(q, r, g_q, g_r, rows_of(shape))
                                                    : qr_square(q, r, g_q, ad_matmul(r, ad_transpose(g_r))));
 }
 
@@ -137,11 +138,11 @@ static ad_status eigh_forward(ad_call *call) {
 }
 
 /* d[i,j] = w[j] - w[i] */
-static ad_var differences(ad_var w) { return ad_sub(ad_as_row(w), ad_as_column(w)); }
+static ad_var differences(ad_var w) { return ad_sub(as_row(w), as_column(w)); }
 
 static void eigh_vjp(ad_vjp *v) {
     ad_var w = ad_vjp_result(v, 0), q = ad_vjp_result(v, 1), left = {0};
-    if (ad_vjp_has_seed(v, 0)) left = ad_mul(q, ad_as_row(ad_vjp_seed(v, 0)));
+    if (ad_vjp_has_seed(v, 0)) left = ad_mul(q, as_row(ad_vjp_seed(v, 0)));
     if (ad_vjp_has_seed(v, 1)) {
         ad_var k = ad_matmul(ad_transpose(q), ad_vjp_seed(v, 1));
         ad_var turned = ad_matmul(q, ad_divide_where_not_0(v, k, differences(w)));
@@ -214,7 +215,7 @@ static ad_var turning(ad_vjp *v, ad_var q, ad_var g, ad_var s) {
 /* The part of g that is at right angles to the columns of q, over s */
 static ad_var leaving(ad_vjp *v, ad_var q, ad_var g, ad_var s) {
     ad_var outside = ad_sub(g, ad_matmul(q, ad_matmul(ad_transpose(q), g)));
-    return ad_divide_where_not_0(v, outside, ad_as_row(s));
+    return ad_divide_where_not_0(v, outside, as_row(s));
 }
 
 static ad_var add_to(ad_var sum, ad_var x) { return sum.tape ? ad_add(sum, x) : x; }
@@ -224,15 +225,15 @@ static void svd_vjp(ad_vjp *v) {
     ad_var s = ad_vjp_result(v, 0), u = ad_vjp_result(v, 1), vt = ad_vjp_result(v, 2), left = {0};
     ad_shape shape = ad_vjp_input_shape(v, 0);
     int64_t m = rows_of(shape), n = columns_of(shape), k = m < n ? m : n;
-    if (ad_vjp_has_seed(v, 0)) left = ad_mul(u, ad_as_row(ad_vjp_seed(v, 0)));
+    if (ad_vjp_has_seed(v, 0)) left = ad_mul(u, as_row(ad_vjp_seed(v, 0)));
     if (ad_vjp_has_seed(v, 1)) {
         ad_var g = ad_vjp_seed(v, 1);
-        left = add_to(left, ad_matmul(u, ad_mul(turning(v, u, g, s), ad_as_row(s))));
+        left = add_to(left, ad_matmul(u, ad_mul(turning(v, u, g, s), as_row(s))));
         if (m > k) left = add_to(left, leaving(v, u, g, s));
     }
     if (ad_vjp_has_seed(v, 2)) {
         ad_var g = ad_transpose(ad_vjp_seed(v, 2)), right = ad_transpose(vt);
-        left = add_to(left, ad_matmul(u, ad_mul(ad_as_column(s), turning(v, right, g, s))));
+        left = add_to(left, ad_matmul(u, ad_mul(as_column(s), turning(v, right, g, s))));
         if (n > k) ad_vjp_give(v, 0, ad_matmul(u, ad_transpose(leaving(v, right, g, s))));
     }
     ad_vjp_give(v, 0, ad_matmul(left, vt));

@@ -46,11 +46,10 @@ static void put_number(const ad_view *y, int64_t number, double value) {
 }
 
 /* [...] as [..., 1, 1], to multiply matrices with */
-static ad_var for_matrices(ad_var x) {
-    ad_shape shape = ad_value(x).shape;
-    shape.dim[shape.rank++] = 1;
-    shape.dim[shape.rank++] = 1;
-    return ad_reshape(x, shape);
+static ad_var for_matrices(ad_var x) { return ad_unsqueeze(ad_unsqueeze(x, -1), -1); }
+
+static ad_var identity(ad_vjp *v, int64_t n) {
+    return ad_diag_embed(ad_broadcast_to(ad_vjp_number(v, 1), AD_SHAPE(n)), 0);
 }
 
 static ad_var inner_product(ad_var a, ad_var b) { return ad_sum(ad_mul(a, b), AD_AXES(-2, -1), false); }
@@ -119,26 +118,32 @@ static ad_status cofactor_forward(ad_call *call) {
     return status;
 }
 
+/* [batch..., n, n] as [all, n, n], which leaves room for more axes */
+static ad_var as_one_stack(ad_var x, ad_shape shape) {
+    ad_shape folded = AD_SHAPE(1, 1, 1);
+    for (int i = 0; i < shape.rank; i++) folded.dim[i < shape.rank - 2 ? 0 : i - shape.rank + 3] *= shape.dim[i];
+    return ad_reshape(x, folded);
+}
+
 /* e[i,j], i != j: the product of all s but s[i] and s[j]; 0 on the diagonal. */
-static ad_var products_without_pairs(ad_vjp *v, ad_var s, ad_var identity, int64_t n) {
-    ad_var left_out = ad_add(ad_reshape(identity, AD_SHAPE(n, 1, n)), identity);
-    ad_var factors = ad_where(left_out, ad_vjp_number(v, 1), ad_as_row(ad_as_row(s)));
-    return ad_where(identity, ad_vjp_number(v, 0), ad_prod(factors, AD_AXES(-1), false));
+static ad_var products_without_pairs(ad_vjp *v, ad_var s, int64_t n) {
+    ad_var one = identity(v, n), left_out = ad_add(ad_unsqueeze(one, 1), one); /* [i,j,k]: k is i or j */
+    ad_var factors = ad_where(left_out, ad_vjp_number(v, 1), ad_unsqueeze(ad_unsqueeze(s, -2), -2));
+    return ad_where(one, ad_vjp_number(v, 0), ad_prod(factors, AD_AXES(-1), false));
 }
 
 /* In the basis of the singular vectors, where a is diag(s) up to the sign of their determinants, a step x changes the
  * cofactors by sum_j e[i,j] x[j,j] on the diagonal and by -e[i,j] x[j,i] beside it. This is the transpose of that. */
 static void cofactor_vjp(ad_vjp *v) {
     ad_shape shape = ad_vjp_input_shape(v, 0);
-    int64_t n = shape.dim[shape.rank - 1];
-    ad_var u, vt, u_sign, v_sign, s = ad_svd(ad_as_one_stack(ad_vjp_input(v, 0)), &u, &vt);
+    ad_var u, vt, u_sign, v_sign, s = ad_svd(as_one_stack(ad_vjp_input(v, 0), shape), &u, &vt);
     ad_slogdet(u, &u_sign);
     ad_slogdet(vt, &v_sign);
-    ad_var sign = for_matrices(ad_mul(u_sign, v_sign)), ut = ad_transpose(u), g = ad_as_one_stack(ad_vjp_seed(v, 0));
-    ad_var h = ad_mul(sign, ad_matmul(ut, ad_matmul(g, ad_transpose(vt))));
-    ad_var identity = ad_rectangular_identity(v, n, n), e = products_without_pairs(v, s, identity, n);
-    ad_var on_diagonal = ad_matmul(e, ad_sum(ad_mul(identity, h), AD_AXES(-1), AD_KEEPDIM));
-    ad_var x = ad_sub(ad_mul(identity, on_diagonal), ad_transpose(ad_mul(e, h)));
+    ad_var sign = for_matrices(ad_mul(u_sign, v_sign)), g = as_one_stack(ad_vjp_seed(v, 0), shape);
+    ad_var h = ad_mul(sign, ad_matmul(ad_transpose(u), ad_matmul(g, ad_transpose(vt))));
+    ad_var e = products_without_pairs(v, s, shape.dim[shape.rank - 1]);
+    ad_var on_diagonal = ad_matmul(e, ad_unsqueeze(ad_diagonal(h, 0, -2, -1), -1));
+    ad_var x = ad_sub(ad_diag_embed(ad_squeeze(on_diagonal, AD_AXES(-1)), 0), ad_transpose(ad_mul(e, h)));
     ad_vjp_give(v, 0, ad_reshape(ad_matmul(u, ad_matmul(x, vt)), shape));
 }
 
@@ -179,10 +184,9 @@ static ad_status logdet_forward(ad_call *call) { return each_determinant(call, p
 static ad_var inverse_where_asked(ad_vjp *v) {
     ad_var a = ad_vjp_input(v, 0), y = ad_vjp_result(v, 0), one = ad_vjp_number(v, 1);
     ad_shape shape = ad_vjp_input_shape(v, 0);
-    ad_var identity = ad_rectangular_identity(v, shape.dim[shape.rank - 2], shape.dim[shape.rank - 1]);
     ad_var is_regular = ad_greater(y, ad_vjp_number(v, -INFINITY));
     ad_var asked = for_matrices(ad_where(is_regular, one, ad_vjp_seed(v, 0)));
-    return ad_inverse(ad_where(asked, a, identity));
+    return ad_inverse(ad_where(asked, a, identity(v, shape.dim[shape.rank - 1])));
 }
 
 static void logdet_vjp(ad_vjp *v) {

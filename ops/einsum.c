@@ -158,45 +158,23 @@ static ad_var reshape(einsum *e, ad_var x, const ad_shape *shape) {
     return ad_shape_equal(&now, shape) ? x : ad_reshape_at(e->where, x, *shape);
 }
 
-/* The last `count` axes of x, each of length n, become their diagonal: every (n^(count-1) + ... + n + 1)-th element of
- * the axis that they make together. */
-static ad_var diagonal(einsum *e, ad_var x, int count) {
-    ad_shape shape = shape_of(x), index_shape = {.rank = 1, .dim = {0}};
-    if (e->tape->error.status) return x;
-    int last = shape.rank - count;
-    int64_t n = shape.dim[last], step = 0, together = 1;
-    for (int i = 0; i < count; i++, together *= n) step += together;
-    shape.rank = last + 1;
-    shape.dim[last] = together;
-    index_shape.dim[0] = n;
-    uint64_t position = ad_arena_position(&e->tape->scratch);
-    int64_t *index = ad_arena_take(&e->tape->scratch, (size_t)(n + 1) * sizeof *index);
-    if (!index) {
-        ad_tape_out_of_memory(e->tape, e->subject, e->where);
-        return ad_var_invalid(e->tape);
-    }
-    for (int64_t i = 0; i < n; i++) index[i] = i * step;
-    ad_var at = ad_constant_at(e->where, e->tape, NULL, AD_I64, index_shape, index);
-    ad_arena_rewind(&e->tape->scratch, position);
-    ad_shape each = shape;
-    each.dim[last] = n;
-    return ad_gather_at(e->where, reshape(e, x, &shape), -1, ad_broadcast_to_at(e->where, at, each));
+static void remove_label(term *t, int at) {
+    t->rank--;
+    for (int i = at; i < t->rank; i++) t->label[i] = t->label[i + 1];
 }
 
-/* Repeated labels become one, at the end. */
+/* Of two axes with one label their diagonal is taken, which becomes the last axis, until each label is there once. */
 static void take_diagonals(einsum *e, term *t) {
-    for (int i = 0; i < t->rank && !e->tape->error.status; i++) {
-        int order[AD_MAX_RANK], kept = 0, repeated = 0, label = t->label[i];
-        for (int j = 0; j < t->rank; j++) repeated += t->label[j] == label;
-        if (repeated == 1) continue;
-        for (int j = 0, same = 0; j < t->rank; j++)
-            order[t->label[j] == label ? t->rank - repeated + same++ : kept++] = j;
-        t->x = diagonal(e, permute(e, t->x, t->rank, order), repeated);
-        for (int j = 0; j < kept; j++) order[j] = t->label[order[j]];
-        memcpy(t->label, order, (size_t)kept * sizeof *order);
-        t->rank = kept + 1;
-        t->label[kept] = label;
-        i = -1; /* places have changed */
+    for (int i = 0; i < t->rank; i++) {
+        for (int j = i + 1; j < t->rank; j++) {
+            if (t->label[i] != t->label[j]) continue;
+            int label = t->label[i];
+            t->x = ad_diagonal_at(e->where, t->x, 0, i, j);
+            remove_label(t, j);
+            remove_label(t, i);
+            t->label[t->rank++] = label;
+            j = i; /* another axis is at i now */
+        }
     }
 }
 

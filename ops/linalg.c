@@ -216,26 +216,13 @@ void ad_scratch_factors(ad_call *call, ad_view *lu, ad_view *order) {
 
 /* ---- in VJPs and JVPs -------------------------------------------------------------------------------------------- */
 
-/* After an error a variable has rank 0 and nothing is recorded any more: then these give back what they were given. */
-
-ad_var ad_as_columns(ad_var x, bool is_vector) {
-    ad_shape shape = ad_value(x).shape;
-    if (!is_vector) return x;
-    shape.dim[shape.rank++] = 1;
-    return ad_reshape(x, shape);
-}
-
-ad_var ad_as_vector(ad_var x, bool is_vector) {
-    ad_shape shape = ad_value(x).shape;
-    if (!is_vector || shape.rank == 0) return x;
-    shape.rank--;
-    return ad_reshape(x, shape);
-}
+ad_var ad_as_columns(ad_var x, bool is_vector) { return is_vector ? ad_unsqueeze(x, -1) : x; }
+ad_var ad_as_vector(ad_var x, bool is_vector) { return is_vector ? ad_squeeze(x, AD_AXES(-1)) : x; }
 
 /* [batch..., n, m] as [n, batch... m] */
 static ad_var side_by_side(ad_var x) {
     ad_shape shape = ad_value(x).shape;
-    if (shape.rank < 2) return x;
+    if (shape.rank < 2) return x; /* there was an error */
     ad_axes axes = {.count = shape.rank, .axis = {shape.rank - 2}};
     for (int i = 1; i < shape.rank; i++) axes.axis[i] = i < shape.rank - 1 ? i - 1 : i;
     int64_t n = shape.dim[shape.rank - 2], columns = shape.dim[shape.rank - 1];
@@ -251,31 +238,10 @@ ad_var ad_outer_of_columns(ad_var a, ad_var b, int rank) {
     return ad_matmul(a, ad_transpose(b));
 }
 
-ad_var ad_as_row(ad_var w) {
-    ad_shape shape = ad_value(w).shape;
-    if (shape.rank == 0) return w;
-    shape.dim[shape.rank] = shape.dim[shape.rank - 1];
-    shape.dim[shape.rank++ - 1] = 1;
-    return ad_reshape(w, shape);
-}
-
-ad_var ad_as_column(ad_var w) { return ad_as_columns(w, true); }
-
-ad_var ad_rectangular_identity(ad_vjp *v, int64_t m, int64_t n) {
-    ad_var ones = ad_broadcast_to(ad_vjp_number(v, 1), AD_SHAPE(m, n));
-    return ad_sub(ad_triangle(ones, AD_LOWER, 1), ad_triangle(ones, AD_LOWER, 0));
-}
-
 ad_var ad_symmetric_part(ad_var x) { return ad_scale(ad_add(x, ad_transpose(x)), 0.5); }
 
 ad_var ad_divide_where_not_0(ad_vjp *v, ad_var x, ad_var d) {
     return ad_where(d, ad_div(x, ad_where(d, d, ad_vjp_number(v, 1))), ad_vjp_number(v, 0));
-}
-
-ad_var ad_as_one_stack(ad_var x) {
-    ad_shape shape = ad_value(x).shape, folded = AD_SHAPE(1, 1, 1);
-    for (int i = 0; i < shape.rank; i++) folded.dim[i < shape.rank - 2 ? 0 : i - shape.rank + 3] *= shape.dim[i];
-    return ad_reshape(x, folded);
 }
 
 void ad_give_matrix(ad_vjp *v, int i, ad_var contribution) {

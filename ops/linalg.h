@@ -64,16 +64,9 @@ ad_var ad_as_columns(ad_var x, bool is_vector);
 ad_var ad_as_vector(ad_var x, bool is_vector);
 /* a b^T for stacks of columns; one matrix, summed over the stack, if the input it is for is one (rank 2). */
 ad_var ad_outer_of_columns(ad_var a, ad_var b, int rank);
-/* w[..., k] as a row or a column of a matrix */
-ad_var ad_as_row(ad_var w);
-ad_var ad_as_column(ad_var w);
-/* [m,n] with 1 on its diagonal */
-ad_var ad_rectangular_identity(ad_vjp *v, int64_t m, int64_t n);
 ad_var ad_symmetric_part(ad_var x); /* (x + x^T) / 2 */
 /* x / d, 0 where d is 0 */
 ad_var ad_divide_where_not_0(ad_vjp *v, ad_var x, ad_var d);
-/* [batch..., m, n] as [all, m, n], for what needs room for more axes */
-ad_var ad_as_one_stack(ad_var x);
 /* Gives input i a contribution that may have a larger stack, as a column if the input is one (rank 1). */
 void ad_give_matrix(ad_vjp *v, int i, ad_var contribution);
 

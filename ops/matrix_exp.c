@@ -18,30 +18,22 @@ static ad_status matrix_exp_forward(ad_call *call) {
     return status;
 }
 
-/* L(a, e). The blocks are put together, and the one wanted is taken out, by products with 2 x 2 patterns of 0 and 1. */
-static ad_var derivative(ad_var one, ad_var a, ad_var e) {
-    ad_shape shape = ad_value(a).shape;
-    a = ad_as_one_stack(a);
-    e = ad_as_one_stack(e);
-    ad_shape stack = ad_value(a).shape;
-    int64_t count = stack.dim[0], n = stack.dim[2];
-    ad_shape blocks = AD_SHAPE(count, 2, n, 2, n), block = AD_SHAPE(count, 1, n, 1, n),
-             pattern = AD_SHAPE(2, 1, 2, 1);
-    ad_var ones = ad_broadcast_to(one, AD_SHAPE(2, 2)), above = ad_triangle(ones, AD_UPPER, 0);
-    ad_var diagonal = ad_sub(ad_triangle(ones, AD_UPPER, 1), above);
-    above = ad_reshape(above, pattern);
-    ad_var x = ad_add(ad_mul(ad_reshape(diagonal, pattern), ad_reshape(a, block)),
-                      ad_mul(above, ad_reshape(e, block)));
-    ad_var y = ad_reshape(ad_matrix_exp(ad_reshape(x, AD_SHAPE(count, 2 * n, 2 * n))), blocks);
-    return ad_reshape(ad_sum(ad_mul(above, y), AD_AXES(1, 3), false), shape);
+/* L(a, e) */
+static ad_var derivative(ad_var zero, ad_var a, ad_var e, ad_shape shape) {
+    int64_t n = shape.dim[shape.rank - 1];
+    ad_var above = ad_cat(AD_VARS(a, e), -1), below = ad_cat(AD_VARS(ad_broadcast_to(zero, shape), a), -1);
+    ad_var y = ad_matrix_exp(ad_cat(AD_VARS(above, below), -2));
+    return ad_slice(ad_slice(y, -2, 0, n, 1), -1, n, AD_TO_END, 1);
 }
 
 static void matrix_exp_vjp(ad_vjp *v) {
-    ad_vjp_give(v, 0, derivative(ad_vjp_number(v, 1), ad_transpose(ad_vjp_input(v, 0)), ad_vjp_seed(v, 0)));
+    ad_var at = ad_transpose(ad_vjp_input(v, 0));
+    ad_vjp_give(v, 0, derivative(ad_vjp_number(v, 0), at, ad_vjp_seed(v, 0), ad_vjp_input_shape(v, 0)));
 }
 
 static void matrix_exp_jvp(ad_jvp *j) {
-    ad_jvp_give(j, 0, derivative(ad_jvp_number(j, 1), ad_jvp_input(j, 0), ad_jvp_tangent(j, 0)));
+    ad_var a = ad_jvp_input(j, 0);
+    ad_jvp_give(j, 0, derivative(ad_jvp_number(j, 0), a, ad_jvp_tangent(j, 0), ad_value(a).shape));
 }
 
 static bool matrix_exp_sample(ad_sample *sample, int k) {

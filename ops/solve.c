@@ -58,9 +58,9 @@ static ad_var solve_transposed(ad_vjp *v, ad_var lu, ad_var order, ad_var x) {
 /* What a cotangent g of the factors gives A. With M = L^-1 P dA U^-1, dL = L tril(M) and dU = triu(M) U, so M gets
  * tril(L^T g) + triu(g U^T), and A gets P^T L^-T of that U^-T. */
 static ad_var through_factors(ad_vjp *v, ad_var lu, ad_var order, ad_var g) {
-    ad_var l = ad_triangle(lu, AD_LOWER, 0), u = ad_triangle(lu, AD_UPPER, 1), g_l = ad_triangle(g, AD_LOWER, 0);
-    ad_var below = ad_add(g_l, ad_triangle(ad_matmul(ad_transpose(l), g_l), AD_LOWER, 0));
-    ad_var above = ad_triangle(ad_matmul(ad_triangle(g, AD_UPPER, 1), ad_transpose(u)), AD_UPPER, 1);
+    ad_var l = ad_tril(lu, -1), u = ad_triu(lu, 0), g_l = ad_tril(g, -1);
+    ad_var below = ad_add(g_l, ad_tril(ad_matmul(ad_transpose(l), g_l), -1));
+    ad_var above = ad_triu(ad_matmul(ad_triu(g, 0), ad_transpose(u)), 0);
     ad_var m = ad_triangular_solve(lu, ad_add(below, above), AD_LOWER | AD_UNIT_DIAGONAL | AD_TRANSPOSED);
     return rows_back(v, order, ad_transpose(ad_triangular_solve(lu, ad_transpose(m), AD_UPPER)));
 }

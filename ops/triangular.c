@@ -1,116 +1,20 @@
-/* Triangular matrices: triangle, triangular_solve, and the Cholesky factorisation. */
+/* Triangular matrices: triangular_solve, and the Cholesky factorisation. */
 #include "ops/linalg.h"
-
-#include <string.h>
 
 typedef struct triangle_attrs {
     unsigned flags; /* AD_UPPER, AD_TRANSPOSED, AD_UNIT_DIAGONAL */
-    double diagonal;
 } triangle_attrs;
 
 static unsigned flags_of(const void *attrs) { return ((const triangle_attrs *)attrs)->flags; }
 
-static ad_status check_flags(ad_call *call, unsigned allowed) {
-    unsigned flags = flags_of(call->attrs);
-    if ((flags & ~allowed) == 0) return AD_OK;
-    return ad_fail(call, AD_ERR_VALUE, "flags are %u, which is not made of AD_LOWER, AD_UPPER%s", flags,
-                   allowed & AD_TRANSPOSED ? ", AD_TRANSPOSED and AD_UNIT_DIAGONAL" : "");
-}
-
-static void set_flags(ad_sample *sample, unsigned flags, double diagonal) {
-    triangle_attrs attrs = {.flags = flags, .diagonal = diagonal};
-    memcpy(sample->attrs.bytes, &attrs, sizeof attrs);
-}
-
-/* ---- triangle ---------------------------------------------------------------------------------------------------- */
-
-static ad_status triangle_shape(ad_call *call) {
-    ad_status status = check_flags(call, AD_UPPER);
-    ad_set_out(call, 0, call->in[0]->dtype, call->in[0]->shape);
-    return status ? status : ad_need_matrix(call, 0);
-}
-
-/* What element (i, j) is multiplied with. */
-static double factor_at(const triangle_attrs *attrs, int64_t i, int64_t j) {
-    if (i == j) return attrs->diagonal;
-    return attrs->flags & AD_UPPER ? j > i : j < i;
-}
-
-/* y (+)= the triangle of x; what is left out counts as 0, whatever it is. */
-static void take_triangle(const ad_view *x, const ad_view *y, const triangle_attrs *attrs, bool add) {
-    const ad_view *views[] = {x, y};
-    for (ad_stack s = ad_stack_start(2, views); s.more; ad_stack_next(&s)) {
-        const ad_matrix *from = &s.matrix[0], *to = &s.matrix[1];
-        for (int64_t i = 0; i < to->rows; i++) {
-            for (int64_t j = 0; j < to->columns; j++) {
-                double factor = factor_at(attrs, i, j), value = factor != 0 ? factor * ad_matrix_get(from, i, j) : 0;
-                ad_matrix_set(to, i, j, add ? ad_matrix_get(to, i, j) + value : value);
-            }
-        }
-    }
-}
-
-static ad_status triangle_forward(ad_call *call) {
-    take_triangle(call->in[0], &call->out[0], call->attrs, false);
-    return AD_OK;
-}
-
-static void triangle_vjp(ad_vjp *v) {
-    const triangle_attrs *attrs = ad_vjp_attrs(v);
-    ad_vjp_give(v, 0, ad_triangle(ad_vjp_seed(v, 0), attrs->flags, attrs->diagonal));
-}
-
-static ad_status triangle_backward(ad_call *call, ad_adjoint *adjoint) {
-    bool add;
-    const ad_view *x_bar = ad_into(adjoint, 0, &add);
-    if (x_bar) take_triangle(&adjoint->seed[0], x_bar, call->attrs, add);
-    return AD_OK;
-}
-
-static void show_triangle(const void *attrs, char *text, size_t size) {
-    const triangle_attrs *a = attrs;
-    size_t length = 0;
-    text[0] = '\0';
-    ad_text_add(text, size, &length, "%s", a->flags & AD_UPPER ? "upper" : "lower");
-    if (a->diagonal != 1) ad_text_add(text, size, &length, ", its diagonal times %g", a->diagonal);
-}
-
-static bool triangle_sample(ad_sample *sample, int k) {
-    const ad_shape shapes[] = {AD_SHAPE(3, 3), AD_SHAPE(2, 3, 4), AD_SHAPE(4, 2),
-                               AD_SHAPE(1, 1), AD_SHAPE(0, 2, 2), AD_SHAPE(2, 0, 3)};
-    const unsigned flags[] = {AD_LOWER, AD_UPPER, AD_LOWER, AD_UPPER, AD_LOWER, AD_UPPER};
-    const double diagonal[] = {0.5, 0, 1, -2, 1, 0.5};
-    if (k >= (int)(sizeof shapes / sizeof *shapes)) return false;
-    set_flags(sample, flags[k], diagonal[k]);
-    return ad_sample_normal(sample, shapes[k]);
-}
-
-const ad_op ad_op_triangle = {
-    .name = "triangle",
-    .inputs = 1,
-    .attrs_size = sizeof(triangle_attrs),
-    .saves = AD_SAVES_NOTHING,
-    .shape = triangle_shape,
-    .forward = triangle_forward,
-    .vjp = triangle_vjp,
-    .backward = triangle_backward,
-    .jvp = ad_jvp_linear,
-    .formula = "$y = triangle of $0: $a",
-    .adjoint = {"~0 += triangle of ~y: $a"},
-    .show_attrs = show_triangle,
-    .sample = triangle_sample,
-};
-
-ad_var ad_triangle_at(const char *where, ad_var x, unsigned flags, double diagonal) {
-    triangle_attrs attrs = {.flags = flags, .diagonal = diagonal};
-    return ad_apply_1(where, &ad_op_triangle, x, &attrs);
-}
-
 /* ---- triangular_solve -------------------------------------------------------------------------------------------- */
 
 static ad_status triangular_solve_shape(ad_call *call) {
-    ad_status status = check_flags(call, AD_UPPER | AD_TRANSPOSED | AD_UNIT_DIAGONAL);
-    return status ? status : ad_shape_of_solution(call);
+    unsigned flags = flags_of(call->attrs);
+    if ((flags & ~(unsigned)(AD_UPPER | AD_TRANSPOSED | AD_UNIT_DIAGONAL)) == 0) return ad_shape_of_solution(call);
+    return ad_fail(call, AD_ERR_VALUE,
+                   "flags are %u, which is not made of AD_LOWER, AD_UPPER, AD_TRANSPOSED and AD_UNIT_DIAGONAL",
+                   flags);
 }
 
 static ad_status check_diagonals(ad_call *call) {
@@ -149,6 +53,12 @@ static ad_status triangular_solve_forward(ad_call *call) {
     return status;
 }
 
+/* The part of x that is read of a matrix with these flags. */
+static ad_var part_read(ad_var x, unsigned flags) {
+    int64_t k = flags & AD_UNIT_DIAGONAL ? 1 : 0;
+    return flags & AD_UPPER ? ad_triu(x, k) : ad_tril(x, -k);
+}
+
 /* For op(A) = A^T, A^T X = B, the roles of the two factors of A's gradient are exchanged. */
 static void triangular_solve_vjp(ad_vjp *v) {
     unsigned flags = flags_of(ad_vjp_attrs(v));
@@ -160,7 +70,7 @@ static void triangular_solve_vjp(ad_vjp *v) {
     ad_var x = ad_as_columns(ad_vjp_result(v, 0), is_vector);
     int rank = ad_vjp_input_shape(v, 0).rank;
     ad_var full = flags & AD_TRANSPOSED ? ad_outer_of_columns(x, b_bar, rank) : ad_outer_of_columns(b_bar, x, rank);
-    ad_give_matrix(v, 0, ad_neg(ad_triangle(full, flags & AD_UPPER, flags & AD_UNIT_DIAGONAL ? 0 : 1)));
+    ad_give_matrix(v, 0, ad_neg(part_read(full, flags)));
 }
 
 static void triangular_solve_jvp(ad_jvp *j) {
@@ -173,7 +83,7 @@ static void triangular_solve_jvp(ad_jvp *j) {
     }
     if (!ad_jvp_moves(j, 0)) return;
     ad_var x = ad_as_columns(ad_jvp_result(j, 0), is_vector);
-    ad_var a_dot = ad_triangle(ad_jvp_tangent(j, 0), flags & AD_UPPER, flags & AD_UNIT_DIAGONAL ? 0 : 1);
+    ad_var a_dot = part_read(ad_jvp_tangent(j, 0), flags);
     ad_var moved = ad_matmul(flags & AD_TRANSPOSED ? ad_transpose(a_dot) : a_dot, x);
     ad_jvp_give(j, 0, ad_as_vector(ad_neg(ad_triangular_solve(a, moved, flags)), is_vector));
 }
@@ -196,7 +106,7 @@ static bool triangular_solve_sample(ad_sample *sample, int k) {
         {AD_SHAPE(3, 3), AD_SHAPE(3, 3)},
     };
     if (k >= (int)(sizeof cases / sizeof *cases)) return false;
-    set_flags(sample, (unsigned)k % 8, 0);
+    *(unsigned *)(void *)sample->attrs.bytes = (unsigned)k % 8;
     if (!ad_sample_normal(sample, cases[k][0])) return false;
     ad_sample_add_diagonal(sample, 3, 0);
     return ad_sample_normal(sample, cases[k][1]);
@@ -237,7 +147,7 @@ static ad_status cholesky_forward(ad_call *call) {
 }
 
 /* Phi of Murray 2016: the lower triangle with half the diagonal. */
-static ad_var phi(ad_var x) { return ad_triangle(x, AD_LOWER, 0.5); }
+static ad_var phi(ad_var x) { return ad_scale(ad_add(ad_tril(x, 0), ad_tril(x, -1)), 0.5); }
 
 /* l^-T x l^-1 */
 static ad_var between_inverses(ad_var l, ad_var x) {

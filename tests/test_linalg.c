@@ -62,7 +62,6 @@ OP(dot, ad_dot(in[0], in[1]))
 OP(outer, ad_outer(in[0], in[1]))
 OP(tensordot, ad_tensordot(in[0], in[1], digits(c->text), digits(strchr(c->text, ' ') + 1)))
 OP(einsum, ad_einsum(c->text, c->inputs, in))
-OP(triangle, ad_triangle(in[0], flags(c), c->value))
 OP(triangular_solve, ad_triangular_solve(in[0], in[1], flags(c)))
 OP(cholesky, ad_cholesky(in[0]))
 OP(cholesky_solve, ad_cholesky_solve(in[0], in[1]))
@@ -103,8 +102,7 @@ static ad_var matrix(ad_dtype dtype, int64_t m, int64_t n, double shift, uint64_
 }
 
 static ad_var identity(ad_dtype dtype, int64_t n) {
-    ad_var one = ad_broadcast_to(ad_number(t, dtype, 1), AD_SHAPE(n, n));
-    return ad_sub(ad_triangle(one, AD_LOWER, 1), ad_triangle(one, AD_LOWER, 0));
+    return ad_diag_embed(ad_broadcast_to(ad_number(t, dtype, 1), AD_SHAPE(n)), 0);
 }
 
 /* The largest difference of any two elements. */
@@ -133,22 +131,24 @@ static void each_size(void (*check)(ad_dtype dtype, int n, double rounding)) {
     }
 }
 
+static ad_var half(ad_var x, unsigned flags) {
+    int64_t k = flags & AD_UNIT_DIAGONAL ? 1 : 0;
+    return flags & AD_UPPER ? ad_triu(x, k) : ad_tril(x, -k);
+}
+
 /* NaN wherever the matrix must not be read. */
 static void check_triangles(ad_dtype dtype, int n, double rounding) {
     for (unsigned flags = 0; flags < 8; flags++) {
-        unsigned half = flags & AD_UPPER;
-        double diagonal = flags & AD_UNIT_DIAGONAL ? 0 : 1;
         ad_var a = ad_scale(matrix(dtype, n, n, 4 * sqrt(n), 1), 1 / sqrt(n)), b = matrix(dtype, n, 5, 0, 2);
-        ad_var ones = ad_broadcast_to(ad_number(t, dtype, 1), AD_SHAPE(n, n));
-        ad_var read = ad_where(ad_triangle(ones, half, diagonal), a, ad_number(t, dtype, NAN));
-        ad_var triangle = ad_triangle(a, half, diagonal);
-        if (diagonal == 0) triangle = ad_add(triangle, identity(dtype, n));
+        ad_var ones = ad_broadcast_to(ad_number(t, dtype, 1), AD_SHAPE(n, n)), triangle = half(a, flags);
+        ad_var read = ad_where(half(ones, flags), a, ad_number(t, dtype, NAN));
+        if (flags & AD_UNIT_DIAGONAL) triangle = ad_add(triangle, identity(dtype, n));
         if (flags & AD_TRANSPOSED) triangle = ad_transpose(triangle);
         ad_var x = ad_triangular_solve(read, b, flags);
         cr_assert_lt(distance(ad_matmul(triangle, x), b), 20 * rounding, "%d: %u", n, flags);
         ad_var gradient;
         ad_grad(x, b, 1, &read, &gradient);
-        cr_assert_eq(distance(gradient, ad_triangle(gradient, half, diagonal)), 0);
+        cr_assert_eq(distance(gradient, half(gradient, flags)), 0);
     }
 }
 Test(identity, a_triangle_times_its_solution_is_the_right_hand_side) { each_size(check_triangles); }
@@ -157,7 +157,7 @@ static void check_cholesky(ad_dtype dtype, int n, double rounding) {
     ad_var x = matrix(dtype, n, n, 0, 3), a = ad_add(ad_matmul(x, ad_transpose(x)), ad_scale(identity(dtype, n), n));
     ad_var l = ad_cholesky(a), b = matrix(dtype, n, 3, 0, 4);
     cr_assert_lt(distance(ad_matmul(l, ad_transpose(l)), a), 10 * n * rounding);
-    cr_assert_eq(distance(l, ad_triangle(l, AD_LOWER, 1)), 0);
+    cr_assert_eq(distance(l, ad_tril(l, 0)), 0);
     cr_assert_lt(distance(ad_matmul(a, ad_cholesky_solve(l, b)), b), 20 * rounding);
     ad_var log_diagonal = ad_log(ad_einsum("ii->i", 1, &l));
     ad_var log_det = ad_scale(ad_sum(log_diagonal, AD_ALL_AXES, false), 2);
@@ -168,7 +168,7 @@ Test(identity, cholesky_factors_multiply_to_the_matrix) { each_size(check_choles
 static void check_solve(ad_dtype dtype, int n, double rounding) {
     ad_var a = matrix(dtype, n, n, 0, 5), b = matrix(dtype, n, 4, 0, 6), in[] = {a, b}, y[3];
     ad_apply(t, ad_op_find("solve"), 2, in, NULL, y);
-    ad_var l = ad_add(ad_triangle(y[1], AD_LOWER, 0), identity(dtype, n)), u = ad_triangle(y[1], AD_UPPER, 1);
+    ad_var l = ad_add(ad_tril(y[1], -1), identity(dtype, n)), u = ad_triu(y[1], 0);
     ad_var order = ad_broadcast_to(ad_reshape(y[2], AD_SHAPE(n, 1)), AD_SHAPE(n, n));
     cr_assert_lt(distance(ad_matmul(l, u), ad_gather(a, 0, order)), 10 * rounding, "%d", n);
     /* the residual of a backward stable solution is small against |A| |x| */
@@ -199,7 +199,7 @@ static void check_qr_of(ad_dtype dtype, int m, int n, double rounding) {
     int k = m < n ? m : n;
     cr_assert_lt(distance(ad_matmul(q, r), a), 10 * rounding);
     cr_assert_lt(distance(ad_matmul(ad_transpose(q), q), identity(dtype, k)), 5 * rounding);
-    cr_assert_eq(distance(r, ad_triangle(r, AD_UPPER, 1)), 0);
+    cr_assert_eq(distance(r, ad_triu(r, 0)), 0);
     ad_view upper = ad_value(r);
     for (int i = 0; i < k; i++) cr_assert_geq(ad_view_get(&upper, i * n + i), 0);
 }
@@ -340,7 +340,7 @@ Test(convention, equal_eigenvalues_pass_the_gradient_of_values_and_of_what_does_
     ad_var a = MATRIX(3, 2, 0, 0, 0, 2, 0, 0, 0, 5), v, w = ad_eigh(a, &v), ones = CONSTANT(t, 1, 1, 1);
     expect_matrix(w, 2, 2, 5);
     expect_matrix(gradient_of(w, ones, a), 1, 0, 0, 0, 1, 0, 0, 0, 1);
-    ad_var third = ad_einsum("ij,j,kj->ik", 3, ((ad_var[]){v, ad_mul(w, ad_mul(w, w)), v})); /* A^3 */
+    ad_var third = ad_einsum("ij,j,kj->ik", AD_VARS(v, ad_mul(w, ad_mul(w, w)), v)); /* A^3 */
     ad_var seed = ad_constant(t, NULL, AD_F64, AD_SHAPE(3, 3), ((double[]){0, 0, 1, 0, 0, 0, 0, 0, 0}));
     expect_matrix(gradient_of(third, seed, a), 0, 0, 19.5, 0, 0, 0, 19.5, 0, 0); /* sym of 4 + 10 + 25 */
     cr_assert(isfinite(ad_item(ad_sum(gradient_of(v, seed, a), AD_ALL_AXES, false))));
@@ -400,7 +400,7 @@ Test(convention, matrices_of_no_rows_have_the_determinant_1_and_nothing_else) {
 /* ---- third derivatives ---------------------------------------------------------------------------------------- */
 
 typedef ad_var (*one_matrix)(ad_var a);
-static ad_var solved(ad_var a) { return ad_solve(a, ad_triangle(a, AD_LOWER, 1)); }
+static ad_var solved(ad_var a) { return ad_solve(a, ad_tril(a, 0)); }
 static ad_var solved_by_triangle(ad_var a) {
     return ad_triangular_solve(a, ad_transpose(a), AD_UPPER | AD_TRANSPOSED);
 }
@@ -456,11 +456,11 @@ static int64_t largest_value(void) {
 
 Test(einsum, contracts_in_an_order_that_keeps_what_is_between_small) {
     ad_var a = matrix(AD_F64, 20, 30, 0, 1), b = matrix(AD_F64, 30, 20, 0, 2), x = matrix(AD_F64, 20, 1, 0, 3);
-    ad_einsum("ij,jk,kl->il", 3, ((ad_var[]){a, b, x}));
+    ad_einsum("ij,jk,kl->il", AD_VARS(a, b, x));
     cr_assert_eq(largest_value(), 600, "A B was made before B x");
     ad_tape_reset(t);
     ad_var u = matrix(AD_F64, 40, 1, 0, 1), v = matrix(AD_F64, 40, 1, 0, 2);
-    ad_einsum("ab,cb,ad,cd->", 4, ((ad_var[]){u, v, u, v}));
+    ad_einsum("ab,cb,ad,cd->", AD_VARS(u, v, u, v));
     cr_assert_eq(largest_value(), 40, "an outer product was made");
     expect_ok(t);
 }
@@ -468,7 +468,7 @@ Test(einsum, contracts_in_an_order_that_keeps_what_is_between_small) {
 Test(einsum, of_one_matrix_product_is_that_product) {
     ad_var a = matrix(AD_F64, 3, 4, 0, 1), b = matrix(AD_F64, 4, 5, 0, 2);
     int64_t before = ad_tape_size(t);
-    ad_var y = ad_einsum("ij,jk->ik", 2, ((ad_var[]){a, b}));
+    ad_var y = ad_einsum("ij,jk->ik", AD_VARS(a, b));
     cr_assert_eq(ad_tape_size(t), before + 1, "more than a matmul");
     cr_assert_eq(distance(y, ad_matmul(a, b)), 0);
     cr_assert_eq(ad_einsum("ij->ij", 1, &a).index, a.index, "nothing to do");
@@ -618,10 +618,6 @@ Test(linalg_errors, matrices_must_be_square_and_right_hand_sides_fit) {
     ad_triangular_solve(ZEROS("A", 3, 3), ZEROS("b", 3), 9);
     expect_error(t, AD_ERR_VALUE,
                  "flags are 9, which is not made of AD_LOWER, AD_UPPER, AD_TRANSPOSED and AD_UNIT_DIAGONAL");
-    ad_triangle(ZEROS("A", 3, 3), AD_TRANSPOSED, 1);
-    expect_error(t, AD_ERR_VALUE, "flags are 2, which is not made of AD_LOWER, AD_UPPER");
-    ad_triangle(ZEROS("A", 3), AD_LOWER, 1);
-    expect_error(t, AD_ERR_SHAPE, "A is f64[3]");
     ad_cholesky_solve(ZEROS("L", 3, 3), (ad_var){0});
     expect_error(t, AD_ERR_HANDLE, "ad_cholesky_solve", "b");
 }

@@ -82,17 +82,6 @@ def einsum():
 # ---- triangles and factors -------------------------------------------------------------------------------------------
 
 
-def triangle():
-    for shape in [(3, 3), (2, 3, 4), (4, 2), (1, 1), (0, 2, 2), (2, 0, 3), (2, 1, 2, 2)]:
-        for upper in (False, True):
-            for diagonal in (0, 0.5, 1):
-                def function(x):
-                    k = 1 if upper else -1
-                    part = x.triu if upper else x.tril
-                    return part(k) + diagonal * (part(0) - part(k))
-                yield from case(function, [random_tensor(shape)], [f"text {'upper' if upper else 'lower'}", f"number {diagonal}"])
-
-
 SYSTEMS = [((3, 3), (3, 2)), ((2, 3, 3), (3, 2)), ((3, 3), (2, 3, 2)), ((2, 1, 2, 2), (3, 2, 1)), ((1, 1), (1, 1)), ((0, 0), (0, 2)),
            ((3, 3), (3, 0)), ((0, 2, 2), (0, 2, 3)), ((4, 4), (4, 4)), ((3, 3), (3,)), ((2, 3, 3), (3,)), ((7, 7), (2, 2, 7, 3))]
 
@@ -224,7 +213,6 @@ OPS = {
     "outer": outer,
     "tensordot": tensordot,
     "einsum": einsum,
-    "triangle": triangle,
     "triangular_solve": triangular_solve,
     "cholesky": cholesky,
     "cholesky_solve": cholesky_solve,

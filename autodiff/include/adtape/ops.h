@@ -410,10 +410,10 @@ AD_API ad_var ad_outer_at(const char *where, ad_var a, ad_var b);
  * of an element of a with one of b. */
 #define ad_tensordot(...) ad_tensordot_at(AD_HERE, __VA_ARGS__)
 AD_API ad_var ad_tensordot_at(const char *where, ad_var a, ad_var b, ad_axes axes_a, ad_axes axes_b);
-/* Einstein's sum: "ij,jk->ik" multiplies two matrices. Letters name axes; those not in the output are summed over; a
- * letter twice in one operand takes its diagonal; "..." stands for any axes, which broadcast. Without "->" the output has
- * the letters that occur once, in alphabetical order. Made of permute, reshape, sum, mul and matmul, in an order that
- * keeps what is in between small. */
+/* Einstein's sum: ad_einsum("ij,jk->ik", AD_VARS(a, b)) multiplies two matrices. Letters name axes; those not in the
+ * output are summed over; a letter twice in one operand takes its diagonal; "..." stands for any axes, which broadcast.
+ * Without "->" the output has the letters that occur once, in alphabetical order. Made of permute, reshape, sum, mul and
+ * matmul, in an order that keeps what is in between small. */
 #define ad_einsum(...) ad_einsum_at(AD_HERE, __VA_ARGS__)
 AD_API ad_var ad_einsum_at(const char *where, const char *spec, int n, const ad_var *operands);
 
@@ -427,9 +427,6 @@ enum {
     AD_TRANSPOSED = 2,   /* its transpose is meant */
     AD_UNIT_DIAGONAL = 4 /* its diagonal is not read: all 1 */
 };
-/* The lower (or AD_UPPER) triangle of x, zeros elsewhere; its diagonal is multiplied by `diagonal`: 1, or 0 for none. */
-#define ad_triangle(...) ad_triangle_at(AD_HERE, __VA_ARGS__)
-AD_API ad_var ad_triangle_at(const char *where, ad_var x, unsigned flags, double diagonal);
 /* A^-1 B for a triangular A[..., n, n]; B is [..., n, m], or [n]: one column. Stacks broadcast. */
 #define ad_triangular_solve(...) ad_triangular_solve_at(AD_HERE, __VA_ARGS__)
 AD_API ad_var ad_triangular_solve_at(const char *where, ad_var a, ad_var b, unsigned flags);
@@ -733,7 +730,7 @@ AD_API ad_var ad_gru_cell_at(const char *where, ad_var x, ad_var h, const ad_cel
     X(greater) X(greater_equal) X(less) X(less_equal) X(equal) X(not_equal) X(logical_and) X(logical_or)         \
     X(logical_xor) X(logical_not) X(isnan) X(isinf) X(isfinite) X(where) X(detach)                               \
     X(reshape) X(permute) X(broadcast_to) X(sum) X(mean) X(sum_to) X(matmul)                                     \
-    X(linear) X(triangle) X(triangular_solve) X(cholesky) X(solve) X(inverse) X(slogdet) X(logdet)               \
+    X(linear) X(triangular_solve) X(cholesky) X(solve) X(inverse) X(slogdet) X(logdet)                           \
     X(det) X(cofactor) X(qr) X(eigh) X(svd) X(matrix_exp)                                                        \
     X(gather) X(scatter_add) X(softmax) X(log_softmax) X(softmax_xent) X(softmax_xent_soft)                      \
     X(amax) X(amin) X(norm) X(logsumexp)                                                                         \
