@@ -67,7 +67,7 @@ static void show_diagonal(const void *attrs, char *text, size_t size) {
 }
 
 static bool diagonal_case(int k, ad_shape *shape, diagonal_attrs *attrs) {
-    const ad_shape shapes[] = {AD_SHAPE(3, 3), AD_SHAPE(3, 5),    AD_SHAPE(4, 2),
+    const ad_shape shapes[] = {AD_SHAPE(3, 3),    AD_SHAPE(3, 5), AD_SHAPE(4, 2),
                                AD_SHAPE(2, 3, 4), AD_SHAPE(3, 0), AD_SHAPE(1, 1)};
     const diagonal_attrs cases[] = {{.row_axis = 0, .column_axis = 1},
                                     {.row_axis = 0, .column_axis = 1, .k = 2},
@@ -114,12 +114,12 @@ static ad_status undiagonal_shape(ad_call *call) {
     const diagonal_attrs *diagonal = call->attrs;
     const ad_shape *from = &call->in[0]->shape;
     ad_shape shape = {.rank = from->rank + 1, .dim = {0}};
-    if (from->rank == 0)
-        return ad_fail(call, AD_ERR_SHAPE, "%s, but a diagonal has an axis", ad_describe(call, 0));
+    if (from->rank == 0) return ad_fail(call, AD_ERR_SHAPE, "%s, but a diagonal has an axis", ad_describe(call, 0));
     if (shape.rank > AD_MAX_RANK)
         return ad_fail(call, AD_ERR_LIMIT, "%s: the result would have more than %d axes", ad_describe(call, 0),
                        AD_MAX_RANK);
-    int row = ad_axis_index(diagonal->row_axis, shape.rank), column = ad_axis_index(diagonal->column_axis, shape.rank);
+    int row = ad_axis_index(diagonal->row_axis, shape.rank),
+        column = ad_axis_index(diagonal->column_axis, shape.rank);
     if (row < 0 || column < 0 || row == column)
         return ad_fail(call, AD_ERR_INDEX, "axes %d and %d are no two of the result's %d", diagonal->row_axis,
                        diagonal->column_axis, shape.rank);
@@ -226,8 +226,12 @@ static ad_status band_forward(ad_call *call, bool upper) {
 
 static ad_status tril_forward(ad_call *call) { return band_forward(call, false); }
 static ad_status triu_forward(ad_call *call) { return band_forward(call, true); }
-static void tril_vjp(ad_vjp *v) { ad_vjp_give(v, 0, ad_tril(ad_vjp_seed(v, 0), ((const band_attrs *)ad_vjp_attrs(v))->k)); }
-static void triu_vjp(ad_vjp *v) { ad_vjp_give(v, 0, ad_triu(ad_vjp_seed(v, 0), ((const band_attrs *)ad_vjp_attrs(v))->k)); }
+static void tril_vjp(ad_vjp *v) {
+    ad_vjp_give(v, 0, ad_tril(ad_vjp_seed(v, 0), ((const band_attrs *)ad_vjp_attrs(v))->k));
+}
+static void triu_vjp(ad_vjp *v) {
+    ad_vjp_give(v, 0, ad_triu(ad_vjp_seed(v, 0), ((const band_attrs *)ad_vjp_attrs(v))->k));
+}
 
 static void show_band(const void *attrs, char *text, size_t size) {
     size_t length = 0;
@@ -236,8 +240,8 @@ static void show_band(const void *attrs, char *text, size_t size) {
 }
 
 static bool band_sample(ad_sample *sample, int k) {
-    const ad_shape shapes[] = {AD_SHAPE(3, 4), AD_SHAPE(4, 3), AD_SHAPE(2, 3, 3), AD_SHAPE(1, 1), AD_SHAPE(3, 0),
-                               AD_SHAPE(3, 3)};
+    const ad_shape shapes[] = {AD_SHAPE(3, 4), AD_SHAPE(4, 3), AD_SHAPE(2, 3, 3),
+                               AD_SHAPE(1, 1), AD_SHAPE(3, 0), AD_SHAPE(3, 3)};
     const int64_t diagonals[] = {0, 1, -1, 0, 0, -9};
     if (k >= (int)(sizeof shapes / sizeof *shapes)) return false;
     ((band_attrs *)(void *)sample->attrs.bytes)->k = diagonals[k];

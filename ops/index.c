@@ -13,8 +13,8 @@ static ad_status check_index(ad_call *call, int index, int axis) {
         return ad_fail(call, AD_ERR_SHAPE, "ranks differ: %s, %s", ad_describe(call, 0), ad_describe(call, index));
     for (int i = 0; i < x->rank; i++)
         if (i != axis && at->dim[i] > x->dim[i])
-            return ad_fail(call, AD_ERR_SHAPE, "axis %d of the index is longer than that of what it indexes: %s, %s", i,
-                           ad_describe(call, index), ad_describe(call, 0));
+            return ad_fail(call, AD_ERR_SHAPE, "axis %d of the index is longer than that of what it indexes: %s, %s",
+                           i, ad_describe(call, index), ad_describe(call, 0));
     return AD_OK;
 }
 
@@ -99,7 +99,8 @@ ad_var ad_gather_at(const char *where, ad_var x, int axis, ad_var index) {
 static bool check_pick(ad_tape *tape, ad_var x, ad_var index, const char *where) {
     if (!ad_tape_check_var(tape, x, "ad_pick", where, "x")) return false;
     if (!ad_tape_check_var(tape, index, "ad_pick", where, "the index")) return false;
-    ad_shape expected = ad_node_shape(ad_node_at(tape, x.index)), given = ad_node_shape(ad_node_at(tape, index.index));
+    ad_shape expected = ad_node_shape(ad_node_at(tape, x.index)),
+             given = ad_node_shape(ad_node_at(tape, index.index));
     if (expected.rank > 0) {
         expected.rank--;
         if (ad_shape_equal(&expected, &given)) return true;

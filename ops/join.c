@@ -137,7 +137,8 @@ ad_var ad_stack_at(const char *where, int n, const ad_var *x, int axis) {
 /* ---- made of stretched views ------------------------------------------------------------------------------------- */
 
 /* Each block of x, [outer, inner], `times` times; seen with three axes, so that the rank never grows. */
-static ad_var repeat_blocks(const char *where, ad_var x, int64_t outer, int64_t inner, int64_t times, ad_shape shape) {
+static ad_var repeat_blocks(const char *where, ad_var x, int64_t outer, int64_t inner, int64_t times,
+                            ad_shape shape) {
     ad_var block = ad_reshape_at(where, x, AD_SHAPE(outer, 1, inner));
     return ad_reshape_at(where, ad_broadcast_to_at(where, block, AD_SHAPE(outer, times, inner)), shape);
 }
@@ -158,8 +159,8 @@ static bool multiply(ad_var x, const char *subject, const char *where, int axis,
         *n = many;
         return true;
     }
-    ad_tape_fail(x.tape, times < 0 ? AD_ERR_VALUE : AD_ERR_LIMIT, subject, where, "axis %d of %lld elements, %lld times",
-                 axis, (long long)*n, (long long)times);
+    ad_tape_fail(x.tape, times < 0 ? AD_ERR_VALUE : AD_ERR_LIMIT, subject, where,
+                 "axis %d of %lld elements, %lld times", axis, (long long)*n, (long long)times);
     return false;
 }
 
@@ -176,7 +177,8 @@ ad_var ad_tile_at(const char *where, ad_var x, ad_shape times) {
     ad_shape shape = ad_value_at(where, x).shape;
     if (!ad_var_is_valid(x)) return ad_var_invalid(x.tape);
     if (times.rank < 0 || times.rank > AD_MAX_RANK) {
-        ad_tape_fail(x.tape, AD_ERR_SHAPE, "ad_tile", where, "%d numbers of times: make them with AD_SHAPE", times.rank);
+        ad_tape_fail(x.tape, AD_ERR_SHAPE, "ad_tile", where, "%d numbers of times: make them with AD_SHAPE",
+                     times.rank);
         return ad_var_invalid(x.tape);
     }
     ad_shape whole = {.rank = ad_max_int(shape.rank, times.rank), .dim = {0}};

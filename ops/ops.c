@@ -38,8 +38,8 @@ static const char *bad_axis(char *text, size_t size, int axis, int rank, const c
         ad_text_add(text, size, &length, "axis %d: %s, which has no axes", axis, what);
     } else {
         ad_text_add(text, size, &length,
-                    "axis %d is out of range: %s, so its axes are 0 to %d, or %d to -1 from the end", axis, what, rank - 1,
-                    -rank);
+                    "axis %d is out of range: %s, so its axes are 0 to %d, or %d to -1 from the end", axis, what,
+                    rank - 1, -rank);
     }
     return text;
 }
@@ -47,8 +47,7 @@ static const char *bad_axis(char *text, size_t size, int axis, int rank, const c
 int ad_need_axis(ad_call *call, int i, int axis) {
     char text[AD_TYPE_TEXT + 256];
     int rank = call->in[i]->shape.rank, index = ad_axis_index(axis, rank);
-    if (index < 0)
-        ad_fail(call, AD_ERR_INDEX, "%s", bad_axis(text, sizeof text, axis, rank, ad_describe(call, i)));
+    if (index < 0) ad_fail(call, AD_ERR_INDEX, "%s", bad_axis(text, sizeof text, axis, rank, ad_describe(call, i)));
     return index;
 }
 
@@ -113,7 +112,8 @@ int ad_composed_axis(ad_var x, int axis, const char *subject, const char *where,
     if (index < 0) {
         char type[AD_TYPE_TEXT + 128], text[AD_TYPE_TEXT + 256];
         ad_node_text(x.tape, x.index, true, type, sizeof type);
-        ad_tape_fail(x.tape, AD_ERR_INDEX, subject, where, "%s", bad_axis(text, sizeof text, axis, shape->rank, type));
+        ad_tape_fail(x.tape, AD_ERR_INDEX, subject, where, "%s",
+                     bad_axis(text, sizeof text, axis, shape->rank, type));
     }
     return index;
 }
@@ -165,7 +165,8 @@ void ad_show_axes(const void *attrs, char *text, size_t size) {
 /* ---- samples --------------------------------------------------------------------------------------------------------- */
 
 bool ad_sample_shape(int k, ad_shape *shape) {
-    const ad_shape shapes[] = {AD_SHAPE(3, 4), AD_SCALAR, AD_SHAPE(5), AD_SHAPE(2, 1, 3), AD_SHAPE(0, 3), AD_SHAPE(1)};
+    const ad_shape shapes[] = {AD_SHAPE(3, 4),    AD_SCALAR,      AD_SHAPE(5),
+                               AD_SHAPE(2, 1, 3), AD_SHAPE(0, 3), AD_SHAPE(1)};
     if (k >= (int)(sizeof shapes / sizeof *shapes)) return false;
     *shape = shapes[k];
     return true;
@@ -173,7 +174,7 @@ bool ad_sample_shape(int k, ad_shape *shape) {
 
 bool ad_sample_shape_pair(int k, ad_shape *a, ad_shape *b) {
     const ad_shape pairs[][2] = {
-        {AD_SHAPE(3, 4), AD_SHAPE(3, 4)}, {AD_SCALAR, AD_SCALAR},      {AD_SHAPE(3, 4), AD_SHAPE(4)},
+        {AD_SHAPE(3, 4), AD_SHAPE(3, 4)},    {AD_SCALAR, AD_SCALAR},      {AD_SHAPE(3, 4), AD_SHAPE(4)},
         {AD_SHAPE(2, 1, 3), AD_SHAPE(4, 1)}, {AD_SCALAR, AD_SHAPE(2, 3)}, {AD_SHAPE(0, 3), AD_SHAPE(1, 3)},
         {AD_SHAPE(1), AD_SHAPE(5)},
     };

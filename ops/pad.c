@@ -22,8 +22,8 @@ static ad_status pad_shape(ad_call *call) {
     const pad_attrs *pad = call->attrs;
     ad_shape shape = call->in[0]->shape;
     if (pad->before.rank != shape.rank || pad->after.rank != shape.rank)
-        return ad_fail(call, AD_ERR_SHAPE, "%s, but there are margins before %d and after %d axes", ad_describe(call, 0),
-                       pad->before.rank, pad->after.rank);
+        return ad_fail(call, AD_ERR_SHAPE, "%s, but there are margins before %d and after %d axes",
+                       ad_describe(call, 0), pad->before.rank, pad->after.rank);
     for (int i = 0; i < shape.rank; i++) {
         int64_t before = pad->before.dim[i], after = pad->after.dim[i];
         if (before < 0 || after < 0)
@@ -80,7 +80,9 @@ static bool pad_sample(ad_sample *sample, int k) {
                                  {AD_SHAPE(0, 3), AD_SHAPE(1, 1), AD_SHAPE(0, 0)},
                                  {AD_SCALAR, AD_SCALAR, AD_SCALAR}};
     if (k >= (int)(sizeof cases / sizeof *cases)) return false;
-    *(pad_attrs *)(void *)sample->attrs.bytes = (pad_attrs){.before = cases[k][1], .after = cases[k][2], .value = 0.5 * k};
+    *(pad_attrs *)(void *)sample->attrs.bytes = (pad_attrs){.before = cases[k][1],
+                                                            .after = cases[k][2],
+                                                            .value = 0.5 * k};
     return ad_sample_normal(sample, cases[k][0]);
 }
 
@@ -103,7 +105,8 @@ const ad_op ad_op_pad = {
 /* ---- margins of the array's own elements --------------------------------------------------------------------------- */
 
 /* The margin of n elements before (or after) x along the axis. */
-static ad_var margin(const char *where, ad_var x, int axis, int64_t length, int64_t n, ad_pad_mode mode, bool before) {
+static ad_var margin(const char *where, ad_var x, int axis, int64_t length, int64_t n, ad_pad_mode mode,
+                     bool before) {
     if (mode == AD_PAD_CIRCULAR)
         return before ? ad_slice_at(where, x, axis, length - n, length, 1) : ad_slice_at(where, x, axis, 0, n, 1);
     if (mode == AD_PAD_REFLECT) {

@@ -23,7 +23,7 @@ static ad_status rows_shape(ad_call *call, ad_shape *shape) {
                        ad_describe(call, 0), ad_describe(call, 1), shape->rank, AD_MAX_RANK);
     for (int i = 0; i < shape->rank; i++) {
         int within = i - axis;
-        shape->dim[i] = within < 0              ? x->dim[i]
+        shape->dim[i] = within < 0             ? x->dim[i]
                         : within < index->rank ? index->dim[within]
                                                : x->dim[i - index->rank + 1];
     }
@@ -32,9 +32,9 @@ static ad_status rows_shape(ad_call *call, ad_shape *shape) {
 
 /* Shapes of x and index, and an axis, with repeated indices. */
 static bool rows_case(int k, ad_shape *x, ad_shape *index, int *axis) {
-    const ad_shape cases[][2] = {{AD_SHAPE(5, 3), AD_SHAPE(2, 4)},    {AD_SHAPE(3, 4), AD_SHAPE(6)},
-                                 {AD_SHAPE(2, 3, 2), AD_SHAPE(4)},    {AD_SHAPE(6), AD_SCALAR},
-                                 {AD_SHAPE(3, 4), AD_SHAPE(0)},       {AD_SHAPE(2, 1, 3), AD_SHAPE(2, 1)},
+    const ad_shape cases[][2] = {{AD_SHAPE(5, 3), AD_SHAPE(2, 4)}, {AD_SHAPE(3, 4), AD_SHAPE(6)},
+                                 {AD_SHAPE(2, 3, 2), AD_SHAPE(4)}, {AD_SHAPE(6), AD_SCALAR},
+                                 {AD_SHAPE(3, 4), AD_SHAPE(0)},    {AD_SHAPE(2, 1, 3), AD_SHAPE(2, 1)},
                                  {AD_SHAPE(3, 0), AD_SHAPE(4)}};
     const int axes[] = {0, -1, 1, 0, 0, 1, 0};
     if (k >= (int)(sizeof cases / sizeof *cases)) return false;
@@ -143,7 +143,8 @@ static bool add_sample(ad_sample *sample, int k) {
     for (int i = 0; i < axis; i++) rows.dim[rows.rank++] = x.dim[i];
     for (int i = 0; i < index.rank; i++) rows.dim[rows.rank++] = index.dim[i];
     for (int i = axis + 1; i < x.rank; i++) rows.dim[rows.rank++] = x.dim[i];
-    return ad_sample_normal(sample, x) && ad_sample_index(sample, index, x.dim[axis]) && ad_sample_normal(sample, rows);
+    return ad_sample_normal(sample, x) && ad_sample_index(sample, index, x.dim[axis]) &&
+           ad_sample_normal(sample, rows);
 }
 
 const ad_op ad_op_index_add = {
@@ -253,13 +254,14 @@ static bool flatten(const char *where, ad_var x, int n, const ad_var *index, con
     if (n < 1 || n > f->shape.rank || !index) {
         char text[AD_TYPE_TEXT + 128];
         ad_node_text(x.tape, x.index, true, text, sizeof text);
-        ad_tape_fail(x.tape, AD_ERR_INDEX, subject, where, "%d indices: %s, so there can be 1 to %d", index ? n : 0, text,
-                     f->shape.rank);
+        ad_tape_fail(x.tape, AD_ERR_INDEX, subject, where, "%d indices: %s, so there can be 1 to %d", index ? n : 0,
+                     text, f->shape.rank);
         return false;
     }
     ad_shape lead = f->shape, shape = {.rank = 1, .dim = {1}};
     lead.rank = n;
-    for (int i = 0; i < n; i++) shape.dim[0] *= lead.dim[i]; /* of an array that exists: no overflow, unless others are 0 */
+    for (int i = 0; i < n; i++)
+        shape.dim[0] *= lead.dim[i]; /* of an array that exists: no overflow, unless others are 0 */
     for (int i = n; i < f->shape.rank; i++) shape.dim[shape.rank++] = f->shape.dim[i];
     f->x = ad_reshape_at(where, x, shape);
     f->index = ad_flat_index_at(where, n, index, lead);

@@ -153,11 +153,8 @@ static ad_var reduce_prod(const char *where, ad_var x, int axis, ad_var index, a
 ad_var ad_scatter_reduce_at(const char *where, ad_var x, int axis, ad_var index, ad_var source,
                             ad_scatter_reduction reduction) {
     static ad_var (*const reduce[])(const char *, ad_var, int, ad_var, ad_var) = {
-        [AD_SCATTER_SUM] = ad_scatter_add_at,
-        [AD_SCATTER_PROD] = reduce_prod,
-        [AD_SCATTER_MEAN] = reduce_mean,
-        [AD_SCATTER_AMAX] = reduce_amax,
-        [AD_SCATTER_AMIN] = reduce_amin,
+        [AD_SCATTER_SUM] = ad_scatter_add_at, [AD_SCATTER_PROD] = reduce_prod, [AD_SCATTER_MEAN] = reduce_mean,
+        [AD_SCATTER_AMAX] = reduce_amax,      [AD_SCATTER_AMIN] = reduce_amin,
     };
     if ((unsigned)reduction < sizeof reduce / sizeof *reduce) return reduce[reduction](where, x, axis, index, source);
     if (ad_check_var(x, "ad_scatter_reduce", where))

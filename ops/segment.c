@@ -25,7 +25,8 @@ static bool check_segments(const char *where, ad_var x, ad_var ids, int64_t coun
     if (s->shape.rank < 1 || given.rank != 1 || given.dim[0] != s->shape.dim[0]) {
         ad_node_text(tape, x.index, true, x_text, sizeof x_text);
         ad_node_text(tape, ids.index, true, ids_text, sizeof ids_text);
-        ad_tape_fail(tape, AD_ERR_SHAPE, subject, where, "%s, %s: there must be one id for each row", x_text, ids_text);
+        ad_tape_fail(tape, AD_ERR_SHAPE, subject, where, "%s, %s: there must be one id for each row", x_text,
+                     ids_text);
         return false;
     }
     if (count >= 0) return true;
@@ -48,7 +49,8 @@ static ad_var id_of_each(const char *where, ad_var ids, const segments *s) {
     return ad_broadcast_to_at(where, ad_reshape_at(where, ids, column), s->shape);
 }
 
-static ad_var extremum_of(const char *where, ad_var x, ad_var ids, const segments *s, ad_scatter_reduction reduction) {
+static ad_var extremum_of(const char *where, ad_var x, ad_var ids, const segments *s,
+                          ad_scatter_reduction reduction) {
     double least = reduction == AD_SCATTER_AMAX ? -INFINITY : INFINITY;
     ad_var start = filled(where, x.tape, s->dtype, s->result, least);
     return ad_scatter_reduce_at(where, start, 0, id_of_each(where, ids, s), x, reduction);

@@ -25,8 +25,8 @@ static ad_status resolve(ad_call *call, ad_shape *shape) {
     }
     if (open >= 0 && known > 0 && count % known == 0) shape->dim[open] = count / known;
     if (ad_shape_count(shape) == count) return AD_OK;
-    return ad_fail(call, AD_ERR_SHAPE, "%s: its %lld elements do not fill %s", ad_describe(call, 0),
-                   (long long)count, ad_type_text(call->in[0]->dtype, asked, text));
+    return ad_fail(call, AD_ERR_SHAPE, "%s: its %lld elements do not fill %s", ad_describe(call, 0), (long long)count,
+                   ad_type_text(call->in[0]->dtype, asked, text));
 }
 
 static ad_status reshape_shape(ad_call *call) {
@@ -102,8 +102,8 @@ ad_var ad_squeeze_at(const char *where, ad_var x, ad_axes axes) {
     if (!ad_composed_axes(x, &axes, "ad_squeeze", where, &shape, &named)) return ad_var_invalid(x.tape);
     for (int i = 0; i < shape.rank; i++) {
         if (shape.dim[i] != 1 && !all && (named & 1u << i)) {
-            ad_tape_fail(x.tape, AD_ERR_SHAPE, "ad_squeeze", where, "axis %d has size %lld: only one of size 1 can go", i,
-                         (long long)shape.dim[i]);
+            ad_tape_fail(x.tape, AD_ERR_SHAPE, "ad_squeeze", where,
+                         "axis %d has size %lld: only one of size 1 can go", i, (long long)shape.dim[i]);
             return ad_var_invalid(x.tape);
         }
         if (shape.dim[i] != 1 || !(named & 1u << i)) kept.dim[kept.rank++] = shape.dim[i];
@@ -118,9 +118,10 @@ ad_var ad_unsqueeze_at(const char *where, ad_var x, int axis) {
     if (at < 0 || shape.rank == AD_MAX_RANK) {
         char text[AD_TYPE_TEXT + 128];
         ad_node_text(x.tape, x.index, true, text, sizeof text);
-        ad_tape_fail(x.tape, at < 0 ? AD_ERR_INDEX : AD_ERR_LIMIT, "ad_unsqueeze", where,
-                     "a new axis %d: %s, so it can be 0 to %d, or %d to -1 from the end, and there are at most %d axes",
-                     axis, text, shape.rank, -shape.rank - 1, AD_MAX_RANK);
+        ad_tape_fail(
+            x.tape, at < 0 ? AD_ERR_INDEX : AD_ERR_LIMIT, "ad_unsqueeze", where,
+            "a new axis %d: %s, so it can be 0 to %d, or %d to -1 from the end, and there are at most %d axes", axis,
+            text, shape.rank, -shape.rank - 1, AD_MAX_RANK);
         return ad_var_invalid(x.tape);
     }
     for (int i = shape.rank++; i > at; i--) shape.dim[i] = shape.dim[i - 1];
@@ -183,7 +184,9 @@ const ad_op ad_op_permute = {
     .sample = permute_sample,
 };
 
-ad_var ad_permute_at(const char *where, ad_var x, ad_axes axes) { return ad_apply_1(where, &ad_op_permute, x, &axes); }
+ad_var ad_permute_at(const char *where, ad_var x, ad_axes axes) {
+    return ad_apply_1(where, &ad_op_permute, x, &axes);
+}
 
 ad_var ad_transpose_at(const char *where, ad_var x) {
     if (!ad_check_var(x, "ad_transpose", where)) return ad_var_invalid(x.tape);

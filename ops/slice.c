@@ -78,7 +78,9 @@ static void slice_vjp(ad_vjp *v) {
     ad_vjp_give(v, 0, ad_unslice(ad_vjp_seed(v, 0), slice->axis, slice->start, slice->stop, slice->step, n));
 }
 
-static ad_status slice_backward(ad_call *call, ad_adjoint *adjoint) { return ad_window_back(call, adjoint, slice_of); }
+static ad_status slice_backward(ad_call *call, ad_adjoint *adjoint) {
+    return ad_window_back(call, adjoint, slice_of);
+}
 
 static void add_end(char *text, size_t size, size_t *length, int64_t end) {
     if (end != AD_TO_END && end != AD_TO_START) ad_text_add(text, size, length, "%lld", (long long)end);
@@ -145,7 +147,8 @@ static ad_status unslice_shape(ad_call *call) {
     ad_status status = check_slice(call);
     if (status) return status;
     if (slice->n < 0)
-        return ad_fail(call, AD_ERR_SHAPE, "the length along axis %d would be %lld", slice->axis, (long long)slice->n);
+        return ad_fail(call, AD_ERR_SHAPE, "the length along axis %d would be %lld", slice->axis,
+                       (long long)slice->n);
     shape.dim[ad_axis_index(slice->axis, shape.rank)] = slice->n;
     return ad_embed_shape(call, slice_of, shape);
 }
@@ -157,7 +160,9 @@ static void unslice_vjp(ad_vjp *v) {
     ad_vjp_give(v, 0, ad_slice(ad_vjp_seed(v, 0), slice->axis, slice->start, slice->stop, slice->step));
 }
 
-static ad_status unslice_backward(ad_call *call, ad_adjoint *adjoint) { return ad_window_pass(call, adjoint, slice_of); }
+static ad_status unslice_backward(ad_call *call, ad_adjoint *adjoint) {
+    return ad_window_pass(call, adjoint, slice_of);
+}
 
 static bool unslice_sample(ad_sample *sample, int k) {
     ad_shape shape;
@@ -199,8 +204,8 @@ ad_var ad_select_at(const char *where, ad_var x, int axis, int64_t i) {
     if (i < -n || i >= n) {
         char text[AD_TYPE_TEXT + 128];
         ad_node_text(x.tape, x.index, true, text, sizeof text);
-        ad_tape_fail(x.tape, AD_ERR_INDEX, "ad_select", where, "index %lld is out of range along axis %d: %s", (long long)i,
-                     axis, text);
+        ad_tape_fail(x.tape, AD_ERR_INDEX, "ad_select", where, "index %lld is out of range along axis %d: %s",
+                     (long long)i, axis, text);
         return ad_var_invalid(x.tape);
     }
     if (i < 0) i += n;
@@ -216,7 +221,9 @@ static bool check_parts(ad_var x, int count, const void *sizes, const ad_var *pa
                         const char *where) {
     if (count >= 1 && sizes && parts) return true;
     ad_tape_fail(x.tape, AD_ERR_VALUE, subject, where, "%d parts%s", count,
-                 !parts ? ", and nowhere to put them: parts is NULL" : !sizes ? ", whose sizes are NULL" : "");
+                 !parts   ? ", and nowhere to put them: parts is NULL"
+                 : !sizes ? ", whose sizes are NULL"
+                          : "");
     return false;
 }
 
@@ -231,8 +238,8 @@ void ad_split_at(const char *where, ad_var x, int axis, int count, const int64_t
     if (!ok || sum != shape.dim[axis]) {
         char text[AD_TYPE_TEXT + 128];
         ad_node_text(x.tape, x.index, true, text, sizeof text);
-        ad_tape_fail(x.tape, AD_ERR_SHAPE, "ad_split", where, "%s, whose axis %d has not the size of the %d parts, %lld",
-                     text, axis, count, (long long)sum);
+        ad_tape_fail(x.tape, AD_ERR_SHAPE, "ad_split", where,
+                     "%s, whose axis %d has not the size of the %d parts, %lld", text, axis, count, (long long)sum);
         return;
     }
     for (int64_t i = 0, start = 0; i < count; start += sizes[i++])

@@ -26,7 +26,8 @@ static ad_status topk_shape(ad_call *call) {
     int axis = attr_axis(call);
     int64_t k = ((const sort_attrs *)call->attrs)->k;
     if (k < 0 || k > call->in[0]->shape.dim[axis])
-        return ad_fail(call, AD_ERR_VALUE, "the first %lld along axis %d: %s", (long long)k, axis, ad_describe(call, 0));
+        return ad_fail(call, AD_ERR_VALUE, "the first %lld along axis %d: %s", (long long)k, axis,
+                       ad_describe(call, 0));
     call->out[0].shape.dim[axis] = call->out[1].shape.dim[axis] = k;
     return AD_OK;
 }
@@ -62,18 +63,19 @@ static void show_topk(const void *attrs, char *text, size_t size) {
     const sort_attrs *sort = attrs;
     size_t length = 0;
     text[0] = '\0';
-    ad_text_add(text, size, &length, "%s %lld, axis %d", sort->descending ? "largest" : "smallest", (long long)sort->k,
-                sort->axis);
+    ad_text_add(text, size, &length, "%s %lld, axis %d", sort->descending ? "largest" : "smallest",
+                (long long)sort->k, sort->axis);
 }
 
 static bool sort_sample(ad_sample *sample, int k) {
-    const ad_shape shapes[] = {AD_SHAPE(3, 4),    AD_SHAPE(3, 4), AD_SHAPE(2, 3, 4), AD_SHAPE(5),
-                               AD_SHAPE(30), AD_SHAPE(0, 3), AD_SHAPE(2, 1)};
+    const ad_shape shapes[] = {AD_SHAPE(3, 4), AD_SHAPE(3, 4), AD_SHAPE(2, 3, 4), AD_SHAPE(5),
+                               AD_SHAPE(30),   AD_SHAPE(0, 3), AD_SHAPE(2, 1)};
     const int axes[] = {-1, 0, 1, 0, 0, 1, 1};
     if (k >= (int)(sizeof shapes / sizeof *shapes)) return false;
     int64_t n = shapes[k].dim[ad_axis_index(axes[k], shapes[k].rank)];
-    *(sort_attrs *)(void *)sample->attrs.bytes =
-        (sort_attrs){.axis = axes[k], .descending = k % 2 == 0, .k = k % 3 == 0 ? (n + 1) / 2 : n - (k == 1)};
+    *(sort_attrs *)(void *)sample->attrs.bytes = (sort_attrs){.axis = axes[k],
+                                                              .descending = k % 2 == 0,
+                                                              .k = k % 3 == 0 ? (n + 1) / 2 : n - (k == 1)};
     return ad_sample_normal(sample, shapes[k]);
 }
 

@@ -24,8 +24,8 @@ static ad_status windows_of(const void *attrs, const ad_view *x, ad_view *window
 /* n: the length along the axis that is covered with windows. */
 static ad_status check_windows(ad_call *call, int64_t n) {
     const unfold_attrs *unfold = call->attrs;
-    if (unfold->step < 1) return ad_fail(call, AD_ERR_VALUE, "the step is %lld, but it must be above 0",
-                                         (long long)unfold->step);
+    if (unfold->step < 1)
+        return ad_fail(call, AD_ERR_VALUE, "the step is %lld, but it must be above 0", (long long)unfold->step);
     if (unfold->size >= 0 && unfold->size <= n) return AD_OK;
     return ad_fail(call, AD_ERR_SHAPE, "windows of %lld do not fit into the %lld elements along axis %d",
                    (long long)unfold->size, (long long)n, unfold->axis);
@@ -40,8 +40,8 @@ static void show_unfold(const void *attrs, char *text, size_t size) {
 }
 
 static bool unfold_case(int k, ad_shape *shape, unfold_attrs *attrs) {
-    const ad_shape shapes[] = {AD_SHAPE(7), AD_SHAPE(3, 5), AD_SHAPE(5, 3), AD_SHAPE(2, 6, 2), AD_SHAPE(4), AD_SHAPE(0, 3),
-                               AD_SHAPE(1)};
+    const ad_shape shapes[] = {AD_SHAPE(7), AD_SHAPE(3, 5), AD_SHAPE(5, 3), AD_SHAPE(2, 6, 2),
+                               AD_SHAPE(4), AD_SHAPE(0, 3), AD_SHAPE(1)};
     const unfold_attrs cases[] = {{.axis = 0, .size = 3, .step = 1}, {.axis = -1, .size = 2, .step = 2},
                                   {.axis = 0, .size = 3, .step = 2}, {.axis = 1, .size = 2, .step = 3},
                                   {.axis = 0, .size = 4, .step = 1}, {.axis = 1, .size = 2, .step = 1},
@@ -126,7 +126,9 @@ static void fold_vjp(ad_vjp *v) {
     ad_vjp_give(v, 0, ad_unfold(ad_vjp_seed(v, 0), attrs->axis, attrs->size, attrs->step));
 }
 
-static ad_status fold_backward(ad_call *call, ad_adjoint *adjoint) { return ad_window_pass(call, adjoint, windows_of); }
+static ad_status fold_backward(ad_call *call, ad_adjoint *adjoint) {
+    return ad_window_pass(call, adjoint, windows_of);
+}
 
 static bool fold_sample(ad_sample *sample, int k) {
     ad_shape shape;

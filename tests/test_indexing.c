@@ -131,8 +131,8 @@ Test(scatter, the_last_of_several_stays_and_it_alone_gets_the_gradient) {
 
 Test(scatter, equal_extrema_share_the_gradient_evenly) {
     ad_tape *t = ad_tape_new(NULL);
-    ad_var x = LEAF(t, 5, 0), source = LEAF(t, 5, 1, 5, 1), y = ad_scatter_reduce(x, 0, INDEX(t, 0, 1, 0, 1), source,
-                                                                                 AD_SCATTER_AMAX);
+    ad_var x = LEAF(t, 5, 0), source = LEAF(t, 5, 1, 5, 1),
+           y = ad_scatter_reduce(x, 0, INDEX(t, 0, 1, 0, 1), source, AD_SCATTER_AMAX);
     expect_values(ad_value(y), 5, 1);
     expect_gradient(y, CONSTANT(t, 3, 4), source, 1, 2, 1, 2);
     expect_gradient(y, CONSTANT(t, 3, 4), x, 1, 0);
@@ -247,7 +247,8 @@ Test(sorting, orders_every_dtype_at_every_length, .fini = test_arrays_free) {
     const int64_t lengths[] = {1, 2, 24, 25, 255, 1000};
     for (int dtype = 0; dtype < AD_DTYPE_COUNT; dtype++)
         for (int i = 0; i < TEST_COUNT(lengths); i++)
-            for (int descending = 0; descending < 2; descending++) check_order((ad_dtype)dtype, lengths[i], descending);
+            for (int descending = 0; descending < 2; descending++)
+                check_order((ad_dtype)dtype, lengths[i], descending);
 }
 
 /* ---- segments ------------------------------------------------------------------------------------------------------ */

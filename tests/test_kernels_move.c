@@ -53,7 +53,8 @@ Test(move, rows_are_taken_along_any_axis_in_any_layout) {
         ad_view x = test_any_input(&rng, dtype, r.x), y = test_any_result(&rng, dtype, r.y);
         ad_kernel_take_rows(&x, r.axis, &r.index, &y);
         for (int64_t i = 0, n = ad_shape_count(&r.y); i < n; i++)
-            cr_assert_eq(test_get(&y, i), test_get(&x, element_of_x(&r, i)), "round %d, element %lld", round, (long long)i);
+            cr_assert_eq(test_get(&y, i), test_get(&x, element_of_x(&r, i)), "round %d, element %lld", round,
+                         (long long)i);
         test_arrays_free();
     }
 }
@@ -84,8 +85,10 @@ static ad_view any_index(ad_rng *rng, const ad_shape *x, int axis) {
     for (int i = 0; i < at.rank; i++)
         if (at.dim[i] > 1 && ad_rng_below(rng, 3) == 0) at.dim[i]--;
     at.dim[axis] = ad_rng_below(rng, 7);
-    ad_view index = test_array(ad_rng_below(rng, 2) ? AD_I32 : AD_I64, at, (test_layout)ad_rng_below(rng, TEST_LAYOUTS));
-    for (int64_t i = 0, n = ad_shape_count(&at); i < n; i++) test_set(&index, i, (double)ad_rng_below(rng, x->dim[axis]));
+    ad_view index = test_array(ad_rng_below(rng, 2) ? AD_I32 : AD_I64, at,
+                               (test_layout)ad_rng_below(rng, TEST_LAYOUTS));
+    for (int64_t i = 0, n = ad_shape_count(&at); i < n; i++)
+        test_set(&index, i, (double)ad_rng_below(rng, x->dim[axis]));
     return index;
 }
 

@@ -57,7 +57,8 @@ static ad_var matrix(ad_tape *t) { return ad_leaf(t, "x", AD_F64, AD_SHAPE(3, 4)
 
 static void expect_inside(ad_var y, ad_var x, int64_t offset, const char *what) {
     ad_view from = ad_value(x), to = ad_value(y);
-    cr_expect_eq((const char *)to.data, (const char *)from.data + offset * (int64_t)sizeof(double), "%s is a copy", what);
+    cr_expect_eq((const char *)to.data, (const char *)from.data + offset * (int64_t)sizeof(double), "%s is a copy",
+                 what);
 }
 
 Test(views, share_memory) {
@@ -191,8 +192,8 @@ Test(triangles, hide_what_is_no_number) {
     expect_values(ad_value(ad_tril(x, -1)), 0, 0, 3, 0);
     ad_var seed = ad_constant(t, NULL, AD_F64, AD_SHAPE(2, 2), ((const double[]){1, NAN, 3, 4}));
     expect_gradient(ad_tril(x, 0), seed, x, 1, 0, 3, 4);
-    expect_values(ad_value(ad_triu(ad_constant(t, NULL, AD_I64, AD_SHAPE(2, 2), ((const int64_t[]){1, 2, 3, 4})), 0)), 1, 2,
-                  0, 4);
+    expect_values(ad_value(ad_triu(ad_constant(t, NULL, AD_I64, AD_SHAPE(2, 2), ((const int64_t[]){1, 2, 3, 4})), 0)),
+                  1, 2, 0, 4);
     expect_values(ad_value(ad_tril(x, INT64_MIN)), 0, 0, 0, 0);
     expect_values(ad_value(ad_triu(x, INT64_MAX)), 0, 0, 0, 0);
     expect_ok(t);
@@ -217,7 +218,8 @@ Test(errors, of_axes) {
     ad_slice(matrix(t), 2, 0, 1, 1);
     expect_error(t, AD_ERR_INDEX, "slice at", "test_shapes.c", "axis 2 is out of range", "x is f64[3,4]", "0 to 1");
     ad_select(matrix(t), -3, 0);
-    expect_error(t, AD_ERR_INDEX, "ad_select at", "test_shapes.c", "axis -3 is out of range", "x is f64[3,4]", "-2 to -1");
+    expect_error(t, AD_ERR_INDEX, "ad_select at", "test_shapes.c", "axis -3 is out of range", "x is f64[3,4]",
+                 "-2 to -1");
     ad_flip(matrix(t), AD_AXES(1, -1));
     expect_error(t, AD_ERR_INDEX, "ad_flip at", "axis -1 is named twice");
     ad_squeeze(matrix(t), (ad_axes){.count = 99, .axis = {0}});

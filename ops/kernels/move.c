@@ -49,7 +49,8 @@ static ad_view some_axes(const ad_view *view, int first, int count) {
 }
 
 /* `row` is a walk over one row of both arrays, to be begun at these places. */
-static inline __attribute__((always_inline)) void each_run(const ad_walk *row, char *from, char *to, run_function *run) {
+static inline __attribute__((always_inline)) void each_run(const ad_walk *row, char *from, char *to,
+                                                           run_function *run) {
     if (row->rank == 0 && row->n == 1) {
         run(1, from, 0, to, 0);
         return;
@@ -66,8 +67,8 @@ static inline __attribute__((always_inline)) void each_run(const ad_walk *row, c
 
 /* Pairs the rows of x that the index names with those of y, in row-major order of y; x_first: they run from x to y. Inlined
  * with `run`, because a row may be a single element. */
-static inline __attribute__((always_inline)) void each_row(const ad_view *x, int axis, const ad_view *index, const ad_view *y, bool x_first,
-                     run_function *run) {
+static inline __attribute__((always_inline)) void each_row(const ad_view *x, int axis, const ad_view *index,
+                                                           const ad_view *y, bool x_first, run_function *run) {
     const int named = index->shape.rank, rest = x->shape.rank - axis - 1;
     const int64_t size = (int64_t)ad_dtype_size(x->dtype), step = x->stride[axis] * size;
     ad_view x_outer = some_axes(x, 0, axis), y_outer = some_axes(y, 0, axis), y_named = some_axes(y, axis, named),
