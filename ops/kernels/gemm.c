@@ -5,23 +5,27 @@
  *     for l < k:  for each row i and vector j of the tile:  acc[i][j] += A[i,l] * B[l,j]
  *
  * There is one such loop for each number of rows and vectors, so that an edge costs what it holds; the last vector may
- * be a part of one. Around it, k is cut into blocks of KC, columns into blocks of NC and rows into blocks of MC, so
- * that the part of B that a tile reads stays in L1 or L2, and the part of A in L2. What is read often, or lies so that
- * vectors cannot read it, is packed first: A into strips of a tile's rows, B into panels of a tile's columns. The rest
- * is read in place. A C with contiguous columns is computed transposed (C' = B' A'); one with neither rows nor columns
- * contiguous gets its tiles element by element.
+ * be a part of one. A strip of A (the rows of a tile) stays in L1 while the tiles along it read B from L2, one panel
+ * (the columns of a tile) after another; hence k is cut into blocks of KC, columns into blocks of NC. What is read
+ * often, or lies so that vectors cannot read it, is packed first: A into strips, B into panels. The rest is read in
+ * place.
  *
- * A C of one row is limited by memory and has two loops of its own, for a B with contiguous rows or columns.
+ * Every product is also C' = B' A': whichever of the two promises less work is computed. So a C with contiguous columns
+ * is as good as one with contiguous rows; one with neither gets its tiles element by element.
  *
- * How an element of C is summed depends on k and the strides, not on where it lies: any rectangle of C of more than one
- * row and column can be computed by itself and gets the same bits. */
+ * Two other loops take over where tiles would be thin: dot products of rows of A with columns of B, both contiguous,
+ * and for a C of one row the sum of the rows of B.
+ *
+ * How an element of C is summed depends on the problem alone, not on where it lies: any rectangle of C can be computed
+ * by itself and gets the same bits. */
 #include "ops/kernels/isa.h"
 
 #if defined __AVX2__
 #include <immintrin.h>
 #endif
 
-/* Bytes of a vector, rows of a tile (as many as the registers hold), bytes of a vector for transposing. */
+/* Bytes of a vector, bytes of a vector for transposing, rows of a tile (as many as the registers hold). X(rows, v) for
+ * all numbers of rows that a tile of v vectors can have, up to ROWS, half of it and a quarter. */
 #if defined __AVX512F__
 enum { VECTOR = 64, WIDE = 32 };
 #elif defined __AVX2__
@@ -29,32 +33,41 @@ enum { VECTOR = 32, WIDE = 32 };
 #else
 enum { VECTOR = 16, WIDE = 16 };
 #endif
-#if defined AD_SMALL_TILES /* for the sanitizers: full tiles, instrumented, take minutes to compile */
-enum { ROWS = 3 };
-#define FOR_ROWS(X) X(1) X(2) X(3)
+#if defined AD_SMALL_TILES || !defined __AVX2__ /* the sanitizers: full tiles, instrumented, take minutes to compile */
+enum { ROWS = 4 };
+#define FOR_QUARTER(X, v) X(1, v)
+#define FOR_HALF(X, v)    FOR_QUARTER(X, v) X(2, v)
+#define FOR_ROWS(X, v)    FOR_HALF(X, v) X(3, v) X(4, v)
 #elif defined __AVX512F__
 enum { ROWS = 14 };
-#define FOR_ROWS(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14)
-#elif defined __AVX2__
-enum { ROWS = 6 };
-#define FOR_ROWS(X) X(1) X(2) X(3) X(4) X(5) X(6)
+#define FOR_QUARTER(X, v) X(1, v) X(2, v) X(3, v)
+#define FOR_HALF(X, v)    FOR_QUARTER(X, v) X(4, v) X(5, v) X(6, v) X(7, v)
+#define FOR_ROWS(X, v)    FOR_HALF(X, v) X(8, v) X(9, v) X(10, v) X(11, v) X(12, v) X(13, v) X(14, v)
 #else
-enum { ROWS = 4 };
-#define FOR_ROWS(X) X(1) X(2) X(3) X(4)
+enum { ROWS = 6 };
+#define FOR_QUARTER(X, v) X(1, v)
+#define FOR_HALF(X, v)    FOR_QUARTER(X, v) X(2, v) X(3, v)
+#define FOR_ROWS(X, v)    FOR_HALF(X, v) X(4, v) X(5, v) X(6, v)
 #endif
 
-/* Largest blocks of k (f32; half of it for f64), rows and columns. */
-enum { KC = 512, MC = 336, NC = 2048 };
-/* B is read in place up to so many rows, A up to so many columns of C. */
-enum { FEW_ROWS = 256, FEW_COLUMNS = 256 };
+/* KC * ROWS elements fit L1, KC * NC fit L2. LARGE: so many bytes of B do not. OFTEN: so many uses are worth packing.
+ * AHEAD: steps of k from the prefetch of a line to its use. */
+enum { KC = 256, NC = 1024, LARGE = 1 << 20, OFTEN = 256, AHEAD = 8 };
 
-#define INLINE static inline __attribute__((always_inline))
+#define INLINE  static inline __attribute__((always_inline))
+#define OUTLINE static __attribute__((noinline))
 /* Before loops that must become straight code, or their arrays would not be registers. */
 #ifdef __clang__
 #define UNROLL _Pragma("clang loop unroll(full)")
 #else
 #define UNROLL _Pragma("GCC unroll 16")
 #endif
+/* Adds to a pointer and hides the result, or the compiler would compute all the addresses to come and spill them. */
+#define STEP(pointer, by)                                                                                            \
+    do {                                                                                                             \
+        pointer += by;                                                                                               \
+        __asm__("" : "+r"(pointer));                                                                                 \
+    } while (0)
 
 /* ---- how the work is cut ----------------------------------------------------------------------------------------- */
 
@@ -63,86 +76,55 @@ typedef struct cut {
     int64_t parts, size, longer;
 } cut;
 
-static cut cut_evenly(int64_t n, int64_t most) {
+INLINE cut cut_evenly(int64_t n, int64_t most) {
     if (n <= most) return (cut){1, n, 0};
-    int64_t parts = (n + most - 1) / most;
+    const int64_t parts = (n + most - 1) / most;
     return (cut){parts, n / parts, n % parts};
 }
 INLINE int64_t part_size(cut c, int64_t part) { return c.size + (part < c.longer); }
-INLINE int64_t largest_part(cut c) { return c.size + (c.longer > 0); }
 
 INLINE int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
 INLINE int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
 
-/* One row of C, with the columns of B contiguous (DOTS) or its rows (SUMS); otherwise TILES. */
 typedef enum path { TILES, DOTS, SUMS } path;
 
 typedef struct plan {
     path path;
     bool pack_a, pack_b;
-    int64_t kc, mc, nc;
+    int vecs; /* per panel */
+    int64_t kc;
     size_t a_bytes, b_bytes; /* of scratch */
 } plan;
 
-static int64_t element_size(const ad_gemm *p) { return p->dtype == AD_F32 ? 4 : 8; }
-
-/* The same problem with rows of C contiguous, or C a row, if that can be had by transposing it into `turned`. */
-static const ad_gemm *oriented(const ad_gemm *p, ad_gemm *turned) {
-    if (p->m == 1 || (p->n > 1 && (p->csc == 1 || p->rsc != 1))) return p;
-    turned->dtype = p->dtype, turned->add = p->add;
-    turned->m = p->n, turned->n = p->m, turned->k = p->k;
-    turned->a = p->b, turned->rsa = p->csb, turned->csa = p->rsb;
-    turned->b = p->a, turned->rsb = p->csa, turned->csb = p->rsa;
-    turned->c = p->c, turned->rsc = p->csc, turned->csc = p->rsc;
-    return turned;
+/* The same product as C' = B' A'. */
+static ad_gemm transposed(const ad_gemm *p) {
+    ad_gemm t;
+    t.dtype = p->dtype, t.add = p->add;
+    t.m = p->n, t.n = p->m, t.k = p->k;
+    t.a = p->b, t.rsa = p->csb, t.csa = p->rsb;
+    t.b = p->a, t.rsb = p->csa, t.csb = p->rsa;
+    t.c = p->c, t.rsc = p->csc, t.csc = p->rsc;
+    return t;
 }
 
-static plan make_plan(const ad_gemm *p) {
-    const int64_t size = element_size(p), lanes = VECTOR / size;
-    plan g;
-    g.a_bytes = g.b_bytes = 0;
-    g.path = TILES;
-    if (p->m == 1 && p->rsb == 1 && (p->csb != 1 || p->n == 1)) g.path = DOTS;
-    else if (p->m == 1 && p->csb == 1 && p->csc == 1) g.path = SUMS;
-    if (g.path != TILES) {
-        g.pack_a = g.path == DOTS && p->csa != 1;
-        if (g.pack_a) g.a_bytes = (size_t)(p->k * size);
-        return g;
-    }
-    g.kc = largest_part(cut_evenly(p->k, KC * 4 / size));
-    g.mc = largest_part(cut_evenly(p->m, MC));
-    g.nc = NC;
-    g.pack_a = p->n > FEW_COLUMNS;
-    g.pack_b = p->csb != 1 || p->m > FEW_ROWS;
-    if (g.pack_a) g.a_bytes = (size_t)(cut_evenly(g.mc, ROWS).parts * round_up(ROWS, lanes) * g.kc * size);
-    if (g.pack_b) g.b_bytes = (size_t)(round_up(min_of(g.nc, p->n), lanes) * g.kc * size);
-    return g;
-}
+/* ---- shuffles, for transposing ----------------------------------------------------------------------------------- */
 
-/* ---- transposing ------------------------------------------------------------------------------------------------- */
-
-/* In each 16 bytes of the result, the low or high halves of a and b, interleaved in units of 4 or 8 bytes. */
+/* Of each 16 bytes of a and b the low or high halves, interleaved in units of 4 or 8 bytes. */
 typedef float wide32 __attribute__((vector_size(WIDE)));
 typedef double wide64 __attribute__((vector_size(WIDE)));
 typedef double wide_at __attribute__((vector_size(WIDE), aligned(4), may_alias)); /* anywhere in memory */
-typedef double half_at __attribute__((vector_size(16), aligned(4), may_alias));
 #if defined __AVX2__
 INLINE wide32 low32(wide32 a, wide32 b) { return __builtin_shufflevector(a, b, 0, 8, 1, 9, 4, 12, 5, 13); }
 INLINE wide32 high32(wide32 a, wide32 b) { return __builtin_shufflevector(a, b, 2, 10, 3, 11, 6, 14, 7, 15); }
 INLINE wide64 low64(wide64 a, wide64 b) { return __builtin_shufflevector(a, b, 0, 4, 2, 6); }
 INLINE wide64 high64(wide64 a, wide64 b) { return __builtin_shufflevector(a, b, 1, 5, 3, 7); }
-INLINE wide64 join(const void *a, const void *b) {
-    return __builtin_shufflevector(*(const half_at *)a, *(const half_at *)b, 0, 1, 2, 3);
-}
+INLINE wide64 join(const void *a, const void *b) { return _mm256_loadu2_m128d(b, a); }
 #else
 INLINE wide32 low32(wide32 a, wide32 b) { return __builtin_shufflevector(a, b, 0, 4, 1, 5); }
 INLINE wide32 high32(wide32 a, wide32 b) { return __builtin_shufflevector(a, b, 2, 6, 3, 7); }
 INLINE wide64 low64(wide64 a, wide64 b) { return __builtin_shufflevector(a, b, 0, 2); }
 INLINE wide64 high64(wide64 a, wide64 b) { return __builtin_shufflevector(a, b, 1, 3); }
-INLINE wide64 join(const void *a, const void *b) {
-    (void)b;
-    return *(const half_at *)a;
-}
+INLINE wide64 join(const void *a, const void *b) { return (void)b, *(const wide_at *)a; }
 #endif
 
 /* ---- per element type -------------------------------------------------------------------------------------------- */
@@ -161,18 +143,19 @@ INLINE wide64 join(const void *a, const void *b) {
 
 size_t AD_NAME(gemm_scratch)(const ad_gemm *problem) {
     ad_gemm turned;
-    plan g = make_plan(oriented(problem, &turned));
+    plan g;
+    if (problem->dtype == AD_F32) {
+        make_plan_f32(problem, &turned, &g);
+    } else {
+        make_plan_f64(problem, &turned, &g);
+    }
     return g.a_bytes + g.b_bytes;
 }
 
 void AD_NAME(gemm)(const ad_gemm *problem, void *scratch) {
-    ad_gemm turned;
-    const ad_gemm *p = oriented(problem, &turned);
-    plan g = make_plan(p);
-    void *packed_a = scratch, *packed_b = g.b_bytes ? (char *)scratch + g.a_bytes : NULL;
-    if (p->dtype == AD_F32) {
-        multiply_f32(p, &g, 0, p->m, 0, p->n, packed_a, packed_b);
+    if (problem->dtype == AD_F32) {
+        gemm_f32(problem, scratch);
     } else {
-        multiply_f64(p, &g, 0, p->m, 0, p->n, packed_a, packed_b);
+        gemm_f64(problem, scratch);
     }
 }

@@ -2,7 +2,7 @@
 
 typedef T S(vec) __attribute__((vector_size(VECTOR)));
 typedef T S(vec_at) __attribute__((vector_size(VECTOR), aligned(sizeof(T)), may_alias)); /* anywhere in memory */
-enum { S(LANES) = VECTOR / sizeof(T), S(PANEL) = 2 * S(LANES) };
+enum { S(LANES) = VECTOR / sizeof(T), S(PANEL) = 4 * S(LANES) }; /* columns of the widest panel */
 
 INLINE S(vec) S(load)(const T *p) { return *(const S(vec_at) *)p; }
 INLINE void S(store)(T *p, S(vec) x) { *(S(vec_at) *)p = x; }
@@ -37,13 +37,17 @@ INLINE void S(store_first)(T *p, S(mask) m, S(vec) x) {
 #else
 typedef int64_t S(mask);
 INLINE S(mask) S(first)(int64_t count) { return count; }
-INLINE S(vec) S(load_first)(const T *p, S(mask) m) {
+OUTLINE S(vec) S(load_first)(const T *p, S(mask) m) {
     S(vec) x = {0};
-    for (int64_t i = 0; i < m; i++) x[i] = p[i];
+    UNROLL
+    for (int i = 0; i < S(LANES); i++)
+        if (i < m) x[i] = p[i];
     return x;
 }
-INLINE void S(store_first)(T *p, S(mask) m, S(vec) x) {
-    for (int64_t i = 0; i < m; i++) p[i] = x[i];
+OUTLINE void S(store_first)(T *p, S(mask) m, S(vec) x) {
+    UNROLL
+    for (int i = 0; i < S(LANES); i++)
+        if (i < m) p[i] = x[i];
 }
 #endif
 
@@ -62,89 +66,118 @@ typedef struct S(tile) {
     bool add;
 } S(tile);
 
-INLINE void S(tile_any)(const int rows, const int vecs, const bool full, const S(tile) *t) {
-    S(vec) acc[ROWS][2];
-    const T *group[(ROWS + 3) / 4], *b = t->b; /* four rows share a pointer: registers are few */
-    T *c = t->c;
-    const int64_t k = t->k, rsa = t->rsa, csa = t->csa, rsb = t->rsb, rsc = t->rsc;
-    const S(mask) last = t->last;
 #define WHOLE(j) (full || j + 1 < vecs)
-    UNROLL
-    for (int i = 0; i < rows; i++) {
-        if (i % 4 == 0) group[i / 4] = t->a + i * rsa;
-        __builtin_prefetch(c + i * rsc, 1);
-        UNROLL
-        for (int j = 0; j < vecs; j++) acc[i][j] = (S(vec)){0};
-    }
-    for (int64_t l = 0; l < k; l++, b += rsb) {
-        S(vec) x[2];
+
+/* acc += A B for `k` more columns of A. */
+INLINE void S(accumulate)(const int rows, const int vecs, const bool full, const int ahead, const S(tile) *t, int64_t k,
+                          const T **group, const T **b, S(vec) acc[ROWS][4]) {
+    const int64_t rsa = t->rsa, csa = t->csa, rsb = t->rsb;
+    const S(mask) last = t->last;
+    for (int64_t l = 0; l < k; l++) {
+        S(vec) x[4];
         UNROLL
         for (int j = 0; j < vecs; j++) {
-            const T *from = b + j * S(LANES);
+            const T *from = *b + j * S(LANES);
             x[j] = WHOLE(j) ? S(load)(from) : S(load_first)(from, last);
-            __builtin_prefetch(from + 8 * rsb);
+            if (ahead) __builtin_prefetch(from + ahead * rsb);
         }
-        __builtin_prefetch(group[0] + 8 * csa);
+        *b += rsb;
+        if (ahead) __builtin_prefetch(group[0] + ahead * csa);
         UNROLL
         for (int i = 0; i < rows; i++) {
             const T f = group[i / 4][i % 4 * rsa];
             UNROLL
             for (int j = 0; j < vecs; j++) acc[i][j] += f * x[j];
-            if (i % 4 == 3 || i + 1 == rows) group[i / 4] += csa;
+            if (i % 4 == 3 || i + 1 == rows) STEP(group[i / 4], csa);
         }
     }
+}
+
+INLINE void S(tile_any)(const int rows, const int vecs, const bool full, const S(tile) *t) {
+    S(vec) acc[ROWS][4];
+    const T *group[(ROWS + 3) / 4], *a = t->a, *b = t->b; /* four rows share a pointer: registers are few */
+    const int64_t k = t->k, rsa = t->rsa, rsc = t->rsc;
+    const S(mask) last = t->last;
+    T *c = t->c;
+    UNROLL
+    for (int i = 0; i < rows; i++) {
+        if (i % 4 == 0) {
+            group[i / 4] = a;
+            STEP(a, 4 * rsa);
+        }
+        UNROLL
+        for (int j = 0; j < vecs; j++) acc[i][j] = (S(vec)){0};
+    }
+    if (vecs > 1 && k > 4 * AHEAD) {
+        T *to = c;
+        for (int i = 0; i < rows; i++) {
+            __builtin_prefetch(to, 1);
+            __builtin_prefetch(to + S(LANES) * (vecs - 1), 1);
+            STEP(to, rsc);
+        }
+        S(accumulate)(rows, vecs, full, AHEAD, t, k - AHEAD, group, &b, acc);
+        S(accumulate)(rows, vecs, full, 0, t, AHEAD, group, &b, acc);
+    } else S(accumulate)(rows, vecs, full, 0, t, k, group, &b, acc);
     if (t->add) {
+        const T *from = c;
         UNROLL
         for (int i = 0; i < rows; i++) {
             UNROLL
             for (int j = 0; j < vecs; j++) {
-                const T *from = c + i * rsc + j * S(LANES);
-                acc[i][j] += WHOLE(j) ? S(load)(from) : S(load_first)(from, last);
+                const T *at = from + j * S(LANES);
+                acc[i][j] += WHOLE(j) ? S(load)(at) : S(load_first)(at, last);
             }
+            STEP(from, rsc);
         }
     }
     UNROLL
     for (int i = 0; i < rows; i++) {
         UNROLL
         for (int j = 0; j < vecs; j++) {
-            T *to = c + i * rsc + j * S(LANES);
-            if (WHOLE(j)) S(store)(to, acc[i][j]);
-            else S(store_first)(to, last, acc[i][j]);
+            T *at = c + j * S(LANES);
+            if (WHOLE(j)) S(store)(at, acc[i][j]);
+            else S(store_first)(at, last, acc[i][j]);
         }
+        STEP(c, rsc);
     }
-#undef WHOLE
 }
+#undef WHOLE
 
-/* tiles[rows - 1][vectors - 1][the last vector is whole]; with AVX-512 a part costs no more than the whole. */
+/* tiles[the last vector is whole][vectors - 1][rows - 1]: of three vectors half as many rows, of four a quarter. With
+ * AVX-512 a part of a vector costs no more than the whole. */
+#define TILE(r, v)                                                                                                   \
+    static void S(part_##r##_##v)(const S(tile) *t) { S(tile_any)(r, v, false, t); }                                 \
+    FULL(r, v)
 #if defined __AVX512F__
-#define X(r)                                                                                                         \
-    static void S(tile_##r##_1)(const S(tile) *t) { S(tile_any)(r, 1, false, t); }                                   \
-    static void S(tile_##r##_2)(const S(tile) *t) { S(tile_any)(r, 2, false, t); }
-FOR_ROWS(X)
-#undef X
-#define X(r) {{S(tile_##r##_1), S(tile_##r##_1)}, {S(tile_##r##_2), S(tile_##r##_2)}},
+#define FULL(r, v)
+#define FULL_NAME(r, v) S(part_##r##_##v),
 #else
-#define X(r)                                                                                                         \
-    static void S(tile_##r##_1)(const S(tile) *t) { S(tile_any)(r, 1, false, t); }                                   \
-    static void S(tile_##r##_2)(const S(tile) *t) { S(tile_any)(r, 2, false, t); }                                   \
-    static void S(full_##r##_1)(const S(tile) *t) { S(tile_any)(r, 1, true, t); }                                    \
-    static void S(full_##r##_2)(const S(tile) *t) { S(tile_any)(r, 2, true, t); }
-FOR_ROWS(X)
-#undef X
-#define X(r) {{S(tile_##r##_1), S(full_##r##_1)}, {S(tile_##r##_2), S(full_##r##_2)}},
+#define FULL(r, v) static void S(full_##r##_##v)(const S(tile) *t) { S(tile_any)(r, v, true, t); }
+#define FULL_NAME(r, v) S(full_##r##_##v),
 #endif
-static void (*const S(tiles)[ROWS][2][2])(const S(tile) *t) = {FOR_ROWS(X)};
-#undef X
+#define PART_NAME(r, v) S(part_##r##_##v),
+FOR_ROWS(TILE, 1)
+FOR_ROWS(TILE, 2)
+FOR_HALF(TILE, 3)
+FOR_QUARTER(TILE, 4)
+typedef void S(tile_function)(const S(tile) *t);
+static S(tile_function) *const S(tiles)[2][4][ROWS] = {
+    {{FOR_ROWS(PART_NAME, 1)}, {FOR_ROWS(PART_NAME, 2)}, {FOR_HALF(PART_NAME, 3)}, {FOR_QUARTER(PART_NAME, 4)}},
+    {{FOR_ROWS(FULL_NAME, 1)}, {FOR_ROWS(FULL_NAME, 2)}, {FOR_HALF(FULL_NAME, 3)}, {FOR_QUARTER(FULL_NAME, 4)}},
+};
+#undef TILE
+#undef FULL
+#undef FULL_NAME
+#undef PART_NAME
 
 /* ---- packing ----------------------------------------------------------------------------------------------------- */
 
+typedef T S(wide) __attribute__((vector_size(WIDE)));
+typedef T S(wide_at) __attribute__((vector_size(WIDE), aligned(4), may_alias));
 enum { S(SQUARE) = 16 / sizeof(T), S(BAND) = WIDE / sizeof(T), S(STRIP) = (ROWS + S(LANES) - 1) / S(LANES) * S(LANES) };
 
-/* SQUARE columns, from column l on, of BAND rows become SQUARE rows. */
-INLINE void S(transpose)(const T *const *row, int64_t l, T *to, int64_t stride) {
-    wide64 v[4];
-    UNROLL
-    for (int i = 0; i < S(SQUARE); i++) v[i] = join(row[i] + l, row[S(BAND) - S(SQUARE) + i] + l);
+/* Transposes each 16 bytes wide square in SQUARE rows. */
+INLINE void S(transpose)(wide64 *v) {
     if (sizeof(T) == 4) {
         const wide32 a = (wide32)v[0], b = (wide32)v[1], c = (wide32)v[2], d = (wide32)v[3];
         v[0] = (wide64)low32(a, b), v[1] = (wide64)low32(c, d);
@@ -152,165 +185,249 @@ INLINE void S(transpose)(const T *const *row, int64_t l, T *to, int64_t stride) 
     }
     UNROLL
     for (int i = 0; i < S(SQUARE); i += 2) {
-        *(wide_at *)(to + i * stride) = low64(v[i], v[i + 1]);
-        *(wide_at *)(to + (i + 1) * stride) = high64(v[i], v[i + 1]);
+        const wide64 low = low64(v[i], v[i + 1]), high = high64(v[i], v[i + 1]);
+        v[i] = low, v[i + 1] = high;
     }
 }
 
-static void S(pack_rows)(int64_t count, int64_t k, const T *x, int64_t is, T *to, int64_t stride) {
-    for (int64_t i = 0; i < count; i += S(BAND)) {
-        const T *row[S(BAND)];
-        UNROLL
-        for (int r = 0; r < S(BAND); r++) row[r] = x + min_of(i + r, count - 1) * is;
-        int64_t l = 0;
-        for (; l + S(SQUARE) <= k; l += S(SQUARE)) S(transpose)(row, l, to + l * stride + i, stride);
-        for (; l < k; l++) {
-            UNROLL
-            for (int r = 0; r < S(BAND); r++) to[l * stride + i + r] = row[r][l];
+/* SQUARE columns of BAND rows, `is` apart, become SQUARE rows; `upper` is where the second half of the rows begins. */
+INLINE void S(transpose_rows)(const T *x, const T *upper, int64_t is, T *to, int64_t stride) {
+    wide64 v[4];
+    UNROLL
+    for (int i = 0; i < S(SQUARE); i++) v[i] = join(x + i * is, upper + i * is);
+    S(transpose)(v);
+    UNROLL
+    for (int i = 0; i < S(SQUARE); i++) {
+        *(wide_at *)to = v[i];
+        STEP(to, stride);
+    }
+}
+
+/* Packs `count` >= BAND contiguous rows, and asks for the lines of as many after these. */
+OUTLINE void S(pack_rows)(int64_t count, int64_t k, const T *x, int64_t is, T *to, int64_t stride) {
+    enum { RUN = 64 / sizeof(T) };
+    for (int64_t l = 0; l < k; l += RUN, x += RUN, to += RUN * stride) {
+        const int64_t run = min_of(RUN, k - l);
+        for (int64_t b = 0; b < count; b += S(BAND)) {
+            const int64_t i = min_of(b, count - S(BAND));
+            const T *from = x + i * is, *next = from + count * is;
+            for (int r = 0; r < S(BAND); r++, next += is) __builtin_prefetch(next, 0, 2);
+            const T *upper = from + (S(BAND) - S(SQUARE)) * is;
+            T *at = to + i;
+            int64_t q = run;
+            for (; q >= S(SQUARE); q -= S(SQUARE)) {
+                S(transpose_rows)(from, upper, is, at, stride);
+                STEP(from, S(SQUARE));
+                STEP(upper, S(SQUARE));
+                at += S(SQUARE) * stride;
+            }
+            for (; q > 0; q--, from++, at += stride)
+                for (int r = 0; r < S(BAND); r++) at[r] = from[r * is];
         }
     }
 }
 
 /* to[l * stride + i] = x[i * is + l * ls], i < count, l < k. From count up to the next multiple of LANES, `to` gets any
  * numbers that are there. */
-static void S(pack)(int64_t count, int64_t k, const T *x, int64_t is, int64_t ls, T *to, int64_t stride) {
-    if (ls == 1 && is != 1) {
+OUTLINE void S(pack)(int64_t count, int64_t k, const T *x, int64_t is, int64_t ls, T *to, int64_t stride) {
+    if (ls == 1 && is != 1 && count >= S(BAND)) {
         S(pack_rows)(count, k, x, is, to, stride);
         return;
     }
     const int64_t whole = is == 1 ? (count - 1) / S(LANES) * S(LANES) : 0, rest = count - whole;
     const S(mask) last = S(first)(is == 1 ? rest : 1);
     for (int64_t l = 0; l < k; l++, x += ls, to += stride) {
-        for (int64_t i = 0; i < whole; i += S(LANES)) S(store)(to + i, S(load)(x + i));
+        for (int64_t i = 0; i < whole; i += S(LANES)) {
+            S(store)(to + i, S(load)(x + i));
+            __builtin_prefetch(x + i + count, 0, 2);
+        }
         if (is == 1) {
             S(store)(to + whole, S(load_first)(x + whole, last));
+            __builtin_prefetch(x + whole + count, 0, 2);
         } else {
             for (int64_t i = 0; i < round_up(count, S(LANES)); i++) to[i] = x[min_of(i, count - 1) * is];
         }
     }
 }
 
-static void S(pack_a)(int64_t m, int64_t k, const T *a, int64_t rsa, int64_t csa, T *to) {
-    const cut strips = cut_evenly(m, ROWS);
-    for (int64_t s = 0; s < strips.parts; s++, to += S(STRIP) * k) {
-        const int64_t rows = part_size(strips, s);
-        S(pack)(rows, k, a, rsa, csa, to, S(STRIP));
-        a += rows * rsa;
-    }
-}
-
-static void S(pack_b)(int64_t n, int64_t k, const T *b, int64_t rsb, int64_t csb, T *to) {
-    for (int64_t j = 0; j < n; j += S(PANEL)) {
-        const int64_t width = min_of(n - j, S(PANEL));
-        S(pack)(width, k, b + j * csb, csb, rsb, to + j * k, round_up(width, S(LANES)));
-    }
+/* The width of the next panel, with n columns left: three vectors rather than two and one. */
+INLINE int S(vectors)(int vecs, int64_t n) {
+    const int64_t left = (n + S(LANES) - 1) / S(LANES);
+    return left <= vecs || left == 3 ? (int)left : vecs;
 }
 
 /* ---- blocks of tiles --------------------------------------------------------------------------------------------- */
 
 /* A tile of a C without contiguous rows. */
-static void S(scattered)(const S(tile) *t, int64_t rows, int64_t width, int64_t csc) {
-    T block[ROWS * S(PANEL)];
-    const int vecs = width > S(LANES) ? 2 : 1;
+static void S(scattered)(const S(tile) *t, S(tile_function) *tile, int64_t rows, int64_t width, int64_t csc) {
+    T block[ROWS * S(PANEL)], columns[S(PANEL) * S(STRIP)];
     S(tile) to_block = *t;
     to_block.c = block, to_block.rsc = S(PANEL), to_block.add = false;
-    S(tiles)[rows - 1][vecs - 1][width == vecs * S(LANES)](&to_block);
-    for (int64_t i = 0; i < rows; i++) {
+    tile(&to_block);
+    if (t->rsc != 1) {
+        for (int64_t i = 0; i < rows; i++) {
+            for (int64_t j = 0; j < width; j++) {
+                T *c = t->c + i * t->rsc + j * csc;
+                *c = t->add ? *c + block[i * S(PANEL) + j] : block[i * S(PANEL) + j];
+            }
+        }
+        return;
+    }
+    S(pack)(rows, width, block, S(PANEL), 1, columns, S(STRIP));
+    for (int64_t i = 0; i < rows; i += S(LANES)) {
+        const S(mask) some = S(first)(min_of(rows - i, S(LANES)));
         for (int64_t j = 0; j < width; j++) {
-            T *c = t->c + i * t->rsc + j * csc;
-            *c = t->add ? *c + block[i * S(PANEL) + j] : block[i * S(PANEL) + j];
+            T *c = t->c + i + j * csc;
+            S(vec) sum = S(load)(columns + j * S(STRIP) + i);
+            S(store_first)(c, some, t->add ? S(load_first)(c, some) + sum : sum);
         }
     }
 }
 
-/* m rows of one panel. t is the first of its tiles. */
-static void S(multiply_panel)(S(tile) *t, int64_t m, int64_t width, int64_t csc, bool packed_a) {
-    const cut strips = cut_evenly(m, ROWS);
-    const int vecs = width > S(LANES) ? 2 : 1;
+/* A strip of rows by a panel of columns: one tile, or several with fewer rows if the panel is wide. */
+INLINE void S(multiply_strip)(S(tile) *t, int64_t rows, int64_t width, int64_t csc) {
+    const int vecs = (int)((width + S(LANES) - 1) / S(LANES));
+    const bool whole = width == vecs * S(LANES);
+    const cut parts = cut_evenly(rows, vecs < 3 ? ROWS : vecs == 3 ? ROWS / 2 : ROWS / 4);
     t->last = S(first)(width - (vecs - 1) * S(LANES));
-    for (int64_t s = 0; s < strips.parts; s++) {
-        const int64_t rows = part_size(strips, s);
-        if (csc == 1) S(tiles)[rows - 1][vecs - 1][width == vecs * S(LANES)](t);
-        else S(scattered)(t, rows, width, csc);
-        t->a += packed_a ? S(STRIP) * t->k : rows * t->rsa;
-        t->c += rows * t->rsc;
+    for (int64_t i = 0; i < parts.parts; i++) {
+        const int64_t part = part_size(parts, i);
+        S(tile_function) *tile = S(tiles)[whole][vecs - 1][part - 1];
+        if (csc == 1) tile(t);
+        else S(scattered)(t, tile, part, width, csc);
+        t->a += part * t->rsa;
+        t->c += part * t->rsc;
+    }
+}
+
+static void S(pack_b)(int64_t n, int64_t k, const T *b, int64_t rsb, int64_t csb, int vecs, T *to) {
+    for (int64_t j = 0, width; j < n; j += width) {
+        width = S(vectors)(vecs, n - j) * S(LANES);
+        S(pack)(min_of(n - j, width), k, b + j * csb, csb, rsb, to + j * k, width);
     }
 }
 
 /* Rows i0 to i1 and columns j0 to j1 of C, all k. */
 static void S(multiply_tiles)(const ad_gemm *p, const plan *g, int64_t i0, int64_t i1, int64_t j0, int64_t j1,
                               T *packed_a, T *packed_b) {
-    for (int64_t jb = j0; jb < j1; jb += g->nc) {
-        const int64_t n = min_of(j1 - jb, g->nc);
+    const cut strips = cut_evenly(i1 - i0, ROWS);
+    for (int64_t jb = j0; jb < j1; jb += NC) {
+        const int64_t n = min_of(j1 - jb, NC);
         for (int64_t l = 0; l < p->k; l += g->kc) {
             const int64_t k = min_of(g->kc, p->k - l);
             const T *b = (const T *)p->b + l * p->rsb + jb * p->csb;
-            if (g->pack_b) S(pack_b)(n, k, b, p->rsb, p->csb, packed_b);
-            for (int64_t ib = i0; ib < i1; ib += g->mc) {
-                const int64_t m = min_of(i1 - ib, g->mc);
-                const T *a = (const T *)p->a + ib * p->rsa + l * p->csa;
-                if (g->pack_a) S(pack_a)(m, k, a, p->rsa, p->csa, packed_a);
-                for (int64_t j = 0; j < n; j += S(PANEL)) {
-                    const int64_t width = min_of(n - j, S(PANEL));
+            if (g->pack_b) S(pack_b)(n, k, b, p->rsb, p->csb, g->vecs, packed_b);
+            for (int64_t s = 0, i = i0, rows; s < strips.parts; s++, i += rows) {
+                rows = part_size(strips, s);
+                const T *a = (const T *)p->a + i * p->rsa + l * p->csa;
+                if (g->pack_a) S(pack)(rows, k, a, p->rsa, p->csa, packed_a, S(STRIP));
+                for (int64_t j = 0, width; j < n; j += width) {
+                    width = S(vectors)(g->vecs, n - j) * S(LANES);
                     S(tile) t;
                     t.k = k;
                     t.a = g->pack_a ? packed_a : a;
                     t.rsa = g->pack_a ? 1 : p->rsa;
                     t.csa = g->pack_a ? S(STRIP) : p->csa;
                     t.b = g->pack_b ? packed_b + j * k : b + j;
-                    t.rsb = g->pack_b ? round_up(width, S(LANES)) : p->rsb;
-                    t.c = (T *)p->c + ib * p->rsc + (jb + j) * p->csc;
+                    t.rsb = g->pack_b ? width : p->rsb;
+                    t.c = (T *)p->c + i * p->rsc + (jb + j) * p->csc;
                     t.rsc = p->rsc;
                     t.add = p->add || l > 0;
-                    S(multiply_panel)(&t, m, width, p->csc, g->pack_a);
+                    S(multiply_strip)(&t, rows, min_of(n - j, width), p->csc);
                 }
             }
         }
     }
 }
 
-/* ---- C is one row ------------------------------------------------------------------------------------------------ */
+/* ---- dot products ------------------------------------------------------------------------------------------------ */
 
-INLINE T S(sum_lanes)(S(vec) x) {
-    for (int half = S(LANES) / 2; half > 0; half /= 2)
-        for (int i = 0; i < half; i++) x[i] += x[i + half];
-    return x[0];
+/* The sums of the lanes of SQUARE vectors. */
+INLINE void S(sum_lanes)(const S(vec) *x, T *sums) {
+    wide64 v[4];
+    UNROLL
+    for (int i = 0; i < S(SQUARE); i++) {
+        T lane[S(LANES)];
+        S(store)(lane, x[i]);
+        v[i] = *(const wide_at *)lane;
+        if (VECTOR > WIDE) v[i] = (wide64)((S(wide))v[i] + *(const S(wide_at) *)(lane + S(LANES) - S(BAND)));
+    }
+    S(transpose)(v);
+    S(wide) sum = (S(wide))v[0];
+    UNROLL
+    for (int i = 1; i < S(SQUARE); i++) sum += (S(wide))v[i];
+    T lane[S(BAND)];
+    *(S(wide_at) *)lane = sum;
+    for (int i = 0; i < S(SQUARE); i++) sums[i] = lane[i] + (WIDE > 16 ? lane[S(BAND) - S(SQUARE) + i] : (T)0);
 }
 
-/* Columns of B are contiguous: `columns` dot products with x, in two vectors each. */
-INLINE void S(dots)(const int columns, int64_t k, const T *x, const T *b, int64_t csb, T *c, int64_t csc, bool add) {
-    S(vec) even[4], odd[4];
+/* C[rows, columns] (+)= A B with contiguous rows of A, columns of B. */
+INLINE void S(dots)(const int rows, const int columns, const ad_gemm *p, const T *a, const T *b, T *c) {
+    S(vec) acc[4][8];
+    const int64_t k = p->k, rsa = p->rsa, csb = p->csb, whole = (k - 1) / S(LANES) * S(LANES);
     UNROLL
-    for (int j = 0; j < columns; j++) even[j] = odd[j] = (S(vec)){0};
-    int64_t l = 0;
-    for (; l + S(PANEL) <= k; l += S(PANEL)) {
+    for (int i = 0; i < rows; i++) {
+        UNROLL
+        for (int j = 0; j < 8; j++) acc[i][j] = (S(vec)){0};
+    }
+    for (int64_t l = 0; l < whole; l += S(LANES)) {
         UNROLL
         for (int j = 0; j < columns; j++) {
-            even[j] += S(load)(x + l) * S(load)(b + j * csb + l);
-            odd[j] += S(load)(x + l + S(LANES)) * S(load)(b + j * csb + l + S(LANES));
+            const S(vec) y = S(load)(b + j * csb + l);
+            UNROLL
+            for (int i = 0; i < rows; i++) acc[i][j] += S(load)(a + i * rsa + l) * y;
         }
     }
-    for (; l < k; l += S(LANES)) {
-        const S(mask) some = S(first)(min_of(k - l, S(LANES)));
-        UNROLL
-        for (int j = 0; j < columns; j++) even[j] += S(load_first)(x + l, some) * S(load_first)(b + j * csb + l, some);
-    }
+    const S(mask) rest = S(first)(k - whole);
     UNROLL
     for (int j = 0; j < columns; j++) {
-        const T sum = S(sum_lanes)(even[j] + odd[j]);
-        c[j * csc] = add ? c[j * csc] + sum : sum;
+        const S(vec) y = S(load_first)(b + j * csb + whole, rest);
+        UNROLL
+        for (int i = 0; i < rows; i++) acc[i][j] += S(load_first)(a + i * rsa + whole, rest) * y;
+    }
+    UNROLL
+    for (int i = 0; i < rows; i++) {
+        UNROLL
+        for (int j = 0; j < columns; j += S(SQUARE)) {
+            T sums[S(SQUARE)];
+            S(sum_lanes)(acc[i] + j, sums);
+            UNROLL
+            for (int q = 0; q < S(SQUARE); q++) {
+                T *to = c + i * p->rsc + (j + q) * p->csc;
+                if (j + q < columns) *to = p->add ? *to + sums[q] : sums[q];
+            }
+        }
     }
 }
 
-static void S(multiply_dots)(const ad_gemm *p, const T *x, int64_t j0, int64_t j1) {
+INLINE void S(row_dots)(const int rows, const ad_gemm *p, const T *a, int64_t i, int64_t j0, int64_t j1) {
+    const int columns = rows == 1 ? 8 : 4;
     const T *b = p->b;
-    T *c = p->c;
+    T *c = (T *)p->c + i * p->rsc;
     int64_t j = j0;
-    for (; j + 4 <= j1; j += 4) S(dots)(4, p->k, x, b + j * p->csb, p->csb, c + j * p->csc, p->csc, p->add);
-    for (; j < j1; j++) S(dots)(1, p->k, x, b + j * p->csb, p->csb, c + j * p->csc, p->csc, p->add);
+    for (; j + columns <= j1; j += columns) S(dots)(rows, columns, p, a, b + j * p->csb, c + j * p->csc);
+    for (; j < j1; j++) S(dots)(rows, 1, p, a, b + j * p->csb, c + j * p->csc);
 }
 
-/* Rows of B are contiguous: c (+)= x[0] b[0,:] + x[1] b[1,:] + ..., `rows` of them. */
+OUTLINE void S(multiply_dots)(const ad_gemm *p, const plan *g, int64_t i0, int64_t i1, int64_t j0, int64_t j1,
+                              T *packed_a) {
+    const T *a = (const T *)p->a + i0 * p->rsa;
+    for (int64_t l = 0; l < p->k && g->pack_a; l++) packed_a[l] = a[l * p->csa];
+    if (g->pack_a) a = packed_a;
+    const cut strips = cut_evenly(i1 - i0, 4);
+    for (int64_t s = 0, i = i0; s < strips.parts; s++) {
+        const int64_t rows = part_size(strips, s);
+        if (rows == 1) S(row_dots)(1, p, a, i, j0, j1);
+        else if (rows == 2) S(row_dots)(2, p, a, i, j0, j1);
+        else if (rows == 3) S(row_dots)(3, p, a, i, j0, j1);
+        else S(row_dots)(4, p, a, i, j0, j1);
+        a += rows * p->rsa, i += rows;
+    }
+}
+
+/* ---- sums of rows ------------------------------------------------------------------------------------------------ */
+
+/* c (+)= x[0] b[0,:] + x[1] b[1,:] + ..., `rows` of them. */
 INLINE void S(sums)(const int rows, int64_t n, const T *x, int64_t csx, const T *b, int64_t rsb, T *c, bool add) {
     T f[8];
     UNROLL
@@ -327,7 +444,7 @@ INLINE void S(sums)(const int rows, int64_t n, const T *x, int64_t csx, const T 
     }
 }
 
-static void S(multiply_sums)(const ad_gemm *p, int64_t j0, int64_t j1) {
+OUTLINE void S(multiply_sums)(const ad_gemm *p, int64_t j0, int64_t j1) {
     enum { BLOCK = 2048 }; /* of c, to stay in L1 */
     const T *x = p->a;
     for (int64_t j = j0; j < j1; j += BLOCK) {
@@ -341,8 +458,51 @@ static void S(multiply_sums)(const ad_gemm *p, int64_t j0, int64_t j1) {
     }
 }
 
-/* ---- a rectangle of C -------------------------------------------------------------------------------------------- */
+/* ---- the choice of a path ---------------------------------------------------------------------------------------- */
 
+/* Estimates in multiply-adds of vectors, two of which take a cycle. */
+INLINE double S(tiles_work)(int64_t m, int64_t n, int64_t k, bool pack_b, bool scatter) {
+    const double vectors = (double)((n + S(LANES) - 1) / S(LANES)), one_row = (double)k * (double)n;
+    const double scattering = scatter ? (double)m * (double)n / 2 : 0;
+    return (double)k * vectors * ((double)m + 0.5) + (pack_b ? one_row / 2 : 0) + scattering;
+}
+INLINE double S(dots_work)(int64_t m, int64_t n, int64_t k) {
+    const double vectors = (double)((k + S(LANES) - 1) / S(LANES));
+    return (double)m * (double)n * (vectors * (m > 16 ? 1.5 : 1) + 6);
+}
+
+/* Plans the problem, or its transpose in `turned`: returns the one. */
+static const ad_gemm *S(make_plan)(const ad_gemm *p, ad_gemm *turned, plan *g) {
+    *g = (plan){.path = TILES};
+    const bool few = p->m == 1 || p->n == 1;
+    const bool good = p->csc == 1 && p->csb == 1 && (p->rsa != 1 || p->n > S(PANEL) || p->n == S(LANES));
+    if (p->m != 1 && (p->n == 1 || !good)) {
+        const double as_is = S(tiles_work)(p->m, p->n, p->k, p->csb != 1, p->csc != 1);
+        const double other = S(tiles_work)(p->n, p->m, p->k, p->rsa != 1, p->rsc != 1);
+        if (few || other < as_is) *turned = transposed(p), p = turned;
+    }
+    const bool dots = p->rsb == 1 && (p->csa == 1 || p->m == 1);
+    if (dots && (few || S(dots_work)(p->m, p->n, p->k) < S(tiles_work)(p->m, p->n, p->k, p->csb != 1, p->csc != 1))) {
+        g->path = DOTS;
+        g->pack_a = p->csa != 1;
+        if (g->pack_a) g->a_bytes = (size_t)p->k * sizeof(T);
+        return p;
+    }
+    if (p->m == 1 && p->csb == 1 && p->csc == 1) {
+        g->path = SUMS;
+        return p;
+    }
+    const cut k = cut_evenly(p->k, KC * 4 / sizeof(T));
+    g->kc = k.size + (k.longer > 0);
+    g->vecs = p->m <= ROWS / 4 ? 4 : 2;
+    g->pack_a = p->csa != 1 && p->n >= (p->rsa == 1 ? OFTEN : S(PANEL));
+    g->pack_b = p->csb != 1 || (p->m >= OFTEN && p->k * p->n > LARGE / (int64_t)sizeof(T));
+    if (g->pack_a) g->a_bytes = (size_t)(S(STRIP) * g->kc) * sizeof(T);
+    if (g->pack_b) g->b_bytes = (size_t)(round_up(min_of(NC, p->n), S(LANES)) * g->kc) * sizeof(T);
+    return p;
+}
+
+/* Any rectangle of C by itself. */
 static void S(multiply)(const ad_gemm *p, const plan *g, int64_t i0, int64_t i1, int64_t j0, int64_t j1, T *packed_a,
                         T *packed_b) {
     if (p->k == 0) {
@@ -350,11 +510,16 @@ static void S(multiply)(const ad_gemm *p, const plan *g, int64_t i0, int64_t i1,
             for (int64_t j = j0; j < j1; j++) ((T *)p->c)[i * p->rsc + j * p->csc] = 0;
     } else if (g->path == TILES) {
         S(multiply_tiles)(p, g, i0, i1, j0, j1, packed_a, packed_b);
-    } else if (g->path == SUMS) {
-        S(multiply_sums)(p, j0, j1);
+    } else if (g->path == DOTS) {
+        S(multiply_dots)(p, g, i0, i1, j0, j1, packed_a);
     } else {
-        const T *x = p->a;
-        for (int64_t l = 0; l < p->k && g->pack_a; l++) packed_a[l] = x[l * p->csa];
-        S(multiply_dots)(p, g->pack_a ? packed_a : x, j0, j1);
+        S(multiply_sums)(p, j0, j1);
     }
+}
+
+static void S(gemm)(const ad_gemm *problem, char *scratch) {
+    ad_gemm turned;
+    plan g;
+    const ad_gemm *p = S(make_plan)(problem, &turned, &g);
+    S(multiply)(p, &g, 0, p->m, 0, p->n, (T *)(void *)scratch, scratch ? (T *)(void *)(scratch + g.a_bytes) : NULL);
 }
