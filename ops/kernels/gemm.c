@@ -152,10 +152,14 @@ size_t AD_NAME(gemm_scratch)(const ad_gemm *problem) {
     return g.a_bytes + g.b_bytes;
 }
 
-void AD_NAME(gemm)(const ad_gemm *problem, void *scratch) {
+void AD_NAME(gemm_part)(const ad_gemm *problem, int64_t i0, int64_t i1, int64_t j0, int64_t j1, void *scratch) {
     if (problem->dtype == AD_F32) {
-        gemm_f32(problem, scratch);
+        gemm_f32(problem, i0, i1, j0, j1, scratch);
     } else {
-        gemm_f64(problem, scratch);
+        gemm_f64(problem, i0, i1, j0, j1, scratch);
     }
+}
+
+void AD_NAME(gemm)(const ad_gemm *problem, void *scratch) {
+    AD_NAME(gemm_part)(problem, 0, problem->m, 0, problem->n, scratch);
 }

@@ -502,24 +502,25 @@ static const ad_gemm *S(make_plan)(const ad_gemm *p, ad_gemm *turned, plan *g) {
     return p;
 }
 
-/* Any rectangle of C by itself. */
-static void S(multiply)(const ad_gemm *p, const plan *g, int64_t i0, int64_t i1, int64_t j0, int64_t j1, T *packed_a,
-                        T *packed_b) {
+/* Rows i0 to i1 and columns j0 to j1 of C. */
+static void S(gemm)(const ad_gemm *problem, int64_t i0, int64_t i1, int64_t j0, int64_t j1, char *scratch) {
+    ad_gemm turned;
+    plan g;
+    if (i0 >= i1 || j0 >= j1) return;
+    const ad_gemm *p = S(make_plan)(problem, &turned, &g);
+    if (p == &turned) {
+        const int64_t i[] = {i0, i1};
+        i0 = j0, i1 = j1, j0 = i[0], j1 = i[1];
+    }
+    T *packed_a = (T *)(void *)scratch, *packed_b = scratch ? (T *)(void *)(scratch + g.a_bytes) : NULL;
     if (p->k == 0) {
         for (int64_t i = i0; i < i1 && !p->add; i++)
             for (int64_t j = j0; j < j1; j++) ((T *)p->c)[i * p->rsc + j * p->csc] = 0;
-    } else if (g->path == TILES) {
-        S(multiply_tiles)(p, g, i0, i1, j0, j1, packed_a, packed_b);
-    } else if (g->path == DOTS) {
-        S(multiply_dots)(p, g, i0, i1, j0, j1, packed_a);
+    } else if (g.path == TILES) {
+        S(multiply_tiles)(p, &g, i0, i1, j0, j1, packed_a, packed_b);
+    } else if (g.path == DOTS) {
+        S(multiply_dots)(p, &g, i0, i1, j0, j1, packed_a);
     } else {
         S(multiply_sums)(p, j0, j1);
     }
-}
-
-static void S(gemm)(const ad_gemm *problem, char *scratch) {
-    ad_gemm turned;
-    plan g;
-    const ad_gemm *p = S(make_plan)(problem, &turned, &g);
-    S(multiply)(p, &g, 0, p->m, 0, p->n, (T *)(void *)scratch, scratch ? (T *)(void *)(scratch + g.a_bytes) : NULL);
 }

@@ -32,6 +32,7 @@ bool AD_NAME(all_finite)(const ad_view *x);
 
 size_t AD_NAME(gemm_scratch)(const ad_gemm *problem);
 void AD_NAME(gemm)(const ad_gemm *problem, void *scratch);
+void AD_NAME(gemm_part)(const ad_gemm *problem, int64_t i0, int64_t i1, int64_t j0, int64_t j1, void *scratch);
 
 double AD_NAME(dot)(const double *x, const double *y, int64_t n);
 void AD_NAME(rotate)(double *x, double *y, double c, double s, int64_t n);

@@ -118,6 +118,8 @@ typedef struct ad_kernels {
     /* Bytes of scratch memory (aligned to 64) that gemm needs for this problem, perhaps 0. */
     size_t (*gemm_scratch)(const ad_gemm *problem);
     void (*gemm)(const ad_gemm *problem, void *scratch);
+    /* Rows i0 to i1 and columns j0 to j1 of C alone, with the bits they have in the whole. */
+    void (*gemm_part)(const ad_gemm *problem, int64_t i0, int64_t i1, int64_t j0, int64_t j1, void *scratch);
 
     /* Of n contiguous doubles: the sum of x y, in eight lanes; and x, y = c x - s y, s x + c y. */
     double (*dot)(const double *x, const double *y, int64_t n);

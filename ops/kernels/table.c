@@ -22,6 +22,7 @@ const ad_kernels AD_NAME(kernels) = {
     .all_finite = AD_NAME(all_finite),
     .gemm_scratch = AD_NAME(gemm_scratch),
     .gemm = AD_NAME(gemm),
+    .gemm_part = AD_NAME(gemm_part),
     .dot = AD_NAME(dot),
     .rotate = AD_NAME(rotate),
     .softmax = AD_NAME(softmax),
