@@ -41,6 +41,7 @@ OP(lstm_cell_h, lstm(in, 0))
 OP(lstm_cell_c, lstm(in, 1))
 OP(gru_cell, gru(in))
 OP(softmax_xent_with, xent(in, c))
+OP(attention, ad_attention(in[0], in[1], in[2], c->inputs == 4 ? in[3] : AD_NONE, c->value, c->reverse))
 
 /* ---- rope ------------------------------------------------------------------------------------------------------------ */
 

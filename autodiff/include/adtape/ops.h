@@ -716,6 +716,13 @@ AD_API ad_var ad_lstm_cell_at(const char *where, ad_var x, ad_var h, ad_var c, c
 #define ad_gru_cell(...) ad_gru_cell_at(AD_HERE, __VA_ARGS__)
 AD_API ad_var ad_gru_cell_at(const char *where, ad_var x, ad_var h, const ad_cell *weights);
 
+/* softmax(scale q k^T + mask) v for queries q[..., T, d], keys k[..., S, d], values v[..., S, e]; the usual scale is
+ * 1 / sqrt(d). Causal: query i sees keys 0 to i. The mask is AD_NONE or added to the scores, which it broadcasts to, and
+ * gets a gradient too; -inf hides a key. A query that sees none gives zeros. The probabilities are never stored. */
+#define AD_CAUSAL true
+#define ad_attention(...) ad_attention_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_attention_at(const char *where, ad_var q, ad_var k, ad_var v, ad_var mask, double scale, bool causal);
+
 /* Every op by name; the registry is filled from this list. */
 #define AD_OP_LIST(X)                                                                                            \
     X(add) X(sub) X(mul) X(div) X(masked_mul) X(masked_div)                                                      \
@@ -743,7 +750,7 @@ AD_API ad_var ad_gru_cell_at(const char *where, ad_var x, ad_var h, const ad_cel
     X(scatter) X(scatter_amax) X(sort) X(topk)                                                                   \
     X(mse) X(l1) X(bce) X(bce_with_logits) X(kl_div) X(poisson_nll) X(gaussian_kl) X(hinge)                      \
     X(standardize) X(rms_norm) X(conv2d) X(conv_transpose2d) X(conv2d_kernel)                                    \
-    X(dropout) X(scale_gradient) X(rope)                                                                         \
+    X(dropout) X(scale_gradient) X(rope) X(attention)                                                            \
     /* new-op: rows go above this line */
 
 #ifdef __cplusplus

@@ -1,0 +1,469 @@
+/* attention: softmax(scale q k^T + mask) v without the probabilities in memory.
+ *
+ * The scores are made block by block. Forward, each row keeps its largest score so far and the sum of exponentials relative
+ * to it, and what was summed before is scaled down when a larger score comes (Milakov and Gimelshein 2018; Dao et al.,
+ * "FlashAttention", 2022). Result 1, the row's log-sum-exp, is all that backward needs to make the same block again. */
+#include "ops/linalg.h"
+
+#include <math.h>
+#include <stdio.h>
+
+enum { BLOCK_ROWS = 64, BLOCK_COLUMNS = 128 };
+
+typedef struct attention_attrs {
+    double scale;
+    bool causal;
+} attention_attrs;
+
+/* ---- the shape rule ---------------------------------------------------------------------------------------------- */
+
+static ad_status attention_shape(ad_call *call) {
+    if (call->inputs != 3 && call->inputs != 4)
+        return ad_fail(call, AD_ERR_VALUE, "%d inputs; it takes q, k, v and perhaps a mask", call->inputs);
+    ad_status status = AD_OK;
+    for (int i = 0; i < call->inputs && !status; i++) {
+        status = i < 3 ? ad_need_matrix(call, i) : ad_need_float(call, i);
+        if (!status && i > 0) status = ad_need_same_dtype(call, 0, i);
+    }
+    if (status) return status;
+    const ad_shape *q = &call->in[0]->shape, *k = &call->in[1]->shape, *v = &call->in[2]->shape;
+    int last = q->rank - 1;
+    bool fits = k->rank == q->rank && v->rank == q->rank && q->dim[last] == k->dim[last] &&
+                k->dim[last - 1] == v->dim[last - 1];
+    for (int i = 0; fits && i < last - 1; i++) fits = q->dim[i] == k->dim[i] && q->dim[i] == v->dim[i];
+    if (!fits)
+        return ad_fail(call, AD_ERR_SHAPE, "queries [..., T, d], keys [..., S, d] and values [..., S, e] do not fit: %s, %s, %s",
+                       ad_describe(call, 0), ad_describe(call, 1), ad_describe(call, 2));
+    ad_shape scores = *q, common, y = *q, sums = *q;
+    scores.dim[last] = k->dim[last - 1];
+    if (call->inputs == 4 &&
+        (ad_shape_broadcast(&call->in[3]->shape, &scores, &common) || !ad_shape_equal(&common, &scores))) {
+        char text[AD_TYPE_TEXT];
+        return ad_fail(call, AD_ERR_SHAPE, "%s, but a mask must broadcast to the scores, %s", ad_describe(call, 3),
+                       ad_type_text(call->in[0]->dtype, &scores, text));
+    }
+    y.dim[last] = v->dim[last];
+    sums.rank = last;
+    ad_set_out(call, 0, call->in[0]->dtype, y);
+    ad_set_out(call, 1, call->in[0]->dtype, sums);
+    return AD_OK;
+}
+
+/* ---- blocks -------------------------------------------------------------------------------------------------------- */
+
+/* Rows [row, row + rows) and columns likewise. */
+typedef struct block {
+    int64_t row, rows, column, columns;
+} block;
+
+/* One matrix of each stack, and memory for one block. */
+typedef struct frame {
+    ad_call *call;
+    const ad_kernels *kernels;
+    attention_attrs attrs;
+    ad_dtype dtype;
+    int64_t t, s;
+    ad_view q, k, v, mask;     /* mask: data NULL if there is none */
+    void *memory[3];           /* blocks of scores */
+    void *rows[2];             /* blocks of rows of the result */
+    void *column;              /* one number for each row */
+} frame;
+
+static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+static ad_view part(const ad_view *m, int64_t row, int64_t rows, int64_t column, int64_t columns) {
+    ad_view p = *m;
+    p.shape = AD_SHAPE(rows, columns);
+    p.data = (char *)p.data + (row * m->stride[0] + column * m->stride[1]) * (int64_t)ad_dtype_size(m->dtype);
+    return p;
+}
+
+static ad_view rows_of(const ad_view *m, int64_t row, int64_t rows) { return part(m, row, rows, 0, m->shape.dim[1]); }
+
+/* Matrix `number` of a stack. */
+static ad_view matrix_at(const ad_view *stack, int64_t number) {
+    int batch = stack->shape.rank - 2;
+    int64_t offset = 0;
+    for (int i = batch - 1; i >= 0; i--) {
+        offset += number % stack->shape.dim[i] * stack->stride[i];
+        number /= stack->shape.dim[i];
+    }
+    ad_view m = *stack;
+    m.data = (char *)m.data + offset * (int64_t)ad_dtype_size(m.dtype);
+    m.shape = AD_SHAPE(stack->shape.dim[batch], stack->shape.dim[batch + 1]);
+    m.stride[0] = stack->stride[batch];
+    m.stride[1] = stack->stride[batch + 1];
+    return m;
+}
+
+static ad_view dense(const frame *f, void *memory, int64_t rows, int64_t columns) {
+    return ad_view_of(memory, f->dtype, AD_SHAPE(rows, columns));
+}
+
+/* Numbers, one for each row, stretched over `columns`. */
+static ad_view column_of(const frame *f, const double *numbers, int64_t rows, int64_t columns) {
+    for (int64_t i = 0; i < rows; i++) {
+        if (f->dtype == AD_F32) {
+            ((float *)f->column)[i] = (float)numbers[i];
+        } else {
+            ((double *)f->column)[i] = numbers[i];
+        }
+    }
+    ad_view view = dense(f, f->column, rows, 1);
+    view.shape.dim[1] = columns;
+    view.stride[1] = 0;
+    return view;
+}
+
+/* The product's scratch memory is given back at once: there are many. */
+static void multiply(const frame *f, const ad_view *a, const ad_view *b, const ad_view *c, bool add) {
+    ad_arena *arena = ad_scratch_arena(f->call);
+    uint64_t position = ad_arena_position(arena);
+    ad_multiply_matrices(f->call, a, b, c, add);
+    ad_arena_rewind(arena, position);
+}
+
+static bool open_frame(frame *f, ad_call *call, int64_t *matrices) {
+    const ad_shape *q = &call->in[0]->shape, *v = &call->in[2]->shape;
+    int last = q->rank - 1;
+    *f = (frame){.call = call, .kernels = ad_kernels_get(), .attrs = *(const attention_attrs *)call->attrs};
+    f->dtype = call->in[0]->dtype;
+    f->t = q->dim[last - 1];
+    f->s = v->dim[last - 1];
+    *matrices = 1;
+    for (int i = 0; i < last - 1; i++) *matrices *= q->dim[i];
+    size_t size = ad_dtype_size(f->dtype), width = (size_t)v->dim[last];
+    for (int i = 0; i < 3; i++)
+        if (!(f->memory[i] = ad_scratch(call, BLOCK_ROWS * BLOCK_COLUMNS * size))) return false;
+    for (int i = 0; i < 2; i++)
+        if (!(f->rows[i] = ad_scratch(call, BLOCK_ROWS * width * size))) return false;
+    return (f->column = ad_scratch(call, BLOCK_ROWS * size)) != NULL;
+}
+
+/* A mask, or its gradient, with the shape of the scores. */
+static ad_view stretched_mask(const ad_call *call, const ad_view *mask) {
+    ad_shape scores = call->in[0]->shape;
+    scores.dim[scores.rank - 1] = call->in[1]->shape.dim[scores.rank - 2];
+    return ad_stretched(mask, &scores);
+}
+
+static void enter_matrix(frame *f, int64_t number) {
+    ad_call *call = f->call;
+    f->q = matrix_at(call->in[0], number);
+    f->k = matrix_at(call->in[1], number);
+    f->v = matrix_at(call->in[2], number);
+    if (call->inputs < 4) return;
+    ad_view mask = stretched_mask(call, call->in[3]);
+    f->mask = matrix_at(&mask, number);
+}
+
+/* How many columns the rows of a block see. */
+static int64_t columns_seen(const frame *f, int64_t row, int64_t rows) {
+    return f->attrs.causal ? least(f->s, row + rows) : f->s;
+}
+
+/* The scores of a block in memory[*at], which is 0 or 1; the other is free. */
+static ad_view scores(const frame *f, const block *b, int *at) {
+    ad_view product = dense(f, f->memory[0], b->rows, b->columns), y = dense(f, f->memory[1], b->rows, b->columns);
+    ad_view q = rows_of(&f->q, b->row, b->rows), k = rows_of(&f->k, b->column, b->columns), kt = ad_swap_last(&k);
+    multiply(f, &q, &kt, &product, false);
+    f->kernels->copy(&product, &y, f->attrs.scale, false);
+    *at = 1;
+    if (f->mask.data) {
+        ad_view mask = part(&f->mask, b->row, b->rows, b->column, b->columns);
+        f->kernels->binary(AD_BINARY_add, &y, &mask, &product);
+        y = product;
+        *at = 0;
+    }
+    for (int64_t i = 0; f->attrs.causal && i < b->rows; i++) {
+        int64_t seen = b->row + i + 1 - b->column;
+        if (seen < 0) seen = 0;
+        if (seen >= b->columns) break;
+        ad_view hidden = part(&y, i, 1, seen, b->columns - seen);
+        f->kernels->fill(&hidden, -INFINITY);
+    }
+    return y;
+}
+
+/* exp(scores - shift); a row without a score has shift -inf, and gets zeros. Which memory is free then is 1 - *at. */
+static ad_view exponentials(const frame *f, const ad_view *x, double *shift, int *at) {
+    double finite[BLOCK_ROWS];
+    int64_t rows = x->shape.dim[0], columns = x->shape.dim[1];
+    for (int64_t i = 0; i < rows; i++) finite[i] = shift[i] == -INFINITY ? 0 : shift[i];
+    ad_view base = column_of(f, finite, rows, columns), moved = dense(f, f->memory[1 - *at], rows, columns);
+    f->kernels->binary(AD_BINARY_sub, x, &base, &moved);
+    f->kernels->unary(AD_UNARY_exp, &moved, x, NULL);
+    return *x;
+}
+
+static void row_numbers(const frame *f, ad_reduction row, const ad_view *x, double *numbers) {
+    ad_view y = ad_view_of(numbers, AD_F64, AD_SHAPE(x->shape.dim[0], 1));
+    f->kernels->reduce(row, x, NULL, 0, &y);
+}
+
+/* ---- forward -------------------------------------------------------------------------------------------------------- */
+
+/* What is known of the rows of a block so far. */
+typedef struct row_sums {
+    double largest[BLOCK_ROWS], sum[BLOCK_ROWS]; /* sum: of exp(score - largest) */
+    int at;                                      /* rows[at] holds that of exp(score - largest) times values */
+} row_sums;
+
+static void add_block(const frame *f, const block *b, row_sums *r) {
+    double largest[BLOCK_ROWS], factor[BLOCK_ROWS], sum[BLOCK_ROWS];
+    int at;
+    ad_view x = scores(f, b, &at);
+    row_numbers(f, AD_REDUCTION_largest, &x, largest);
+    for (int64_t i = 0; i < b->rows; i++) {
+        if (!(largest[i] <= r->largest[i])) {
+            factor[i] = exp(r->largest[i] - largest[i]);
+            r->largest[i] = largest[i];
+        } else {
+            factor[i] = 1;
+        }
+    }
+    ad_view p = exponentials(f, &x, r->largest, &at);
+    row_numbers(f, AD_REDUCTION_sum, &p, sum);
+    for (int64_t i = 0; i < b->rows; i++) r->sum[i] = r->sum[i] * factor[i] + sum[i];
+    int64_t width = f->v.shape.dim[1];
+    ad_view old = dense(f, f->rows[r->at], b->rows, width), new = dense(f, f->rows[1 - r->at], b->rows, width);
+    ad_view factors = column_of(f, factor, b->rows, width), v = rows_of(&f->v, b->column, b->columns);
+    f->kernels->binary(AD_BINARY_mul, &old, &factors, &new);
+    multiply(f, &p, &v, &new, true);
+    r->at = 1 - r->at;
+}
+
+static void finish_rows(const frame *f, const block *b, row_sums *r, const ad_view *y, const ad_view *sums) {
+    double weight[BLOCK_ROWS];
+    int64_t width = f->v.shape.dim[1];
+    for (int64_t i = 0; i < b->rows; i++) {
+        bool none = r->sum[i] == 0;
+        weight[i] = none ? 0 : 1 / r->sum[i];
+        r->sum[i] = none ? -INFINITY : r->largest[i] + log(r->sum[i]);
+    }
+    ad_view from = dense(f, f->rows[r->at], b->rows, width), to = rows_of(y, b->row, b->rows);
+    ad_view weights = column_of(f, weight, b->rows, width);
+    f->kernels->binary(AD_BINARY_mul, &from, &weights, &to);
+    ad_view logs = column_of(f, r->sum, b->rows, 1), logs_to = rows_of(sums, b->row, b->rows);
+    f->kernels->copy(&logs, &logs_to, 1, false);
+}
+
+static void forward_rows(const frame *f, block b, const ad_view *y, const ad_view *sums) {
+    row_sums r = {.at = 0};
+    for (int i = 0; i < BLOCK_ROWS; i++) r.largest[i] = -INFINITY;
+    ad_view start = dense(f, f->rows[0], b.rows, f->v.shape.dim[1]);
+    f->kernels->fill(&start, 0);
+    int64_t seen = columns_seen(f, b.row, b.rows);
+    for (b.column = 0; b.column < seen; b.column += BLOCK_COLUMNS) {
+        b.columns = least(BLOCK_COLUMNS, seen - b.column);
+        add_block(f, &b, &r);
+    }
+    finish_rows(f, &b, &r, y, sums);
+}
+
+static ad_status attention_forward(ad_call *call) {
+    frame f;
+    int64_t matrices;
+    if (!open_frame(&f, call, &matrices)) return AD_ERR_OOM;
+    ad_view sums = ad_insert_axis(&call->out[1], call->out[1].shape.rank);
+    for (int64_t i = 0; i < matrices; i++) {
+        enter_matrix(&f, i);
+        ad_view y = matrix_at(&call->out[0], i), logs = matrix_at(&sums, i);
+        for (int64_t row = 0; row < f.t; row += BLOCK_ROWS)
+            forward_rows(&f, (block){.row = row, .rows = least(BLOCK_ROWS, f.t - row)}, &y, &logs);
+    }
+    return AD_OK;
+}
+
+/* ---- backward ------------------------------------------------------------------------------------------------------- */
+
+/* Stacks, and the matrix of each at hand; data NULL: none. */
+typedef struct gradients {
+    ad_view seed[2], bar[4];
+    ad_view g, y, g_sums, sums, q_bar, k_bar, v_bar, mask_bar;
+    bool one_row, one_column; /* the mask has only one, which all are summed into */
+} gradients;
+
+static void add_product(const frame *f, const ad_view *a, bool transposed, const ad_view *b, const ad_view *to,
+                        int64_t row) {
+    if (!to->data) return;
+    ad_view left = transposed ? ad_swap_last(a) : *a, rows = rows_of(to, row, left.shape.dim[0]);
+    multiply(f, &left, b, &rows, true);
+}
+
+/* From the gradient of a block's scores to those of q, k and the mask. */
+static void pass_scores(const frame *f, const gradients *to, const block *b, const ad_view *ds, void *memory) {
+    if (to->mask_bar.data) {
+        ad_view bar = part(&to->mask_bar, to->one_row ? 0 : b->row, to->one_row ? 1 : b->rows,
+                           to->one_column ? 0 : b->column, to->one_column ? 1 : b->columns);
+        f->kernels->sum_to(ds, &bar, 1, true);
+    }
+    ad_view scaled = dense(f, memory, b->rows, b->columns);
+    f->kernels->copy(ds, &scaled, f->attrs.scale, false);
+    ad_view q = rows_of(&f->q, b->row, b->rows), k = rows_of(&f->k, b->column, b->columns);
+    add_product(f, &scaled, false, &k, &to->q_bar, b->row);
+    add_product(f, &scaled, true, &q, &to->k_bar, b->column);
+}
+
+/* `less`: what is subtracted from a row of the gradient of the probabilities: <p, p_bar> = <g, y>, and -g of the sums. */
+static void backward_block(const frame *f, const gradients *to, const block *b, double *logs, const double *less) {
+    int at;
+    ad_view x = scores(f, b, &at), p = exponentials(f, &x, logs, &at);
+    ad_view product = dense(f, f->memory[1 - at], b->rows, b->columns), v = rows_of(&f->v, b->column, b->columns);
+    ad_view moved = dense(f, f->memory[2], b->rows, b->columns);
+    if (to->g.data) {
+        ad_view g = rows_of(&to->g, b->row, b->rows), vt = ad_swap_last(&v);
+        add_product(f, &p, true, &g, &to->v_bar, b->column);
+        multiply(f, &g, &vt, &product, false);
+    } else {
+        f->kernels->fill(&product, 0);
+    }
+    ad_view less_column = column_of(f, less, b->rows, b->columns);
+    f->kernels->binary(AD_BINARY_sub, &product, &less_column, &moved);
+    f->kernels->binary(AD_BINARY_masked_mul, &p, &moved, &product);
+    pass_scores(f, to, b, &product, f->memory[2]);
+}
+
+static void backward_rows(const frame *f, const gradients *to, block b) {
+    double logs[BLOCK_ROWS], less[BLOCK_ROWS] = {0};
+    if (to->g.data) {
+        ad_view g = rows_of(&to->g, b.row, b.rows), y = rows_of(&to->y, b.row, b.rows);
+        ad_view product = dense(f, f->rows[0], b.rows, f->v.shape.dim[1]);
+        f->kernels->binary(AD_BINARY_mul, &g, &y, &product);
+        row_numbers(f, AD_REDUCTION_sum, &product, less);
+    }
+    for (int64_t i = 0; i < b.rows; i++) {
+        logs[i] = ad_view_get(&to->sums, b.row + i);
+        if (to->g_sums.data) less[i] -= ad_view_get(&to->g_sums, b.row + i);
+    }
+    int64_t seen = columns_seen(f, b.row, b.rows);
+    for (b.column = 0; b.column < seen; b.column += BLOCK_COLUMNS) {
+        b.columns = least(BLOCK_COLUMNS, seen - b.column);
+        backward_block(f, to, &b, logs, less);
+    }
+}
+
+/* Buffers for all gradients, ready to be added to. */
+static void open_gradients(gradients *to, ad_call *call, ad_adjoint *adjoint) {
+    *to = (gradients){.seed = {adjoint->seed[0], adjoint->seed[1]}};
+    for (int i = 0; i < call->inputs; i++) {
+        bool add;
+        const ad_view *into = ad_into(adjoint, i, &add);
+        if (!into) continue;
+        if (!add) ad_kernels_get()->fill(into, 0);
+        to->bar[i] = *into;
+    }
+    if (to->seed[1].data) to->seed[1] = ad_insert_axis(&to->seed[1], to->seed[1].shape.rank);
+    if (call->inputs < 4) return;
+    const ad_shape *mask = &call->in[3]->shape;
+    to->one_row = mask->rank < 2 || mask->dim[mask->rank - 2] == 1;
+    to->one_column = mask->rank < 1 || mask->dim[mask->rank - 1] == 1;
+    if (to->bar[3].data) to->bar[3] = stretched_mask(call, &to->bar[3]);
+}
+
+static ad_view matrix_or_none(const ad_view *stack, int64_t number) {
+    return stack->data ? matrix_at(stack, number) : (ad_view){.data = NULL};
+}
+
+static ad_status attention_backward(ad_call *call, ad_adjoint *adjoint) {
+    frame f;
+    gradients to;
+    int64_t matrices;
+    if (!open_frame(&f, call, &matrices)) return AD_ERR_OOM;
+    open_gradients(&to, call, adjoint);
+    ad_view sums = ad_insert_axis(&call->out[1], call->out[1].shape.rank);
+    for (int64_t i = 0; i < matrices; i++) {
+        enter_matrix(&f, i);
+        to.g = matrix_or_none(&to.seed[0], i);
+        to.g_sums = matrix_or_none(&to.seed[1], i);
+        to.y = matrix_at(&call->out[0], i);
+        to.sums = matrix_at(&sums, i);
+        to.q_bar = matrix_or_none(&to.bar[0], i);
+        to.k_bar = matrix_or_none(&to.bar[1], i);
+        to.v_bar = matrix_or_none(&to.bar[2], i);
+        to.mask_bar = matrix_or_none(&to.bar[3], i);
+        for (int64_t row = 0; row < f.t; row += BLOCK_ROWS)
+            backward_rows(&f, &to, (block){.row = row, .rows = least(BLOCK_ROWS, f.t - row)});
+    }
+    return AD_OK;
+}
+
+/* ---- the derivative in ops ------------------------------------------------------------------------------------------ */
+
+static ad_var probabilities(ad_vjp *v) {
+    const attention_attrs *attrs = ad_vjp_attrs(v);
+    ad_shape q = ad_vjp_input_shape(v, 0), k = ad_vjp_input_shape(v, 1);
+    ad_var x = ad_scale(ad_matmul(ad_vjp_input(v, 0), ad_transpose(ad_vjp_input(v, 1))), attrs->scale);
+    if (ad_vjp_inputs(v) == 4) x = ad_add(x, ad_vjp_input(v, 3));
+    if (attrs->causal) {
+        ad_shape scores = AD_SHAPE(q.dim[q.rank - 2], k.dim[k.rank - 2]);
+        ad_var seen = ad_tril(ad_broadcast_to(ad_vjp_number(v, 1), scores), 0);
+        x = ad_where(seen, x, ad_vjp_number(v, -INFINITY));
+    }
+    return ad_softmax(x, -1);
+}
+
+static void attention_vjp(ad_vjp *v) {
+    ad_var p = probabilities(v), g = ad_vjp_seed(v, 0), slope = ad_vjp_number(v, 0);
+    double scale = ((const attention_attrs *)ad_vjp_attrs(v))->scale;
+    if (ad_vjp_has_seed(v, 0)) {
+        if (ad_vjp_wants(v, 2)) ad_vjp_give(v, 2, ad_matmul(ad_transpose(p), g));
+        ad_var p_bar = ad_matmul(g, ad_transpose(ad_vjp_input(v, 2)));
+        slope = ad_sub(p_bar, ad_sum(ad_masked_mul(p, p_bar), AD_AXES(-1), AD_KEEPDIM));
+    }
+    if (ad_vjp_has_seed(v, 1)) slope = ad_add(slope, ad_unsqueeze(ad_vjp_seed(v, 1), -1));
+    ad_var x_bar = ad_masked_mul(p, slope), scaled = ad_scale(x_bar, scale);
+    if (ad_vjp_wants(v, 0)) ad_vjp_give(v, 0, ad_matmul(scaled, ad_vjp_input(v, 1)));
+    if (ad_vjp_wants(v, 1)) ad_vjp_give(v, 1, ad_matmul(ad_transpose(scaled), ad_vjp_input(v, 0)));
+    if (ad_vjp_inputs(v) == 4 && ad_vjp_wants(v, 3)) ad_vjp_give(v, 3, ad_sum_to(x_bar, ad_vjp_input_shape(v, 3)));
+}
+
+static void show_attention(const void *attrs, char *text, size_t size) {
+    const attention_attrs *a = attrs;
+    snprintf(text, size, "%g%s", a->scale, a->causal ? ", causal" : "");
+}
+
+static bool attention_sample(ad_sample *sample, int k) {
+    const struct {
+        ad_shape q, k, v, mask;
+        bool causal, masked;
+    } cases[] = {
+        {AD_SHAPE(3, 2), AD_SHAPE(4, 2), AD_SHAPE(4, 3), AD_SCALAR, false, false},
+        {AD_SHAPE(3, 2), AD_SHAPE(3, 2), AD_SHAPE(3, 1), AD_SHAPE(3, 3), true, true},
+        {AD_SHAPE(2, 2, 2), AD_SHAPE(2, 3, 2), AD_SHAPE(2, 3, 2), AD_SHAPE(2, 1, 3), false, true},
+        {AD_SHAPE(2, 3, 1), AD_SHAPE(2, 2, 1), AD_SHAPE(2, 2, 2), AD_SHAPE(3, 1), true, true},
+        {AD_SHAPE(1, 1), AD_SHAPE(1, 1), AD_SHAPE(1, 1), AD_SCALAR, true, false},
+        {AD_SHAPE(0, 2), AD_SHAPE(3, 2), AD_SHAPE(3, 2), AD_SCALAR, false, true},
+        {AD_SHAPE(0, 2, 2), AD_SHAPE(0, 3, 2), AD_SHAPE(0, 3, 1), AD_SCALAR, false, false},
+    };
+    if (k >= (int)(sizeof cases / sizeof *cases)) return false;
+    attention_attrs *attrs = (attention_attrs *)(void *)sample->attrs.bytes;
+    *attrs = (attention_attrs){.scale = 0.7, .causal = cases[k].causal};
+    return ad_sample_normal(sample, cases[k].q) && ad_sample_normal(sample, cases[k].k) &&
+           ad_sample_normal(sample, cases[k].v) && (!cases[k].masked || ad_sample_normal(sample, cases[k].mask));
+}
+
+const ad_op ad_op_attention = {
+    .name = "attention",
+    .inputs = -1,
+    .results = 2,
+    .attrs_size = sizeof(attention_attrs),
+    .saves = AD_SAVES_INPUTS | AD_SAVES_RESULT(0) | AD_SAVES_RESULT(1),
+    .shape = attention_shape,
+    .forward = attention_forward,
+    .vjp = attention_vjp,
+    .backward = attention_backward,
+    .formula = "$y = softmax(scale $0 $1^T + mask) $2 ($a)",
+    .result_formula = {"$y1 = logsumexp(scale $0 $1^T + mask)"},
+    .adjoint = {"~0 += scale s $1, where s = p * (~y $2^T - <~y, $y> + ~y1)", "~1 += scale s^T $0", "~2 += p^T ~y",
+                "~3 += s"},
+    .convention = "a row of scores -inf: zeros, and gradient 0",
+    .show_attrs = show_attention,
+    .sample = attention_sample,
+};
+
+ad_var ad_attention_at(const char *where, ad_var q, ad_var k, ad_var v, ad_var mask, double scale, bool causal) {
+    ad_tape *tape = q.tape ? q.tape : k.tape ? k.tape : v.tape;
+    attention_attrs attrs = {.scale = scale, .causal = causal};
+    return ad_apply_at(where, tape, &ad_op_attention, mask.tape ? 4 : 3, (ad_var[]){q, k, v, mask}, &attrs, NULL);
+}
