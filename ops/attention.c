@@ -32,7 +32,8 @@ static ad_status attention_shape(ad_call *call) {
                 k->dim[last - 1] == v->dim[last - 1];
     for (int i = 0; fits && i < last - 1; i++) fits = q->dim[i] == k->dim[i] && q->dim[i] == v->dim[i];
     if (!fits)
-        return ad_fail(call, AD_ERR_SHAPE, "queries [..., T, d], keys [..., S, d] and values [..., S, e] do not fit: %s, %s, %s",
+        return ad_fail(call, AD_ERR_SHAPE,
+                       "queries [..., T, d], keys [..., S, d] and values [..., S, e] do not fit: %s, %s, %s",
                        ad_describe(call, 0), ad_describe(call, 1), ad_describe(call, 2));
     ad_shape scores = *q, common, y = *q, sums = *q;
     scores.dim[last] = k->dim[last - 1];
@@ -63,10 +64,10 @@ typedef struct frame {
     attention_attrs attrs;
     ad_dtype dtype;
     int64_t t, s;
-    ad_view q, k, v, mask;     /* mask: data NULL if there is none */
-    void *memory[3];           /* blocks of scores */
-    void *rows[2];             /* blocks of rows of the result */
-    void *column;              /* one number for each row */
+    ad_view q, k, v, mask; /* mask: data NULL if there is none */
+    void *memory[3];       /* blocks of scores */
+    void *rows[2];         /* blocks of rows of the result */
+    void *column;          /* one number for each row */
 } frame;
 
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }

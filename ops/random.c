@@ -23,8 +23,7 @@ typedef struct dropout_attrs {
 
 static ad_status dropout_shape(ad_call *call) {
     double p = ((const dropout_attrs *)call->attrs)->p;
-    if (!(p >= 0 && p <= 1))
-        return ad_fail(call, AD_ERR_VALUE, "p is %g; a probability is between 0 and 1", p);
+    if (!(p >= 0 && p <= 1)) return ad_fail(call, AD_ERR_VALUE, "p is %g; a probability is between 0 and 1", p);
     return ad_shape_like_input(call);
 }
 
@@ -99,7 +98,9 @@ static double uniform_f32(ad_rng *rng, double p) { return (void)p, (double)(ad_r
 static double normal(ad_rng *rng, double p) { return (void)p, ad_rng_normal(rng); }
 static double hit(ad_rng *rng, double p) { return ad_rng_uniform(rng) < p; }
 /* The number in the middle of its interval: neither 0 nor 1. */
-static double gumbel(ad_rng *rng, double p) { return (void)p, -log(-log(ad_rng_uniform(rng) * (1 - 0x1p-53) + 0x1p-54)); }
+static double gumbel(ad_rng *rng, double p) {
+    return (void)p, -log(-log(ad_rng_uniform(rng) * (1 - 0x1p-53) + 0x1p-54));
+}
 
 static void draw(const ad_view *y, ad_rng *rng, const distribution *d) {
     for (int64_t i = 0, n = ad_view_count(y); i < n; i++) {
@@ -173,7 +174,8 @@ ad_var ad_gumbel_softmax_at(const char *where, ad_var logits, double temperature
         return ad_var_invalid(tape);
     }
     ad_dtype dtype = ad_value_at(where, logits).dtype;
-    ad_var noise = drawn(where, tape, NULL, dtype, shape, (distribution){.name = "gumbel_softmax", .next = gumbel}, rng);
+    ad_var noise = drawn(where, tape, NULL, dtype, shape, (distribution){.name = "gumbel_softmax", .next = gumbel},
+                         rng);
     ad_var soft = ad_softmax_at(where, ad_scale_at(where, ad_add_at(where, logits, noise), 1 / temperature), -1);
     if (!hard) return soft;
     ad_var choice = ad_argmax_at(where, soft, -1, false);

@@ -19,7 +19,8 @@ static ad_status rope_shape(ad_call *call) {
         return ad_fail(call, AD_ERR_SHAPE, "%s, but it takes [..., positions, features], features in pairs",
                        ad_describe(call, 0));
     if (attrs->base > 0 && attrs->base <= 1e300) return AD_OK;
-    return ad_fail(call, AD_ERR_VALUE, "the base is %g; it must be positive and finite (10000 is usual)", attrs->base);
+    return ad_fail(call, AD_ERR_VALUE, "the base is %g; it must be positive and finite (10000 is usual)",
+                   attrs->base);
 }
 
 static ad_status rotate(ad_call *call, const ad_view *x, bool inverse, const ad_view *y, bool add) {
@@ -27,7 +28,8 @@ static ad_status rotate(ad_call *call, const ad_view *x, bool inverse, const ad_
     int rank = x->shape.rank;
     ad_view table = ad_scratch_view(call, AD_F64, AD_SHAPE(x->shape.dim[rank - 2], x->shape.dim[rank - 1]));
     if (!table.data) return AD_ERR_OOM;
-    ad_rotary_table(table.shape.dim[0], table.shape.dim[1] / 2, (double)attrs->first, attrs->base, inverse, table.data);
+    ad_rotary_table(table.shape.dim[0], table.shape.dim[1] / 2, (double)attrs->first, attrs->base, inverse,
+                    table.data);
     ad_rotate_pairs(x, table.data, y, add);
     return AD_OK;
 }
@@ -52,7 +54,8 @@ static void rope_vjp(ad_vjp *v) {
 
 static void show_rope(const void *attrs, char *text, size_t size) {
     const rope_attrs *a = attrs;
-    snprintf(text, size, "%sbase %g, from position %lld", a->inverse ? "inverse, " : "", a->base, (long long)a->first);
+    snprintf(text, size, "%sbase %g, from position %lld", a->inverse ? "inverse, " : "", a->base,
+             (long long)a->first);
 }
 
 static bool rope_sample(ad_sample *sample, int k) {

@@ -175,7 +175,8 @@ static void expect_near_views(ad_view got, ad_view want, double tolerance) {
 
 static void compare_with_plain(ad_dtype dtype, bool causal, bool masked) {
     enum { inputs = 4 };
-    const ad_shape shapes[inputs] = {AD_SHAPE(2, 150, 9), AD_SHAPE(2, 300, 9), AD_SHAPE(2, 300, 5), AD_SHAPE(150, 300)};
+    const ad_shape shapes[inputs] = {AD_SHAPE(2, 150, 9), AD_SHAPE(2, 300, 9), AD_SHAPE(2, 300, 5),
+                                     AD_SHAPE(150, 300)};
     const double tolerance = dtype == AD_F32 ? 2e-4 : 1e-12;
     ad_tape *t = ad_tape_new(NULL);
     ad_var in[inputs], blocks[inputs], plain[inputs], y[2];
@@ -210,7 +211,8 @@ Test(attention, in_many_blocks_is_what_it_is_in_one) {
 Test(attention, of_a_variable_with_itself_sums_its_gradients) {
     ad_tape *t = ad_tape_new(NULL);
     ad_rng rng = {.seed = 4};
-    ad_var x = ad_leaf(t, "x", AD_F64, AD_SHAPE(3, 2), ad_value(ad_randn(t, NULL, AD_F64, AD_SHAPE(3, 2), &rng)).data);
+    ad_var x = ad_leaf(t, "x", AD_F64, AD_SHAPE(3, 2),
+                       ad_value(ad_randn(t, NULL, AD_F64, AD_SHAPE(3, 2), &rng)).data);
     ad_backward(ad_sum(ad_attention(x, x, x, AD_NONE, 1, AD_CAUSAL), AD_ALL_AXES, false));
     ad_view got = test_copy((const ad_view[]){ad_gradient(x)});
     ad_backward(ad_sum(plain_attention(x, x, x, AD_NONE, 1, AD_CAUSAL), AD_ALL_AXES, false));
@@ -254,7 +256,8 @@ Test(attention, huge_scores_do_not_overflow) {
     ad_var q = ad_leaf(t, "q", AD_F64, AD_SHAPE(1, 1), ((double[]){1e5}));
     ad_var k = ad_leaf(t, "k", AD_F64, AD_SHAPE(2, 1), ((double[]){1e5, -1e5}));
     ad_var v = ad_leaf(t, "v", AD_F64, AD_SHAPE(2, 1), ((double[]){3, 5}));
-    ad_var y = ad_attention(q, k, v, AD_NONE, 1, false), g = ad_constant(t, NULL, AD_F64, AD_SHAPE(1, 1), &(double){1});
+    ad_var y = ad_attention(q, k, v, AD_NONE, 1, false),
+           g = ad_constant(t, NULL, AD_F64, AD_SHAPE(1, 1), &(double){1});
     expect_values(ad_value(y), 3);
     expect_gradient(y, g, q, 0);
     expect_gradient(y, g, v, 1, 0);
