@@ -368,9 +368,3 @@ AD_BINARY_ROWS(X)
 #define X(...) DEFINE_BINARY(false, loss_shape, __VA_ARGS__)
 AD_LOSS_ROWS(X)
 #undef X
-
-/* ---- compositions ------------------------------------------------------------------------------------------------ */
-
-ad_var ad_lerp_at(const char *where, ad_var a, ad_var b, ad_var w) {
-    return ad_add_at(where, a, ad_mul_at(where, w, ad_sub_at(where, b, a)));
-}

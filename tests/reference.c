@@ -59,7 +59,7 @@ static void read_line(reference_case *to, const char *keyword, char *rest) {
     } else if (strcmp(keyword, "shape") == 0) {
         to->shape.rank = read_numbers(rest, to->shape.dim);
     } else if (strcmp(keyword, "number") == 0) {
-        to->value = atof(rest);
+        sscanf(rest, "%lf %lf", &to->value, &to->other);
     } else if (strcmp(keyword, "text") == 0) {
         snprintf(to->text, sizeof to->text, "%s", rest);
     } else if (strcmp(keyword, "tolerance") == 0) {

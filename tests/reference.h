@@ -17,7 +17,7 @@ typedef struct reference_case {
     ad_axes axes;
     bool keepdim, reverse;
     ad_shape shape;
-    double value;
+    double value, other; /* "number -1.75 3" */
     char text[REFERENCE_TEXT];
     double tolerance; /* f64, relative; f32 gets 1e8 times as much */
     /* arrays of f64, i32 or i64, to be freed with test_arrays_free */

@@ -7,7 +7,7 @@ A file about an op holds cases of these lines, each of them a keyword and what b
 
     case                            begins one
     f64 only                        the numbers do not fit f32
-    axis 1 | axes 0 -1 | keepdim | reverse | shape 2 -1 | number -1.75      attributes
+    axis 1 | axes 0 -1 | keepdim | reverse | shape 2 -1 | number -1.75 3    attributes
     input DTYPE[DIMENSIONS] NUMBERS                                in order
     seed ...                        the cotangent of the result
     result ...

@@ -65,9 +65,16 @@ AD_API ad_var ad_minimum_at(const char *where, ad_var a, ad_var b);
 /* x kept in [low, high]; the derivative at a bound is 1 */
 #define ad_clamp(...) ad_clamp_at(AD_HERE, __VA_ARGS__)
 AD_API ad_var ad_clamp_at(const char *where, ad_var x, double low, double high);
-/* a + w (b - a): a composition of the above. */
+/* Compositions: a + w (b - a); x + c a b; x + c a / b; */
 #define ad_lerp(...) ad_lerp_at(AD_HERE, __VA_ARGS__)
 AD_API ad_var ad_lerp_at(const char *where, ad_var a, ad_var b, ad_var w);
+#define ad_addcmul(...) ad_addcmul_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_addcmul_at(const char *where, ad_var x, ad_var a, ad_var b, double c);
+#define ad_addcdiv(...) ad_addcdiv_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_addcdiv_at(const char *where, ad_var x, ad_var a, ad_var b, double c);
+/* x kept between bounds that are variables: min(max(x, low), high); where x is at a bound they share the gradient. */
+#define ad_clamp_between(...) ad_clamp_between_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_clamp_between_at(const char *where, ad_var x, ad_var low, ad_var high);
 
 /* ---- functions ------------------------------------------------------------------------------------------ */
 
@@ -188,6 +195,19 @@ AD_API ad_var ad_hardtanh_at(const char *where, ad_var x, double low, double hig
 AD_API ad_var ad_hardsigmoid_at(const char *where, ad_var x);
 #define ad_hardswish(...) ad_hardswish_at(AD_HERE, __VA_ARGS__) /* x hardsigmoid(x) */
 AD_API ad_var ad_hardswish_at(const char *where, ad_var x);
+
+/* Compositions: a sigmoid(b) for the halves a and b of x along `axis` (Dauphin et al. 2017); */
+#define ad_glu(...) ad_glu_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_glu_at(const char *where, ad_var x, int axis);
+#define ad_threshold(...) ad_threshold_at(AD_HERE, __VA_ARGS__) /* x > threshold ? x : value */
+AD_API ad_var ad_threshold_at(const char *where, ad_var x, double threshold, double value);
+#define ad_hardshrink(...) ad_hardshrink_at(AD_HERE, __VA_ARGS__) /* |x| > lambda ? x : 0 */
+AD_API ad_var ad_hardshrink_at(const char *where, ad_var x, double lambda);
+/* x - lambda above lambda, x + lambda below -lambda, 0 between; the derivative at a bound is 0 */
+#define ad_softshrink(...) ad_softshrink_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_softshrink_at(const char *where, ad_var x, double lambda);
+#define ad_tanhshrink(...) ad_tanhshrink_at(AD_HERE, __VA_ARGS__) /* x - tanh(x) */
+AD_API ad_var ad_tanhshrink_at(const char *where, ad_var x);
 
 /* ---- comparisons and logic: 1 or 0 in i32, no gradient; operands of any one dtype ---------------------------- */
 
@@ -556,6 +576,8 @@ AD_API ad_var ad_segment_softmax_at(const char *where, ad_var x, ad_var ids, int
 
 #define ad_softmax(...) ad_softmax_at(AD_HERE, __VA_ARGS__) /* along `axis`; a row of all -inf gives zeros */
 AD_API ad_var ad_softmax_at(const char *where, ad_var x, int axis);
+#define ad_softmin(...) ad_softmin_at(AD_HERE, __VA_ARGS__) /* softmax of -x: a composition */
+AD_API ad_var ad_softmin_at(const char *where, ad_var x, int axis);
 #define ad_log_softmax(...) ad_log_softmax_at(AD_HERE, __VA_ARGS__)
 AD_API ad_var ad_log_softmax_at(const char *where, ad_var x, int axis);
 
