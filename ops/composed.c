@@ -57,4 +57,6 @@ ad_var ad_glu_at(const char *where, ad_var x, int axis) {
     return ad_mul_at(where, halves[0], ad_sigmoid_at(where, halves[1]));
 }
 
-ad_var ad_softmin_at(const char *where, ad_var x, int axis) { return ad_softmax_at(where, ad_neg_at(where, x), axis); }
+ad_var ad_softmin_at(const char *where, ad_var x, int axis) {
+    return ad_softmax_at(where, ad_neg_at(where, x), axis);
+}

@@ -98,10 +98,10 @@ static ad_var xlogy_rule(ad_var g, ad_var a, ad_var b) {
     return ad_where(vanishes, number(g, 0), ad_masked_mul(g, ad_log(b)));
 }
 
-/* a / (a^2 + b^2), whose squares may overflow and vanish. */
+/* a / (a^2 + b^2), whose squares may overflow and vanish. Infinitely far out it is 0. */
 static ad_var over_squares(ad_var a, ad_var b) {
-    ad_var length = ad_hypot(a, b);
-    return ad_div(ad_div(a, length), length);
+    ad_var length = ad_hypot(a, b), far = ad_isinf(ad_maximum(ad_abs(a), ad_abs(b)));
+    return ad_where(far, number(a, 0), ad_div(ad_div(a, length), length));
 }
 
 /* exp(a - y) for y = log(exp(a) + exp(b)); of two equal infinities one half each, or nothing if they are -inf. */
@@ -308,7 +308,7 @@ static ad_status loss_shape(ad_call *call) {
                    ad_describe(call, 0), ad_describe(call, 1));
 }
 
-#define DEFINE_BINARY(broadcasts_, shape_, row, value_, a_bar, b_bar, saves_, a_vjp, b_vjp, formula_, a_adjoint,      \
+#define DEFINE_BINARY(broadcasts_, shape_, row, value_, a_bar, b_bar, saves_, a_vjp, b_vjp, formula_, a_adjoint,     \
                       b_adjoint, convention_, sample_)                                                               \
     static inline double row##_value(double a, double b, const double *c) {                                          \
         (void)c;                                                                                                     \

@@ -151,8 +151,8 @@ static void expect_all(const char *line, const place *at, const char *how, ad_va
     if (at->dtype == AD_F32) want = (double)(float)want;
     for (int64_t i = 0, n = ad_view_count(&view); i < n; i++) {
         double got = ad_view_get(&view, i);
-        cr_assert(test_near(got, want, at->dtype == AD_F32 ? 1e-6 : 1e-14), "%s: %s %s of rank %d is %g, not %g", line, how,
-                  ad_dtype_name(at->dtype), at->shape.rank, got, want);
+        cr_assert(test_near(got, want, at->dtype == AD_F32 ? 1e-6 : 1e-14), "%s: %s %s of rank %d is %g, not %g",
+                  line, how, ad_dtype_name(at->dtype), at->shape.rank, got, want);
     }
 }
 
@@ -185,7 +185,7 @@ static void expect_derivatives(const char *line, function_of_two f, int count, d
     Test(convention, name) {                                                                                         \
         const double cases[][2] = {__VA_ARGS__};                                                                     \
         for (int i = 0; i < TEST_COUNT(cases); i++)                                                                  \
-            expect_derivatives(AD_HERE, name##_of, 1, cases[i][0], 1, cases[i][1], 0);                                \
+            expect_derivatives(AD_HERE, name##_of, 1, cases[i][0], 1, cases[i][1], 0);                               \
     }
 /* Cases {a, b, by a, by b}. */
 #define CONVENTION_OF_TWO(name, expression, ...)                                                                     \
@@ -193,15 +193,15 @@ static void expect_derivatives(const char *line, function_of_two f, int count, d
     Test(convention, name) {                                                                                         \
         const double cases[][4] = {__VA_ARGS__};                                                                     \
         for (int i = 0; i < TEST_COUNT(cases); i++)                                                                  \
-            expect_derivatives(AD_HERE, name##_of, 2, cases[i][0], cases[i][1], cases[i][2], cases[i][3]);            \
+            expect_derivatives(AD_HERE, name##_of, 2, cases[i][0], cases[i][1], cases[i][2], cases[i][3]);           \
     }
 
 static const double inf = INFINITY, nan_ = NAN, log_2 = 0.69314718055994530942;
 
 CONVENTION(abs_at_0_is_0, ad_abs(a), {0, 0}, {-0.0, 0})
 CONVENTION(sign_has_none_anywhere, ad_sign(a), {0, 0}, {2, 0}, {-inf, 0})
-CONVENTION(steps_have_none_anywhere, ad_add(ad_add(ad_floor(a), ad_ceil(a)), ad_add(ad_round(a), ad_trunc(a))), {0.5, 0},
-           {1, 0}, {0.25, 0})
+CONVENTION(steps_have_none_anywhere, ad_add(ad_add(ad_floor(a), ad_ceil(a)), ad_add(ad_round(a), ad_trunc(a))),
+           {0.5, 0}, {1, 0}, {0.25, 0})
 CONVENTION(frac_at_an_integer_is_1, ad_frac(a), {0, 1}, {2, 1}, {-3, 1})
 CONVENTION(relu_at_0_is_0, ad_relu(a), {0, 0}, {-0.0, 0})
 CONVENTION(relu6_at_its_kinks_is_0, ad_relu6(a), {0, 0}, {6, 0})
@@ -215,7 +215,8 @@ CONVENTION(celu_at_0_is_1, ad_celu(a, 0.375), {0, 1}, {-0.0, 1})
 CONVENTION(selu_at_0_is_its_scale, ad_selu(a), {0, 1.0507009873554804934})
 CONVENTION(softsign_at_0_is_1, ad_softsign(a), {0, 1})
 CONVENTION(sinc_at_0_is_0, ad_sinc(a), {0, 0})
-CONVENTION(shrinks_at_their_bounds_are_0, ad_add(ad_hardshrink(a, 0.5), ad_softshrink(a, 0.5)), {0.5, 0}, {-0.5, 0}, {1, 2})
+CONVENTION(shrinks_at_their_bounds_are_0, ad_add(ad_hardshrink(a, 0.5), ad_softshrink(a, 0.5)), {0.5, 0}, {-0.5, 0},
+           {1, 2})
 CONVENTION(sqrt_at_0_is_infinite, ad_sqrt(a), {0, inf})
 CONVENTION(log_at_0_is_infinite, ad_log(a), {0, inf})
 CONVENTION(the_square_at_0_is_0, ad_power(a, 2), {0, 0})
@@ -227,7 +228,8 @@ CONVENTION(reciprocal_at_0_is_minus_infinite, ad_reciprocal(a), {0, -inf})
 CONVENTION_OF_TWO(maximum_of_equals_gives_half_to_each, ad_maximum(a, b), {1, 1, 0.5, 0.5}, {inf, inf, 0.5, 0.5})
 CONVENTION_OF_TWO(minimum_of_equals_gives_half_to_each, ad_minimum(a, b), {1, 1, 0.5, 0.5}, {-inf, -inf, 0.5, 0.5})
 CONVENTION_OF_TWO(pow_of_0_and_0_is_0_in_both, ad_pow(a, b), {0, 0, 0, 0})
-CONVENTION_OF_TWO(pow_of_0_is_that_of_the_power, ad_pow(a, b), {0, 2, 0, 0}, {0, 1, 1, 0}, {0, 0.5, inf, 0}, {2, 0, 0, log_2})
+CONVENTION_OF_TWO(pow_of_0_is_that_of_the_power, ad_pow(a, b), {0, 2, 0, 0}, {0, 1, 1, 0}, {0, 0.5, inf, 0},
+                  {2, 0, 0, log_2})
 CONVENTION_OF_TWO(hypot_of_0_and_0_is_0_in_both, ad_hypot(a, b), {0, 0, 0, 0}, {0, 2, 0, 1})
 CONVENTION_OF_TWO(atan2_of_0_and_0_is_nan, ad_atan2(a, b), {0, 0, nan_, nan_})
 CONVENTION_OF_TWO(xlogy_of_0, ad_xlogy(a, b), {0, 0, 0, 0}, {0, 2, log_2, 0}, {0, -1, 0, 0})
@@ -240,8 +242,8 @@ CONVENTION_OF_TWO(prelu_of_0_is_the_slope, ad_prelu(a, b), {0, 0.25, 0.25, 0})
 
 static ad_var zero_like(ad_var x) { return ad_number(x.tape, ad_value(x).dtype, 0); }
 
-CONVENTION(a_root_that_was_not_chosen_has_none, ad_where(ad_greater(a, zero_like(a)), ad_sqrt(a), zero_like(a)), {0, 0}, {-1, 0},
-           {4, 0.25})
+CONVENTION(a_root_that_was_not_chosen_has_none, ad_where(ad_greater(a, zero_like(a)), ad_sqrt(a), zero_like(a)),
+           {0, 0}, {-1, 0}, {4, 0.25})
 
 typedef ad_var (*function_of_one)(const char *where, ad_var x);
 
@@ -273,34 +275,63 @@ Test(convention, a_cotangent_of_0_stays_0_at_every_pole) {
 
 /* ---- far out ----------------------------------------------------------------------------------------------------- */
 
-CONVENTION(gates_at_infinity, ad_add(ad_add(ad_gelu(a), ad_gelu_tanh(a)), ad_add(ad_silu(a), ad_mish(a))), {inf, 4}, {-inf, 0})
+CONVENTION(gates_at_infinity, ad_add(ad_add(ad_gelu(a), ad_gelu_tanh(a)), ad_add(ad_silu(a), ad_mish(a))), {inf, 4},
+           {-inf, 0})
 CONVENTION(softplus_far_out, ad_softplus(a), {800, 1}, {-800, 0}, {inf, 1}, {-inf, 0})
 CONVENTION(logsigmoid_far_out, ad_logsigmoid(a), {800, 0}, {-800, 1}, {inf, 0}, {-inf, 1})
 CONVENTION(sigmoid_far_out, ad_sigmoid(a), {800, 0}, {-800, 0}, {inf, 0}, {-inf, 0})
-CONVENTION(functions_that_level_out, ad_add(ad_add(ad_softsign(a), ad_sinc(a)), ad_add(ad_atan(a), ad_erf(a))), {inf, 0}, {-inf, 0})
+CONVENTION(functions_that_level_out, ad_add(ad_add(ad_softsign(a), ad_sinc(a)), ad_add(ad_atan(a), ad_erf(a))),
+           {inf, 0}, {-inf, 0})
 CONVENTION_OF_TWO(atan2_of_huge_and_tiny, ad_scale(ad_atan2(a, b), 0x1p100), {0x1p100, 0x1p100, 0.5, -0.5})
-CONVENTION_OF_TWO(the_quotient_counts_as_it_was_taken, ad_remainder(a, b), {1, 0x1.99999ap-4, 1, -9}, {-1, 0x1.99999ap-4, 1, 10})
+CONVENTION_OF_TWO(the_quotient_counts_as_it_was_taken, ad_remainder(a, b), {1, 0x1.99999ap-4, 1, -9},
+                  {-1, 0x1.99999ap-4, 1, 10})
 
 Test(value, far_out) {
     const struct {
         function_of_one f;
         double x, y;
     } values[] = {
-        {ad_sigmoid_at, 800, 1},       {ad_sigmoid_at, -800, 0},      {ad_sigmoid_at, -80, 1.8048513878454153e-35},
-        {ad_logsigmoid_at, -800, -800}, {ad_logsigmoid_at, 800, 0},   {ad_logsigmoid_at, -inf, -inf},
-        {ad_logsigmoid_at, inf, 0},    {ad_softplus_at, 800, 800},    {ad_softplus_at, -80, 1.8048513878454153e-35},
-        {ad_softplus_at, -800, 0},     {ad_softplus_at, inf, inf},    {ad_softplus_at, -inf, 0},
-        {ad_expm1_at, 1e-20, 1e-20},   {ad_log1p_at, 1e-20, 1e-20},   {ad_gelu_at, -8, -4.9767684594173897e-15},
-        {ad_gelu_at, -inf, 0},         {ad_gelu_at, inf, inf},        {ad_gelu_tanh_at, -inf, 0},
-        {ad_gelu_tanh_at, inf, inf},   {ad_silu_at, -inf, 0},         {ad_silu_at, inf, inf},
-        {ad_silu_at, -80, -1.4438811102763322e-33},                   {ad_mish_at, -inf, 0},
-        {ad_mish_at, inf, inf},        {ad_mish_at, -80, -1.4438811102763322e-33},
-        {ad_softsign_at, inf, 1},      {ad_softsign_at, -1e30, -1},   {ad_sinc_at, -inf, 0},
-        {ad_sinc_at, 3, 0},            {ad_erfc_at, 9, 4.1370317465138102e-37}, {ad_erfc_at, -inf, 2},
-        {ad_erfinv_at, 1, inf},        {ad_erfinv_at, 1 - 0x1p-24, 3.8325068569007108},
-        {ad_logit_at, 1e-30, -69.077552789821371},                    {ad_logit_at, 1, inf},
-        {ad_tanh_at, 800, 1},          {ad_asinh_at, 1e30, 69.770699970381317}, {ad_acosh_at, 1e30, 69.770699970381317},
-        {ad_lgamma_at, inf, inf},      {ad_digamma_at, inf, inf},     {ad_trigamma_at, inf, 0},
+        {ad_sigmoid_at, 800, 1},
+        {ad_sigmoid_at, -800, 0},
+        {ad_sigmoid_at, -80, 1.8048513878454153e-35},
+        {ad_logsigmoid_at, -800, -800},
+        {ad_logsigmoid_at, 800, 0},
+        {ad_logsigmoid_at, -inf, -inf},
+        {ad_logsigmoid_at, inf, 0},
+        {ad_softplus_at, 800, 800},
+        {ad_softplus_at, -80, 1.8048513878454153e-35},
+        {ad_softplus_at, -800, 0},
+        {ad_softplus_at, inf, inf},
+        {ad_softplus_at, -inf, 0},
+        {ad_expm1_at, 1e-20, 1e-20},
+        {ad_log1p_at, 1e-20, 1e-20},
+        {ad_gelu_at, -8, -4.9767684594173897e-15},
+        {ad_gelu_at, -inf, 0},
+        {ad_gelu_at, inf, inf},
+        {ad_gelu_tanh_at, -inf, 0},
+        {ad_gelu_tanh_at, inf, inf},
+        {ad_silu_at, -inf, 0},
+        {ad_silu_at, inf, inf},
+        {ad_silu_at, -80, -1.4438811102763322e-33},
+        {ad_mish_at, -inf, 0},
+        {ad_mish_at, inf, inf},
+        {ad_mish_at, -80, -1.4438811102763322e-33},
+        {ad_softsign_at, inf, 1},
+        {ad_softsign_at, -1e30, -1},
+        {ad_sinc_at, -inf, 0},
+        {ad_sinc_at, 3, 0},
+        {ad_erfc_at, 9, 4.1370317465138102e-37},
+        {ad_erfc_at, -inf, 2},
+        {ad_erfinv_at, 1, inf},
+        {ad_erfinv_at, 1 - 0x1p-24, 3.8325068569007108},
+        {ad_logit_at, 1e-30, -69.077552789821371},
+        {ad_logit_at, 1, inf},
+        {ad_tanh_at, 800, 1},
+        {ad_asinh_at, 1e30, 69.770699970381317},
+        {ad_acosh_at, 1e30, 69.770699970381317},
+        {ad_lgamma_at, inf, inf},
+        {ad_digamma_at, inf, inf},
+        {ad_trigamma_at, inf, 0},
     };
     for (int i = 0; i < TEST_COUNT(values); i++) {
         for (int p = 0; p < TEST_COUNT(places); p++) {
@@ -317,12 +348,199 @@ Test(value, far_out) {
 }
 
 Test(value, logaddexp_far_out) {
-    const double cases[][3] = {{800, 800, 800 + log_2}, {-800, -800, -800 + log_2}, {1000, -1000, 1000}, {-inf, -inf, -inf},
-                               {inf, -inf, inf},        {inf, inf, inf},            {-inf, 3, 3},        {0, -50, 1.9287498479639178e-22}};
+    const double cases[][3] = {{800, 800, 800 + log_2},
+                               {-800, -800, -800 + log_2},
+                               {1000, -1000, 1000},
+                               {-inf, -inf, -inf},
+                               {inf, -inf, inf},
+                               {inf, inf, inf},
+                               {-inf, 3, 3},
+                               {0, -50, 1.9287498479639178e-22}};
     for (int i = 0; i < TEST_COUNT(cases); i++) {
         ad_tape *t = ad_tape_new(NULL);
         ad_var y = ad_logaddexp(ad_number(t, AD_F64, cases[i][0]), ad_number(t, AD_F64, cases[i][1]));
         cr_assert(test_near(ad_item(y), cases[i][2], 1e-15), "case %d is %.17g", i, ad_item(y));
         ad_tape_free(t);
     }
+}
+
+/* ---- every row at every awkward point ------------------------------------------------------------------------------ */
+
+static const double awkward[] = {0,    -0.0, 1e-300, -1e-300, 1e-30, 0.5,    -0.5,     1,         -1,  1.5,
+                                 2,    -2,   3,      -3,      6,     20,     -20,      90,        -90, 800,
+                                 -800, 1e10, -1e10,  1e30,    1e200, -1e200, INFINITY, -INFINITY, NAN};
+enum { points = TEST_COUNT(awkward) };
+
+typedef struct row {
+    const ad_op *op;
+    double constants[2];
+} row;
+static const row rows[] = {
+#define X(name, ...) {&ad_op_##name, {0}},
+    AD_UNARY_ROWS(X) AD_BINARY_ROWS(X)
+#undef X
+        {&ad_op_scale, {-1.75}},
+    {&ad_op_power, {0}},
+    {&ad_op_power, {1}},
+    {&ad_op_power, {2}},
+    {&ad_op_power, {-1}},
+    {&ad_op_power, {2.5}},
+    {&ad_op_polygamma, {0}},
+    {&ad_op_polygamma, {1}},
+    {&ad_op_polygamma, {2}},
+    {&ad_op_leaky_relu, {0.375}},
+    {&ad_op_elu, {0.375}},
+    {&ad_op_celu, {1.5}},
+    {&ad_op_clamp, {-1, 2}},
+    {&ad_op_clamp, {0, INFINITY}},
+    {&ad_op_hardtanh, {-1, 2}},
+};
+
+static void compare_point(const row *r, ad_dtype dtype, const char *what, int64_t i, double got, double want) {
+    /* what vanishes or overflows in one form may just not in the other */
+    double tolerance = dtype == AD_F32 ? 3e-5 : 3e-13, most = dtype == AD_F32 ? 1e38 : 1e307;
+    bool both_vast = fabs(got) > most && fabs(want) > most && signbit(got) == signbit(want);
+    cr_expect(both_vast || test_near(got, want, tolerance), "%s (%g, %g) of %g, %g in %s: %s %.17g, not %.17g",
+              r->op->name, r->constants[0], r->constants[1], awkward[i / points], awkward[i % points],
+              ad_dtype_name(dtype), what, got, want);
+}
+
+/* Value and gradient of every pair of points in one call. */
+static void at_all_points(const row *r, ad_dtype dtype, double *value, double bar[2][points * points]) {
+    ad_tape *t = ad_tape_new(NULL);
+    place at = {dtype, AD_SHAPE(points * points)};
+    ad_var in[] = {leaf_of(t, &at, 0), leaf_of(t, &at, 0)}, seed = leaf_of(t, &at, 1), recorded[2];
+    for (int64_t i = 0; i < points * points; i++) {
+        ad_view a = ad_value(in[0]), b = ad_value(in[1]);
+        test_set(&a, i, awkward[i / points]);
+        test_set(&b, i, awkward[i % points]);
+    }
+    ad_var y = ad_apply(t, r->op, r->op->inputs, in, r->op->attrs_size ? r->constants : NULL, NULL);
+    ad_grad(y, seed, r->op->inputs, in, recorded);
+    ad_backward_options options = {.seed = seed};
+    ad_backward_with(y, &options);
+    ad_view values = ad_value(y);
+    for (int64_t i = 0; i < points * points; i++) {
+        value[i] = test_get(&values, i);
+        for (int k = 0; k < r->op->inputs; k++) {
+            ad_view walked = ad_gradient(in[k]), written = ad_value(recorded[k]);
+            bar[k][i] = test_get(&walked, i);
+            compare_point(r, dtype, k ? "derivative by b" : "derivative by a", i, bar[k][i], test_get(&written, i));
+        }
+    }
+    expect_ok(t);
+    ad_tape_free(t);
+}
+
+Test(rows, derive_directly_what_they_derive_in_ops_at_awkward_points) {
+    static double value[points * points], bar[2][points * points];
+    for (int i = 0; i < TEST_COUNT(rows); i++)
+        for (ad_dtype dtype = AD_F32; dtype <= AD_F64; dtype++) at_all_points(&rows[i], dtype, value, bar);
+}
+
+/* Single numbers take a path of their own. */
+Test(rows, compute_single_numbers_as_they_compute_vectors) {
+    static double value[points * points], bar[2][points * points];
+    for (int i = 0; i < TEST_COUNT(rows); i++) {
+        const row *r = &rows[i];
+        at_all_points(r, AD_F64, value, bar);
+        for (int64_t j = 0; j < points * points; j += r->op->inputs == 1 ? points : 1) {
+            ad_tape *t = ad_tape_new(NULL);
+            ad_var in[] = {leaf_of(t, &places[0], awkward[j / points]), leaf_of(t, &places[0], awkward[j % points])};
+            ad_var y = ad_apply(t, r->op, r->op->inputs, in, r->op->attrs_size ? r->constants : NULL, NULL);
+            ad_backward(y);
+            compare_point(r, AD_F64, "value", j, ad_item(y), value[j]);
+            for (int k = 0; k < r->op->inputs; k++) {
+                ad_view gradient = ad_gradient(in[k]);
+                compare_point(r, AD_F64, k ? "derivative by b" : "derivative by a", j, ad_view_get(&gradient, 0),
+                              bar[k][j]);
+            }
+            ad_tape_free(t);
+        }
+    }
+}
+
+Test(rows, pass_nan_on) {
+    for (int i = 0; i < TEST_COUNT(rows); i++) {
+        const row *r = &rows[i];
+        ad_tape *t = ad_tape_new(NULL);
+        ad_var in[] = {ad_number(t, AD_F64, NAN), ad_number(t, AD_F64, 2)};
+        ad_var y = ad_apply(t, r->op, r->op->inputs, in, r->op->attrs_size ? r->constants : NULL, NULL);
+        bool constant = r->op == &ad_op_power && r->constants[0] == 0;
+        cr_expect(constant ? ad_item(y) == 1 : isnan(ad_item(y)), "%s of NaN is %g", r->op->name, ad_item(y));
+        ad_tape_free(t);
+    }
+}
+
+Test(rows, are_equal_if_either_is_nan_in_maximum_and_minimum) {
+    ad_tape *t = ad_tape_new(NULL);
+    ad_var one = ad_number(t, AD_F64, 1), strange = ad_number(t, AD_F64, NAN);
+    cr_expect(isnan(ad_item(ad_maximum(one, strange))) && isnan(ad_item(ad_minimum(one, strange))));
+    cr_expect(isnan(ad_item(ad_maximum(strange, one))) && isnan(ad_item(ad_minimum(strange, one))));
+    ad_tape_free(t);
+}
+
+/* ---- what they refuse ------------------------------------------------------------------------------------------------ */
+
+Test(refused, constants_that_mean_nothing) {
+    ad_tape *t = ad_tape_new(NULL);
+#define X LEAF(t, 1, 2, 3)
+    ad_celu(X, 0);
+    expect_error(t, AD_ERR_VALUE, "celu", "alpha is 0");
+    ad_polygamma(X, 1.5);
+    expect_error(t, AD_ERR_VALUE, "polygamma", "the order is 1.5", "whole number from 0 to 100");
+    ad_polygamma(X, -1);
+    expect_error(t, AD_ERR_VALUE, "the order is -1");
+    ad_polygamma(X, 101);
+    expect_error(t, AD_ERR_VALUE, "the order is 101");
+    ad_polygamma(X, NAN);
+    expect_error(t, AD_ERR_VALUE, "the order is");
+    ad_clamp(X, 1, -1);
+    expect_error(t, AD_ERR_VALUE, "clamp", "the bounds are 1 and -1");
+    ad_hardtanh(X, NAN, 1);
+    expect_error(t, AD_ERR_VALUE, "hardtanh", "the bounds are");
+    ad_softshrink(X, -1);
+    expect_error(t, AD_ERR_VALUE, "the bounds are 1 and -1");
+    ad_glu(X, 0);
+    expect_error(t, AD_ERR_SHAPE, "ad_glu", "f64[3]", "axis 0 cannot be halved");
+    ad_glu(X, 1);
+    expect_error(t, AD_ERR_INDEX, "ad_glu", "axis 1 is out of range");
+#undef X
+    ad_tape_free(t);
+}
+
+Test(refused, what_does_not_fit) {
+    const double zeros[6] = {0};
+    ad_tape *t = ad_tape_new(NULL);
+    ad_maximum(ad_leaf(t, "a", AD_F64, AD_SHAPE(3), zeros), ad_leaf(t, "b", AD_F64, AD_SHAPE(4), zeros));
+    expect_error(t, AD_ERR_SHAPE, "maximum", "a is f64[3]", "b is f64[4]", "do not broadcast");
+    ad_pow(ad_leaf(t, "a", AD_F64, AD_SHAPE(3), zeros), ad_leaf(t, "b", AD_F32, AD_SHAPE(3), zeros));
+    expect_error(t, AD_ERR_DTYPE, "pow", "a is f64[3]", "b is f32[3]", "nothing is converted silently");
+    ad_sin(ad_index(t, 3));
+    expect_error(t, AD_ERR_DTYPE, "sin", "it takes f32 or f64");
+    ad_floor(ad_index(t, 3));
+    expect_error(t, AD_ERR_DTYPE, "floor", "it takes f32 or f64");
+    ad_equal(ad_index(t, 3), ad_leaf(t, "a", AD_F64, AD_SCALAR, zeros));
+    expect_error(t, AD_ERR_DTYPE, "equal", "a is f64[]");
+    ad_less(ad_leaf(t, "a", AD_F64, AD_SHAPE(2, 3), zeros), ad_leaf(t, "b", AD_F64, AD_SHAPE(2), zeros));
+    expect_error(t, AD_ERR_SHAPE, "less", "do not broadcast");
+    ad_where(ad_index(t, 1), ad_leaf(t, "a", AD_F64, AD_SHAPE(3), zeros),
+             ad_leaf(t, "b", AD_F64, AD_SHAPE(4), zeros));
+    expect_error(t, AD_ERR_SHAPE, "where", "do not broadcast");
+    ad_tape_free(t);
+}
+
+/* Variables that are none give the tape's error or nothing, and never crash. */
+Test(refused, what_is_no_variable) {
+    const ad_var none = {0};
+    cr_expect_null(ad_sin(none).tape);
+    cr_expect_null(ad_lerp(none, none, none).tape);
+    cr_expect_null(ad_threshold(none, 0, 0).tape);
+    cr_expect_null(ad_hardshrink(none, 1).tape);
+    cr_expect_null(ad_glu(none, 0).tape);
+    cr_expect_null(ad_addcdiv(none, none, none, 1).tape);
+    ad_tape *t = ad_tape_new(NULL);
+    ad_maximum(ad_number(t, AD_F64, 1), none);
+    expect_error(t, AD_ERR_HANDLE, "maximum");
+    ad_tape_free(t);
 }

@@ -405,10 +405,10 @@ AD_INLINE double ad_sinc_series(double z) {
         T r = AD_LIBM(fmod, a, b);                                                                                   \
         return r != 0 && (r < 0) != (b < 0) ? r + b : r;                                                             \
     }                                                                                                                \
-    /* a / (a^2 + b^2), and sqrt(x^2 + 1), whose squares would overflow */                                           \
+    /* a / (a^2 + b^2) and sqrt(x^2 + 1), whose squares would overflow */                                            \
     AD_INLINE T ad_over_squares_##S(T a, T b) {                                                                      \
         const T most = ad_max_##S(AD_LIBM(fabs, a), AD_LIBM(fabs, b)), u = a / most, v = b / most;                   \
-        return u / most / (u * u + v * v);                                                                           \
+        return most == (T)INFINITY ? 0 : u / most / (u * u + v * v);                                                 \
     }                                                                                                                \
     AD_INLINE T ad_hypot_1_##S(T x) {                                                                                \
         const T a = AD_LIBM(fabs, x);                                                                                \
