@@ -35,23 +35,31 @@ static ad_status check_attrs(ad_call *call) {
     return ad_fail(call, AD_ERR_VALUE, "%lld groups: there must be one or more", (long long)a->groups);
 }
 
-/* How many windows there are along each axis. */
-static ad_status count_windows(ad_call *call, const int64_t size[2], const int64_t kernel[2], int64_t count[2]) {
-    const conv_attrs *a = call->attrs;
+static ad_windows windows_of(const conv_attrs *a, const int64_t size[2], const int64_t kernel[2]) {
+    ad_windows windows = {.size = {size[0], size[1]}, .kernel = {kernel[0], kernel[1]}};
+    for (int i = 0; i < 2; i++) {
+        windows.stride[i] = a->stride[i];
+        windows.padding[i] = a->padding[i];
+        windows.dilation[i] = a->dilation[i];
+    }
+    return windows;
+}
+
+ad_status ad_count_windows(ad_call *call, ad_windows *v) {
     for (int i = 0; i < 2; i++) {
         int64_t extent, padded;
-        if (kernel[i] < 1)
+        if (v->kernel[i] < 1)
             return ad_fail(call, AD_ERR_SHAPE, "the kernel is [%lld,%lld], but it needs an element",
-                           (long long)kernel[0], (long long)kernel[1]);
-        if (__builtin_mul_overflow(kernel[i] - 1, a->dilation[i], &extent) ||
-            __builtin_mul_overflow(a->padding[i], 2, &padded) || __builtin_add_overflow(padded, size[i], &padded))
+                           (long long)v->kernel[0], (long long)v->kernel[1]);
+        if (__builtin_mul_overflow(v->kernel[i] - 1, v->dilation[i], &extent) ||
+            __builtin_mul_overflow(v->padding[i], 2, &padded) || __builtin_add_overflow(padded, v->size[i], &padded))
             return ad_fail(call, AD_ERR_LIMIT, "the size along axis %d overflows", 2 + i);
         if (extent >= padded)
             return ad_fail(call, AD_ERR_SHAPE,
                            "a kernel of %lld with dilation %lld does not fit into the %lld elements (padding included) "
                            "along axis %d",
-                           (long long)kernel[i], (long long)a->dilation[i], (long long)padded, 2 + i);
-        count[i] = (padded - extent - 1) / a->stride[i] + 1;
+                           (long long)v->kernel[i], (long long)v->dilation[i], (long long)padded, 2 + i);
+        v->count[i] = (padded - extent - 1) / v->stride[i] + 1;
     }
     return AD_OK;
 }
@@ -91,17 +99,17 @@ static ad_status conv2d_shape(ad_call *call) {
     if (!status && call->inputs == 3 && (call->in[2]->shape.rank != 1 || call->in[2]->shape.dim[0] != w[0]))
         status = ad_fail(call, AD_ERR_SHAPE, "the bias needs one element per filter: %s, %s", ad_describe(call, 2),
                          ad_describe(call, 1));
-    ad_shape y = AD_SHAPE(x[0], w[0], 0, 0);
-    if (!status) status = count_windows(call, x + 2, w + 2, y.dim + 2);
-    ad_set_out(call, 0, call->in[0]->dtype, y);
+    ad_windows windows = windows_of(call->attrs, x + 2, w + 2);
+    if (!status) status = ad_count_windows(call, &windows);
+    ad_set_out(call, 0, call->in[0]->dtype, AD_SHAPE(x[0], w[0], windows.count[0], windows.count[1]));
     return status;
 }
 
 /* Of the transposes, which are told the size of their result: y has as many windows as that makes. */
 static ad_status check_count(ad_call *call, const int64_t size[2], const int64_t kernel[2], int y) {
-    int64_t count[2];
-    ad_status status = count_windows(call, size, kernel, count);
-    const int64_t *actual = call->in[y]->shape.dim + 2;
+    ad_windows windows = windows_of(call->attrs, size, kernel);
+    ad_status status = ad_count_windows(call, &windows);
+    const int64_t *actual = call->in[y]->shape.dim + 2, *count = windows.count;
     if (!status && (count[0] != actual[0] || count[1] != actual[1]))
         status = ad_fail(call, AD_ERR_SHAPE, "an image [%lld,%lld] has [%lld,%lld] windows of [%lld,%lld], but %s",
                          (long long)size[0], (long long)size[1], (long long)count[0], (long long)count[1],
@@ -149,24 +157,10 @@ static ad_convolution problem_of(const conv_attrs *a, const ad_view *const view[
                         .images = x[0],
                         .groups = a->groups,
                         .channels = w[1],
-                        .filters = w[0] / a->groups};
-    for (int i = 0; i < 2; i++) {
-        c.windows.size[i] = x[2 + i];
-        c.windows.kernel[i] = w[2 + i];
-        c.windows.count[i] = y[2 + i];
-        c.windows.stride[i] = a->stride[i];
-        c.windows.padding[i] = a->padding[i];
-        c.windows.dilation[i] = a->dilation[i];
-    }
+                        .filters = w[0] / a->groups,
+                        .windows = windows_of(a, x + 2, w + 2)};
+    for (int i = 0; i < 2; i++) c.windows.count[i] = y[2 + i];
     return c;
-}
-
-/* The elements in row-major order, copied if need be; NULL if out of memory. */
-static void *row_major(ad_call *call, const ad_view *view) {
-    if (ad_view_is_contiguous(view)) return view->data;
-    ad_view copy = ad_scratch_view(call, view->dtype, view->shape);
-    if (copy.data) ad_copy_any(view, &copy);
-    return copy.data;
 }
 
 /* view[result] (+)= what the form gives for the other two. */
@@ -178,7 +172,7 @@ static ad_status compute(ad_call *call, side result, const ad_view *const view[3
         return AD_OK;
     }
     for (int i = 0; i < 3; i++) {
-        data[i] = row_major(call, view[i]);
+        data[i] = ad_row_major(call, view[i]);
         if (!data[i]) return AD_ERR_OOM;
     }
     ad_convolution c = problem_of(call->attrs, view);

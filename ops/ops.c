@@ -103,6 +103,13 @@ ad_view ad_scratch_view(ad_call *call, ad_dtype dtype, ad_shape shape) {
     return ad_view_of(ad_scratch(call, bytes ? bytes : 1), dtype, shape);
 }
 
+void *ad_row_major(ad_call *call, const ad_view *view) {
+    if (ad_view_is_contiguous(view)) return view->data;
+    ad_view copy = ad_scratch_view(call, view->dtype, view->shape);
+    if (copy.data) ad_copy_any(view, &copy);
+    return copy.data;
+}
+
 /* ---- composed constructors -------------------------------------------------------------------------------------------- */
 
 int ad_composed_axis(ad_var x, int axis, const char *subject, const char *where, ad_shape *shape) {

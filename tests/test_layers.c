@@ -40,6 +40,27 @@ CONVOLUTION(conv2d)
 CONVOLUTION(conv1d)
 CONVOLUTION(conv_transpose2d)
 
+static ad_pool_options pool_of(const reference_case *c) {
+    const int *a = c->axes.axis;
+    return (ad_pool_options){.kernel = {a[0], a[1]}, .stride = {a[2], a[3]}, .padding = {a[4], a[5]}};
+}
+
+static ad_var make_max_pool2d(const ad_var *in, const reference_case *c) {
+    ad_pool_options options = pool_of(c);
+    return ad_max_pool2d(in[0], &options, NULL);
+}
+Test(pytorch, max_pool2d) { reference_check("max_pool2d", make_max_pool2d); }
+
+static ad_var make_avg_pool2d(const ad_var *in, const reference_case *c) {
+    ad_pool_options options = pool_of(c);
+    return ad_avg_pool2d(in[0], &options);
+}
+Test(pytorch, avg_pool2d) { reference_check("avg_pool2d", make_avg_pool2d); }
+
+OP(adaptive_avg_pool2d, ad_adaptive_avg_pool2d(in[0], c->axes.axis[0], c->axes.axis[1]))
+OP(upsample_nearest, ad_upsample_nearest(in[0], c->axis))
+OP(pixel_shuffle, ad_pixel_shuffle(in[0], c->axis))
+
 /* ---- normalization ---------------------------------------------------------------------------------------------------- */
 
 static ad_var numbers(ad_tape *t, const char *name, ad_shape shape) {
@@ -152,5 +173,49 @@ Test(conv2d, of_a_large_image_is_that_of_its_windows) {
         cr_assert_eq(w_bar[k], sum, "kernel element %d: %g, not %g", k, w_bar[k], sum);
     }
     expect_ok(t);
+    ad_tape_free(t);
+}
+
+/* ---- pooling ---------------------------------------------------------------------------------------------------------- */
+
+static const ad_pool_options pairs = {.kernel = {1, 2}};
+
+Test(max_pool2d, the_first_of_equal_elements_gets_the_gradient) {
+    ad_tape *t = ad_tape_new(NULL);
+    ad_var x = ad_leaf(t, "x", AD_F64, AD_SHAPE(1, 1, 1, 6), ((double[]){2, 2, NAN, 1, -INFINITY, -INFINITY})), index;
+    ad_var y = ad_max_pool2d(x, &pairs, &index);
+    const int64_t *at = ad_value(index).data;
+    cr_assert(at[0] == 0 && at[1] == 2 && at[2] == 4, "%d %d %d", (int)at[0], (int)at[1], (int)at[2]);
+    cr_assert(isnan(((const double *)ad_value(y).data)[1]));
+    ad_backward(ad_sum(y, AD_ALL_AXES, false));
+    expect_values(ad_gradient(x), 1, 0, 1, 0, 1, 0);
+    expect_ok(t);
+    ad_tape_free(t);
+}
+
+Test(max_pool2d, padding_is_never_the_largest) {
+    ad_tape *t = ad_tape_new(NULL);
+    ad_var x = ad_leaf(t, "x", AD_F64, AD_SHAPE(1, 1, 1, 3), ((double[]){-3, -2, -1}));
+    ad_var y = ad_max_pool2d(x, &(ad_pool_options){.kernel = {1, 2}, .padding = {0, 1}}, NULL);
+    expect_values(ad_value(y), -3, -1);
+    ad_tape_free(t);
+}
+
+Test(errors, of_pooling) {
+    ad_tape *t = ad_tape_new(NULL);
+    ad_max_pool2d(numbers(t, "x", AD_SHAPE(1, 1, 2, 2)), NULL, NULL);
+    expect_error(t, AD_ERR_VALUE, "max_pool2d at", "kernel 0");
+    ad_max_pool2d(numbers(t, "x", AD_SHAPE(2, 2)), &pairs, NULL);
+    expect_error(t, AD_ERR_SHAPE, "x is f64[2,2]", "[N,C,H,W]");
+    ad_max_pool2d(numbers(t, "x", AD_SHAPE(1, 1, 2, 1)), &pairs, NULL);
+    expect_error(t, AD_ERR_SHAPE, "kernel of 2", "1 elements", "axis 3");
+    ad_avg_pool2d(numbers(t, "x", AD_SHAPE(1, 1, 2, 2)), &(ad_pool_options){.kernel = {2, 2}, .padding = {0, 2}});
+    expect_error(t, AD_ERR_VALUE, "ad_avg_pool2d at", "padding 2", "half of the kernel");
+    ad_adaptive_avg_pool2d(numbers(t, "x", AD_SHAPE(1, 1, 2, 2)), 0, 1);
+    expect_error(t, AD_ERR_VALUE, "ad_adaptive_avg_pool2d at", "0 parts along axis 2");
+    ad_upsample_nearest(numbers(t, "x", AD_SHAPE(2)), 2);
+    expect_error(t, AD_ERR_SHAPE, "ad_upsample_nearest at", "x is f64[2]");
+    ad_pixel_shuffle(numbers(t, "x", AD_SHAPE(1, 2, 2, 2)), 2);
+    expect_error(t, AD_ERR_VALUE, "ad_pixel_shuffle at", "scale 2", "2 channels");
     ad_tape_free(t);
 }

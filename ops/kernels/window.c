@@ -17,12 +17,10 @@ static span windows_seeing(const ad_windows *v, int axis, int64_t k) {
     return (span){from, clamp(divide_up(offset + v->size[axis], v->stride[axis]), from, n)};
 }
 
-/* The elements along an axis that window i sees, every dilation-th. */
+/* The elements along an axis that window i sees, for pooling. */
 static span seen_by(const ad_windows *v, int axis, int64_t i) {
-    const int64_t first = i * v->stride[axis] - v->padding[axis], d = v->dilation[axis];
-    const int64_t last = first + (v->kernel[axis] - 1) * d;
-    return (span){first < 0 ? first + divide_up(-first, d) * d : first,
-                  clamp(last + 1, 0, v->size[axis])};
+    const int64_t first = i * v->stride[axis] - v->padding[axis];
+    return (span){clamp(first, 0, v->size[axis]), clamp(first + v->kernel[axis], 0, v->size[axis])};
 }
 
 #define T       float

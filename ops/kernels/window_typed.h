@@ -59,8 +59,8 @@ static void S(max_pool)(const ad_windows *v, int64_t planes, const T *x, T *y, i
             for (int64_t j = 0; j < v->count[1]; j++) {
                 const span columns = seen_by(v, 1, j);
                 int64_t best = rows.from * v->size[1] + columns.from;
-                for (int64_t a = rows.from; a < rows.to; a += v->dilation[0])
-                    for (int64_t b = columns.from; b < columns.to; b += v->dilation[1]) {
+                for (int64_t a = rows.from; a < rows.to; a++)
+                    for (int64_t b = columns.from; b < columns.to; b++) {
                         const T value = x[a * v->size[1] + b], most = x[best];
                         if (most == most && (value > most || value != value)) best = a * v->size[1] + b;
                     }

@@ -88,8 +88,45 @@ def conv_transpose2d():
                                lambda w, g: w[1] * g, transposed if output_padding == 0 else transposed[1:3], output_padding)
 
 
+# x, kernel, stride, padding
+POOLS = [((2, 3, 4, 6), (2, 2), (2, 2), (0, 0)), ((1, 2, 5, 7), (3, 2), (2, 1), (1, 0)), ((2, 1, 6, 5), (2, 5), (3, 1), (1, 2)),
+         ((1, 1, 1, 1), (1, 1), (1, 1), (0, 0))]
+
+
+def pooling(function):
+    for x, kernel, stride, padding in POOLS:
+        count = torch.Size(x).numel()
+        distinct = torch.randperm(count, generator=torch.Generator().manual_seed(count)).double().reshape(x) / 64
+        yield from case(lambda x: function(x, kernel, stride, padding), [distinct],
+                        ["axes" + "".join(f" {n}" for n in (*kernel, *stride, *padding))])
+
+
+def max_pool2d():
+    yield from pooling(f.max_pool2d)
+
+
+def avg_pool2d():
+    yield from pooling(f.avg_pool2d)
+
+
+def adaptive_avg_pool2d():
+    for x, size in (((2, 2, 4, 6), (2, 3)), ((1, 2, 5, 7), (3, 2)), ((2, 3, 3, 4), (1, 1)), ((1, 1, 3, 40), (5, 37))):
+        yield from case(lambda x: f.adaptive_avg_pool2d(x, size), [random_tensor(x)], [f"axes {size[0]} {size[1]}"])
+
+
+def upsample_nearest():
+    for x, scale in (((2, 2, 3, 4), 2), ((1, 1, 2, 3), 3), ((1, 2, 2, 2), 1)):
+        yield from case(lambda x: f.interpolate(x, scale_factor=scale, mode="nearest"), [random_tensor(x)], [f"axis {scale}"])
+
+
+def pixel_shuffle():
+    for x, scale in (((2, 8, 3, 4), 2), ((1, 9, 2, 3), 3), ((1, 2, 2, 2), 1)):
+        yield from case(lambda x: f.pixel_shuffle(x, scale), [random_tensor(x)], [f"axis {scale}"])
+
+
 OPS = {op.__name__: op for op in (layer_norm, rms_norm, batch_norm, batch_norm_with, group_norm, conv2d, conv1d,
-                                  conv_transpose2d)}
+                                  conv_transpose2d, max_pool2d, avg_pool2d, adaptive_avg_pool2d, upsample_nearest,
+                                  pixel_shuffle)}
 
 if __name__ == "__main__":
     write_ops(OPS, "layers.py")

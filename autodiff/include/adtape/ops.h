@@ -672,6 +672,28 @@ AD_API ad_var ad_conv1d_at(const char *where, ad_var x, ad_var w, ad_var b, cons
 #define ad_conv_transpose2d(...) ad_conv_transpose2d_at(AD_HERE, __VA_ARGS__)
 AD_API ad_var ad_conv_transpose2d_at(const char *where, ad_var x, ad_var w, ad_var b, const ad_conv_options *options);
 
+/* Of each window of images x[N,C,H,W]: kernel and stride along height and width, a stride of 0 is the kernel; padding of up
+ * to half of the kernel. */
+typedef struct ad_pool_options {
+    int64_t kernel[2], stride[2], padding[2];
+} ad_pool_options;
+/* The largest element; the gradient goes to the first of equal ones. *index, unless NULL, gets where in its plane (i64) it
+ * is. Padding is never the largest. */
+#define ad_max_pool2d(...) ad_max_pool2d_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_max_pool2d_at(const char *where, ad_var x, const ad_pool_options *options, ad_var *index);
+/* Compositions. The mean of each window, padding counted as elements of 0; */
+#define ad_avg_pool2d(...) ad_avg_pool2d_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_avg_pool2d_at(const char *where, ad_var x, const ad_pool_options *options);
+/* of height x width windows that cover the image; where its size is not divisible, they overlap by an element. */
+#define ad_adaptive_avg_pool2d(...) ad_adaptive_avg_pool2d_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_adaptive_avg_pool2d_at(const char *where, ad_var x, int64_t height, int64_t width);
+/* Each element becomes scale x scale equal ones; */
+#define ad_upsample_nearest(...) ad_upsample_nearest_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_upsample_nearest_at(const char *where, ad_var x, int64_t scale);
+/* or is joined by those of the next channels: [N, C scale^2, H, W] gives [N, C, H scale, W scale]. */
+#define ad_pixel_shuffle(...) ad_pixel_shuffle_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_pixel_shuffle_at(const char *where, ad_var x, int64_t scale);
+
 /* softmax_xent with options, as a composition (ad_softmax_xent is one op, and faster): with class indices t as the target
  *     -(1 - smoothing) w[t] log p[t] - smoothing / C sum_c w[c] log p[c],
  * and 0, without a gradient, where t is the index to ignore; probabilities are smoothed in the same way. As in PyTorch
@@ -771,7 +793,7 @@ AD_API ad_var ad_attention_at(const char *where, ad_var q, ad_var k, ad_var v, a
     X(index_select) X(index_add) X(flat_index) X(flat_nonzero) X(one_hot)                                        \
     X(scatter) X(scatter_amax) X(sort) X(topk)                                                                   \
     X(mse) X(l1) X(bce) X(bce_with_logits) X(kl_div) X(poisson_nll) X(gaussian_kl) X(hinge)                      \
-    X(standardize) X(rms_norm) X(conv2d) X(conv_transpose2d) X(conv2d_kernel)                                    \
+    X(standardize) X(rms_norm) X(conv2d) X(conv_transpose2d) X(conv2d_kernel) X(max_pool2d)                      \
     X(dropout) X(scale_gradient) X(rope) X(attention)                                                            \
     /* new-op: rows go above this line */
 
