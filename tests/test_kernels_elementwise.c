@@ -33,9 +33,7 @@ static long double normal_cdf(long double x) { return erfcl(-x / sqrtl(2)) / 2; 
 static long double elu(long double x, double alpha) { return x < 0 ? alpha * expm1l(x) : x; }
 static long double clamp(long double x, double low, double high) { return fmaxl(fminl(x, high), low); }
 
-static long double sinpi(long double x) {
-    return (fmodl(rintl(x), 2) == 0 ? 1 : -1) * sinl(PI * (x - rintl(x)));
-}
+static long double sinpi(long double x) { return (fmodl(rintl(x), 2) == 0 ? 1 : -1) * sinl(PI * (x - rintl(x))); }
 
 /* By halving, on the side of 0 where the digits are. */
 static long double erfinv(long double x) {
@@ -71,13 +69,14 @@ static long double polygamma(int n, long double x) {
 #define KINKS(a, b)        {a, b}, 2
 
 /*  X(row, value, where, kinks, most units in the last place that the value is off, and the derivative) */
+/* clang-format off */
 #define UNARY(X)                                                                                                     \
     X(neg, -x, BETWEEN(-3, 3), SMOOTH, 0, 0)                                                                         \
     X(abs, fabsl(x), BETWEEN(-3, 3), KINK(0), 0, 0)                                                                  \
-    X(square, x *x, BETWEEN(-3, 3), SMOOTH, 0.5, 1)                                                                  \
+    X(square, x * x, BETWEEN(-3, 3), SMOOTH, 0.5, 1)                                                                 \
     X(reciprocal, 1 / x, BETWEEN(-3, 3), KINK(0), 0.5, 3)                                                            \
     X(sqrt, sqrtl(x), BETWEEN(0, 9), KINK(0), 0.5, 2)                                                                \
-    X(rsqrt, 1 / sqrtl(x), BETWEEN(0, 9), KINK(0), 1.5, 5)                                                             \
+    X(rsqrt, 1 / sqrtl(x), BETWEEN(0, 9), KINK(0), 1.5, 5)                                                           \
     X(cbrt, cbrtl(x), BETWEEN(-9, 9), KINK(0), 4, 8)                                                                 \
     X(exp, expl(x), BETWEEN(-20, 20), SMOOTH, 1.1, 2)                                                                \
     X(exp2, exp2l(x), BETWEEN(-20, 20), SMOOTH, 1, 3)                                                                \
@@ -89,11 +88,11 @@ static long double polygamma(int n, long double x) {
     X(logit, 2 * atanhl(2 * x - 1), BETWEEN(0.0625, 0.9375), KINKS(0, 1), 4, 3)                                      \
     X(sin, sinl(x), BETWEEN(-20, 20), SMOOTH, 1, 2)                                                                  \
     X(cos, cosl(x), BETWEEN(-20, 20), SMOOTH, 1, 2)                                                                  \
-    X(tan, tanl(x), BETWEEN(-1.5, 1.5), KINKS(-1.5707963, 1.5707963), 1, 4)                                                \
+    X(tan, tanl(x), BETWEEN(-1.5, 1.5), KINKS(-1.5707963, 1.5707963), 1, 4)                                          \
     X(asin, asinl(x), BETWEEN(-1, 1), KINKS(-1, 1), 1, 3)                                                            \
     X(acos, acosl(x), BETWEEN(-1, 1), KINKS(-1, 1), 1, 3)                                                            \
     X(atan, atanl(x), BETWEEN(-9, 9), SMOOTH, 1, 3)                                                                  \
-    X(sinc, sinpi(x) / (PI * x), BETWEEN(-5, 5), KINK(0), 3, 20)                                                  \
+    X(sinc, sinpi(x) / (PI * x), BETWEEN(-5, 5), KINK(0), 3, 20)                                                     \
     X(sinh, sinhl(x), BETWEEN(-9, 9), SMOOTH, 3, 4)                                                                  \
     X(cosh, coshl(x), BETWEEN(-9, 9), SMOOTH, 3, 4)                                                                  \
     X(tanh, tanhl(x), BETWEEN(-9, 9), SMOOTH, 2.5, 5)                                                                \
@@ -111,15 +110,15 @@ static long double polygamma(int n, long double x) {
     X(softplus, softplus(x), BETWEEN(-20, 20), SMOOTH, 4, 4)                                                         \
     X(relu, x > 0 ? x : 0, BETWEEN(-3, 3), KINK(0), 0, 0)                                                            \
     X(relu6, clamp(x, 0, 6), BETWEEN(-3, 9), KINKS(0, 6), 0, 0)                                                      \
-    X(gelu, x *normal_cdf(x), BETWEEN(-9, 6), SMOOTH, 6, 4)                                                         \
+    X(gelu, x * normal_cdf(x), BETWEEN(-9, 6), SMOOTH, 6, 4)                                                         \
     X(gelu_tanh, x / 2 * (1 + tanhl(sqrtl(2 / PI) * (x + 0.044715L * x * x * x))), BETWEEN(-3, 6), SMOOTH, 50, 8)    \
-    X(silu, x *sigmoid(x), BETWEEN(-20, 20), SMOOTH, 4, 8)                                                           \
-    X(mish, x *tanhl(softplus(x)), BETWEEN(-20, 20), SMOOTH, 8, 8)                                                   \
+    X(silu, x * sigmoid(x), BETWEEN(-20, 20), SMOOTH, 4, 8)                                                          \
+    X(mish, x * tanhl(softplus(x)), BETWEEN(-20, 20), SMOOTH, 8, 8)                                                  \
     X(softsign, x / (1 + fabsl(x)), BETWEEN(-9, 9), KINK(0), 2, 4)                                                   \
     X(selu, 1.0507009873554804934193349852946L * elu(x, 1.6732632423543772848170429916717), BETWEEN(-9, 9), KINK(0), \
       5, 4)                                                                                                          \
     X(hardsigmoid, clamp((x + 3) / 6, 0, 1), BETWEEN(-6, 6), KINKS(-3, 3), 2, 1)                                     \
-    X(hardswish, x *clamp((x + 3) / 6, 0, 1), BETWEEN(-6, 6), KINKS(-3, 3), 3, 4)                                    \
+    X(hardswish, x * clamp((x + 3) / 6, 0, 1), BETWEEN(-6, 6), KINKS(-3, 3), 3, 4)                                   \
     X(frac, x - truncl(x), BETWEEN(-1, 1), KINKS(-1, 1), 0, 0)                                                       \
     X(scale, c[0] * x, BETWEEN(-3, 3), SMOOTH, 0.5, 1)                                                               \
     X(power, powl(x, c[0]), BETWEEN(0, 9), KINK(0), 1, 3)                                                            \
@@ -134,6 +133,7 @@ static long double polygamma(int n, long double x) {
     X(ceil, ceill(x), BETWEEN(-3, 3), SMOOTH, 0, 0)                                                                  \
     X(round, rintl(x), BETWEEN(-3, 3), SMOOTH, 0, 0)                                                                 \
     X(trunc, truncl(x), BETWEEN(-3, 3), SMOOTH, 0, 0)
+/* clang-format on */
 
 typedef struct unary_row {
     const char *name;
@@ -400,33 +400,35 @@ Test(unary, contributions_in_any_layout) { test_each_table(check_unary_back); }
 
 /*  X(row, value, where a and b are, most units in the last place that the value is off, and the derivatives). Kinks, where
  *  there are any, are at a = 0, b = 0 and a = b. */
+/* clang-format off */
 #define BINARY(X)                                                                                                    \
     X(add, a + b, BETWEEN(-3, 3), BETWEEN(-3, 3), 0.5, 0)                                                            \
     X(sub, a - b, BETWEEN(-3, 3), BETWEEN(-3, 3), 0.5, 0)                                                            \
-    X(mul, a *b, BETWEEN(-3, 3), BETWEEN(-3, 3), 0.5, 1)                                                             \
+    X(mul, a * b, BETWEEN(-3, 3), BETWEEN(-3, 3), 0.5, 1)                                                            \
     X(div, a / b, BETWEEN(-3, 3), BETWEEN(-3, 3), 0.5, 3)                                                            \
-    X(masked_mul, a *b, BETWEEN(-3, 3), BETWEEN(-3, 3), 0.5, 1)                                                      \
+    X(masked_mul, a * b, BETWEEN(-3, 3), BETWEEN(-3, 3), 0.5, 1)                                                     \
     X(masked_div, a / b, BETWEEN(-3, 3), BETWEEN(-3, 3), 0.5, 3)                                                     \
     X(pow, powl(a, b), BETWEEN(0, 3), BETWEEN(-3, 3), 1, 60)                                                         \
     X(maximum, fmaxl(a, b), BETWEEN(-3, 3), BETWEEN(-3, 3), 0, 0)                                                    \
     X(minimum, fminl(a, b), BETWEEN(-3, 3), BETWEEN(-3, 3), 0, 0)                                                    \
     X(prelu, fmaxl(a, 0) + b * fminl(a, 0), BETWEEN(-3, 3), BETWEEN(-3, 3), 0.5, 1)                                  \
-    X(swiglu, a *sigmoid(a) * b, BETWEEN(-9, 9), BETWEEN(-3, 3), 5, 8)                                               \
-    X(xlogy, a *logl(b), BETWEEN(-3, 3), BETWEEN(0, 3), 2, 2)                                                        \
+    X(swiglu, a * sigmoid(a) * b, BETWEEN(-9, 9), BETWEEN(-3, 3), 5, 8)                                              \
+    X(xlogy, a * logl(b), BETWEEN(-3, 3), BETWEEN(0, 3), 2, 2)                                                       \
     X(atan2, atan2l(a, b), BETWEEN(-3, 3), BETWEEN(-3, 3), 2, 4)                                                     \
     X(hypot, hypotl(a, b), BETWEEN(-3, 3), BETWEEN(-3, 3), 1, 3)                                                     \
     X(logaddexp, logl(expl(a) + expl(b)), BETWEEN(0, 9), BETWEEN(0, 9), 2, 8)                                        \
-    X(fmod, fmodl(a, b), BETWEEN(-5.5, -5.1), BETWEEN(1.9, 2.1), 0, 1)                                             \
-    X(remainder, a - floorl(a / b) * b, BETWEEN(-5.5, -5.1), BETWEEN(1.9, 2.1), 0.5, 1)                            \
+    X(fmod, fmodl(a, b), BETWEEN(-5.5, -5.1), BETWEEN(1.9, 2.1), 0, 1)                                               \
+    X(remainder, a - floorl(a / b) * b, BETWEEN(-5.5, -5.1), BETWEEN(1.9, 2.1), 0.5, 1)                              \
     X(copysign, copysignl(a, b), BETWEEN(-3, 3), BETWEEN(-3, 3), 0, 0)                                               \
     X(mse, (a - b) * (a - b), BETWEEN(-3, 3), BETWEEN(-3, 3), 2, 3)                                                  \
     X(l1, fabsl(a - b), BETWEEN(-3, 3), BETWEEN(-3, 3), 0.5, 0)                                                      \
-    X(bce, -b * logl(a) - (1 - b) * logl(1 - a), BETWEEN(0.1, 0.5), BETWEEN(0.55, 0.9), 4, 40)                      \
+    X(bce, -b * logl(a) - (1 - b) * logl(1 - a), BETWEEN(0.1, 0.5), BETWEEN(0.55, 0.9), 4, 40)                       \
     X(bce_with_logits, logl(1 + expl(a)) - b * a, BETWEEN(-9, 9), BETWEEN(0.1, 0.9), 6, 40)                          \
     X(kl_div, b * (logl(b) - a), BETWEEN(-9, -4), BETWEEN(0.1, 0.9), 4, 4)                                           \
-    X(poisson_nll, expl(a) - b * a, BETWEEN(0, 3), BETWEEN(-3, 0), 20, 40)                                          \
+    X(poisson_nll, expl(a) - b * a, BETWEEN(0, 3), BETWEEN(-3, 0), 20, 40)                                           \
     X(gaussian_kl, (a * a + expl(b) - 1 - b) / 2, BETWEEN(-3, 3), BETWEEN(1, 3), 4, 4)                               \
     X(hinge, fmaxl(0, 1 - a * b), BETWEEN(-3, 0), BETWEEN(0.5, 3), 2, 1)
+/* clang-format on */
 
 typedef struct binary_row {
     const char *name;
@@ -595,6 +597,7 @@ Test(unary, every_instruction_set_and_layout_gives_the_same_bits) {
 /* ---- kernels of any dtype ---------------------------------------------------------------------------------------- */
 
 /*  X(row, what it says of the numbers a and b, or of a alone) */
+/* clang-format off */
 #define COMPARE(X)                                                                                                   \
     X(greater, isgreater(a, b))                                                                                      \
     X(greater_equal, isgreaterequal(a, b))                                                                           \
@@ -609,6 +612,7 @@ Test(unary, every_instruction_set_and_layout_gives_the_same_bits) {
     X(isnan, fpclassify(a) == FP_NAN)                                                                                \
     X(isinf, fpclassify(a) == FP_INFINITE)                                                                           \
     X(isfinite, fpclassify(a) != FP_NAN && fpclassify(a) != FP_INFINITE)
+/* clang-format on */
 
 #define X(...) +1
 _Static_assert(0 COMPARE(X) == AD_COMPARE_COUNT, "every row is tested, once");

@@ -73,18 +73,18 @@ void AD_NAME(copy)(const ad_view *x, const ad_view *y, double scale, bool add) {
 
 /* ---- of any dtype ------------------------------------------------------------------------------------------------ */
 
-#define DEFINE_COMPARE(row, T, S, value)                                                                            \
-    static void row##_##S(int64_t n, const T *pa, int64_t sa, const T *pb, int64_t sb, int32_t *py, int64_t sy) {   \
-        for (int64_t i = 0; i < n; i++) {                                                                           \
-            const T a = pa[i * sa], b = pb[i * sb], x = a;                                                          \
-            (void)b, (void)x;                                                                                       \
-            py[i * sy] = (value);                                                                                   \
-        }                                                                                                           \
-    }                                                                                                               \
-    static void row##_rows_##S(ad_walk w) {                                                                         \
-        for (; w.more; ad_walk_next(&w))                                                                            \
-            row##_##S(w.n, (const T *)(void *)w.at[0], w.inner[0], (const T *)(void *)w.at[1], w.inner[1],          \
-                      (int32_t *)(void *)w.at[2], w.inner[2]);                                                      \
+#define DEFINE_COMPARE(row, T, S, value)                                                                             \
+    static void row##_##S(int64_t n, const T *pa, int64_t sa, const T *pb, int64_t sb, int32_t *py, int64_t sy) {    \
+        for (int64_t i = 0; i < n; i++) {                                                                            \
+            const T a = pa[i * sa], b = pb[i * sb], x = a;                                                           \
+            (void)b, (void)x;                                                                                        \
+            py[i * sy] = (value);                                                                                    \
+        }                                                                                                            \
+    }                                                                                                                \
+    static void row##_rows_##S(ad_walk w) {                                                                          \
+        for (; w.more; ad_walk_next(&w))                                                                             \
+            row##_##S(w.n, (const T *)(void *)w.at[0], w.inner[0], (const T *)(void *)w.at[1], w.inner[1],           \
+                      (int32_t *)(void *)w.at[2], w.inner[2]);                                                       \
     }
 #define X(row, value, formula)                                                                                       \
     DEFINE_COMPARE(row, float, f32, value)                                                                           \
@@ -120,11 +120,10 @@ static inline bool is_true(const void *at, int64_t i, ad_dtype dtype) {
 #define LOOP_SELECT(type)                                                                                            \
     for (; w.more; ad_walk_next(&w))                                                                                 \
         for (int64_t i = 0; i < w.n; i++)                                                                            \
-            memcpy(w.at[3] + i * w.inner[3] * (int64_t)sizeof(type),                                                 \
-                   is_true(w.at[0], i * w.inner[0], condition->dtype)                                                \
-                       ? w.at[1] + i * w.inner[1] * (int64_t)sizeof(type)                                            \
-                       : w.at[2] + i * w.inner[2] * (int64_t)sizeof(type),                                           \
-                   sizeof(type))
+    memcpy(w.at[3] + i * w.inner[3] * (int64_t)sizeof(type),                                                         \
+           is_true(w.at[0], i * w.inner[0], condition->dtype) ? w.at[1] + i * w.inner[1] * (int64_t)sizeof(type)     \
+                                                              : w.at[2] + i * w.inner[2] * (int64_t)sizeof(type),    \
+           sizeof(type))
 
 void AD_NAME(select)(const ad_view *condition, const ad_view *a, const ad_view *b, const ad_view *y) {
     const ad_view *views[] = {condition, a, b, y};

@@ -13,6 +13,9 @@
 #ifndef AD_ELEMENTWISE_TABLE_H
 #define AD_ELEMENTWISE_TABLE_H
 
+/* It would take * for a declaration, and fill lines that group what belongs together. */
+/* clang-format off */
+
 /*  X(name, value, x_bar, saves, vjp, formula, adjoint, convention, sample) */
 #define AD_UNARY_ROWS(X)                                                                                              \
     X(neg, -x, -g, AD_SAVES_NOTHING, ad_neg(g),                                                                       \
@@ -317,5 +320,7 @@
     X(isnan, x != x, "$y = [$0 is NaN]")                                                                              \
     X(isinf, x - x != x - x && x == x, "$y = [$0 is infinite]")                                                       \
     X(isfinite, x - x == x - x, "$y = [$0 is finite]")
+
+/* clang-format on */
 
 #endif

@@ -37,39 +37,42 @@ static inline int64_t S(step)(const ad_walk *w, bool add) {
     return add ? AD_BLOCK : w->n;
 }
 
-#define FOR_BLOCKS(w, add)                                                                                          \
-    for (; w.more; ad_walk_next(&w))                                                                                \
-        for (int64_t first = 0, step = S(step)(&w, add), n; first < w.n; first += step)                             \
+#define FOR_BLOCKS(w, add)                                                                                           \
+    for (; w.more; ad_walk_next(&w))                                                                                 \
+        for (int64_t first = 0, step = S(step)(&w, add), n; first < w.n; first += step)                              \
             if (n = w.n - first < step ? w.n - first : step, n > 0)
-#define OPERAND(k)       ((T *)(void *)w.at[k] + first * w.inner[k])
-#define GATHERED(k, to)  S(gathered)(OPERAND(k), w.inner[k], n, to)
+#define OPERAND(k)      ((T *)(void *)w.at[k] + first * w.inner[k])
+#define GATHERED(k, to) S(gathered)(OPERAND(k), w.inner[k], n, to)
 
 /* ---- one input -------------------------------------------------------------------------------------------------- */
 
 /* The constants are copied first: a load that only some elements need would keep the loop from becoming vector code. */
-#define NO_CONSTANTS  {0, 0}
-#define ONE_CONSTANT  {constants[0], 0}
-#define TWO_CONSTANTS {constants[0], constants[1]}
+#define NO_CONSTANTS                                                                                                 \
+    { 0, 0 }
+#define ONE_CONSTANT                                                                                                 \
+    { constants[0], 0 }
+#define TWO_CONSTANTS                                                                                                \
+    { constants[0], constants[1] }
 
-#define VALUE_LOOP(name, value, ...)                                                                                \
-    static void S(name)(int64_t n, const T *restrict px, T *restrict py, const double *constants) {                 \
-        const double c[2] = __VA_ARGS__;                                                                            \
-        (void)constants, (void)c;                                                                                   \
-        for (int64_t i = 0; i < n; i++) {                                                                           \
-            const T x = px[i];                                                                                      \
-            py[i] = (T)(value);                                                                                     \
-        }                                                                                                           \
+#define VALUE_LOOP(name, value, ...)                                                                                 \
+    static void S(name)(int64_t n, const T *restrict px, T *restrict py, const double *constants) {                  \
+        const double c[2] = __VA_ARGS__;                                                                             \
+        (void)constants, (void)c;                                                                                    \
+        for (int64_t i = 0; i < n; i++) {                                                                            \
+            const T x = px[i];                                                                                       \
+            py[i] = (T)(value);                                                                                      \
+        }                                                                                                            \
     }
-#define BAR_LOOP(name, x_bar, ...)                                                                                  \
-    static void S(name##_back)(int64_t n, const T *restrict pg, const T *restrict px, const T *restrict py,         \
-                               T *restrict out, const double *constants) {                                          \
-        const double c[2] = __VA_ARGS__;                                                                            \
-        (void)px, (void)py, (void)constants, (void)c;                                                               \
-        for (int64_t i = 0; i < n; i++) {                                                                           \
-            const T g = pg[i], x = px[i], y = py[i], bar = (T)(x_bar);                                              \
-            (void)x, (void)y;                                                                                       \
-            out[i] = g == (T)0 ? (T)0 : bar;                                                                        \
-        }                                                                                                           \
+#define BAR_LOOP(name, x_bar, ...)                                                                                   \
+    static void S(name##_back)(int64_t n, const T *restrict pg, const T *restrict px, const T *restrict py,          \
+                               T *restrict out, const double *constants) {                                           \
+        const double c[2] = __VA_ARGS__;                                                                             \
+        (void)px, (void)py, (void)constants, (void)c;                                                                \
+        for (int64_t i = 0; i < n; i++) {                                                                            \
+            const T g = pg[i], x = px[i], y = py[i], bar = (T)(x_bar);                                               \
+            (void)x, (void)y;                                                                                        \
+            out[i] = g == (T)0 ? (T)0 : bar;                                                                         \
+        }                                                                                                            \
     }
 
 #define X(name, value, formula) VALUE_LOOP(name, value, NO_CONSTANTS)
@@ -121,31 +124,32 @@ static void S(rows_unary_back)(ad_unary op, ad_walk w, bool add, const double *c
 
 /* ---- two inputs --------------------------------------------------------------------------------------------------- */
 
-#define BARS_LOOP(name, contribution)                                                                               \
-    static void S(name)(int64_t n, const T *restrict pg, const T *restrict pa, const T *restrict pb,                \
-                        const T *restrict py, T *restrict out) {                                                    \
-        (void)pa, (void)pb, (void)py;                                                                               \
-        for (int64_t i = 0; i < n; i++) {                                                                           \
-            const T g = pg[i], a = pa[i], b = pb[i], y = py[i], bar = (T)(contribution);                            \
-            (void)a, (void)b, (void)y;                                                                              \
-            out[i] = g == (T)0 ? (T)0 : bar;                                                                        \
-        }                                                                                                           \
+#define BARS_LOOP(name, contribution)                                                                                \
+    static void S(name)(int64_t n, const T *restrict pg, const T *restrict pa, const T *restrict pb,                 \
+                        const T *restrict py, T *restrict out) {                                                     \
+        (void)pa, (void)pb, (void)py;                                                                                \
+        for (int64_t i = 0; i < n; i++) {                                                                            \
+            const T g = pg[i], a = pa[i], b = pb[i], y = py[i], bar = (T)(contribution);                             \
+            (void)a, (void)b, (void)y;                                                                               \
+            out[i] = g == (T)0 ? (T)0 : bar;                                                                         \
+        }                                                                                                            \
     }
 
-#define X(name, value, a_bar, b_bar, ...)                                                                           \
-    static void S(name)(int64_t n, const T *restrict pa, const T *restrict pb, T *restrict py) {                    \
-        for (int64_t i = 0; i < n; i++) {                                                                           \
-            const T a = pa[i], b = pb[i];                                                                           \
-            py[i] = (T)(value);                                                                                     \
-        }                                                                                                           \
-    }                                                                                                               \
-    BARS_LOOP(name##_a, a_bar)                                                                                      \
+#define X(name, value, a_bar, b_bar, ...)                                                                            \
+    static void S(name)(int64_t n, const T *restrict pa, const T *restrict pb, T *restrict py) {                     \
+        for (int64_t i = 0; i < n; i++) {                                                                            \
+            const T a = pa[i], b = pb[i];                                                                            \
+            py[i] = (T)(value);                                                                                      \
+        }                                                                                                            \
+    }                                                                                                                \
+    BARS_LOOP(name##_a, a_bar)                                                                                       \
     BARS_LOOP(name##_b, b_bar)
-AD_BINARY_ROWS(X) AD_LOSS_ROWS(X)
+AD_BINARY_ROWS(X)
+AD_LOSS_ROWS(X)
 #undef X
 #undef BARS_LOOP
 
-static void S(rows_binary)(ad_binary op, ad_walk w) {
+    static void S(rows_binary)(ad_binary op, ad_walk w) {
     static void (*const loop[])(int64_t, const T *, const T *, T *) = {
 #define X(name, ...) [AD_BINARY_##name] = S(name),
         AD_BINARY_ROWS(X) AD_LOSS_ROWS(X)
