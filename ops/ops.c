@@ -218,9 +218,12 @@ bool ad_sample_one_fraction(ad_sample *sample, int k) { return one_uniform(sampl
 bool ad_sample_one_inside_1(ad_sample *sample, int k) { return one_uniform(sample, k, -0.9, 0.9); }
 bool ad_sample_one_above_1(ad_sample *sample, int k) { return one_uniform(sample, k, 1.2, 4.0); }
 
-/* Uniform inside [n + 0.1, n + 0.9] for random n. */
+/* Uniform inside [n + 0.1, n + 0.9] for random n. A number that is all there is lies where no function is flat, or a
+ * wrong derivative of that case would go unseen. */
 bool ad_sample_one_away_from_integers(ad_sample *sample, int k) {
-    if (!one_uniform(sample, k, -6.0, 9.0)) return false;
+    ad_shape shape;
+    bool alone = ad_sample_shape(k, &shape) && shape.rank == 0;
+    if (!one_uniform(sample, k, alone ? 0.0 : -6.0, alone ? 3.0 : 9.0)) return false;
     const ad_view *x = ad_tensor_view(sample->input[sample->inputs - 1]);
     for (int64_t i = 0, n = ad_view_count(x); i < n; i++) {
         double value = ad_view_get(x, i), floor_value = floor(value);
