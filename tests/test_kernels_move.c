@@ -169,11 +169,11 @@ Test(move, indices_of_what_is_not_zero_and_back) {
         ad_view y = test_array(AD_I64, AD_SHAPE(count), TEST_DENSE);
         ad_kernel_nonzero(&x, &y);
         for (int64_t i = 0; i < n; i++)
-            if (test_get(&x, i) != 0) cr_assert_eq(test_get(&y, found++), i, "round %d", round);
+            if (test_get(&x, i) != 0) cr_assert_eq(test_get(&y, found++), (double)i, "round %d", round);
         ad_view hot = test_array(AD_F32, AD_SHAPE(count, n), TEST_DENSE);
         ad_kernel_one_hot(&y, &hot);
         for (int64_t i = 0; i < count * n; i++)
-            cr_assert_eq(test_get(&hot, i), test_get(&y, i / n) == i % n, "round %d", round);
+            cr_assert_eq(test_get(&hot, i), test_get(&y, i / n) == (double)(i % n), "round %d", round);
         test_arrays_free();
     }
 }
@@ -216,7 +216,7 @@ Test(move, lines_along_any_axis_in_any_layout_are_sorted_and_stable) {
             if (place >= first.dim[axis]) continue;
             int64_t to = (i / inner / n * first.dim[axis] + place) * inner + i % inner;
             cr_assert_eq(test_get(&y, to), test_get(&x, i), "round %d", round);
-            cr_assert_eq(test_get(&index, to), own, "round %d", round);
+            cr_assert_eq(test_get(&index, to), (double)own, "round %d", round);
         }
         test_arrays_free();
     }
