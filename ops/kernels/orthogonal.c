@@ -161,9 +161,9 @@ static bool accumulate(const ad_matrix *a, int64_t count, const double *tau, con
 /* a[m,n] = q[m,k] r[k,n], k = min(m, n), the diagonal of r not negative; all row-major doubles; `a` is destroyed. */
 static bool decompose_qr(const ad_matrix *a, const ad_matrix *q, const ad_matrix *r, ad_arena *scratch) {
     const int64_t k = q->columns;
-    double *tau = ad_kernel_scratch(scratch, (k + BAND) * (int64_t)sizeof *tau), *w = tau + k;
+    double *tau = ad_kernel_scratch(scratch, (k + BAND) * (int64_t)sizeof *tau);
     band b;
-    if (!tau || !band_open(&b, a->rows, a->columns, scratch) || !reduce(a, k, tau, w, &b)) return false;
+    if (!tau || !band_open(&b, a->rows, a->columns, scratch) || !reduce(a, k, tau, tau + k, &b)) return false;
     for (int64_t i = 0; i < k; i++)
         for (int64_t j = 0; j < a->columns; j++) *element(r, i, j) = j < i ? 0 : *element(a, i, j);
     if (!accumulate(a, k, tau, q, &b)) return false;
