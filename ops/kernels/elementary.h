@@ -181,7 +181,7 @@ AD_INLINE float ad_erfc_f32(float x) {
 
 AD_INLINE float ad_erf_f32(float x) {
     float a = ad_size_f32(x, 11.0f), near = a * ad_erf_series_f32(a * a);
-    float y = a < 1.0f ? near : 1.0f - ad_gauss_f32(a, -1.0f) * ad_erfcx_f32(a);
+    float far = 1.0f - ad_gauss_f32(a, -1.0f) * ad_erfcx_f32(a), y = a < 1.0f ? near : far;
     return ad_from_bits_f32(ad_bits_f32(y) | (ad_bits_f32(x) & 0x80000000u));
 }
 
@@ -355,7 +355,7 @@ AD_INLINE double ad_erfc_f64(double x) {
 
 AD_INLINE double ad_erf_f64(double x) {
     double a = ad_size_f64(x, 28.0), near = a * ad_erf_series_f64(a * a);
-    double y = a < 1.0 ? near : 1.0 - ad_gauss_f64(a, -1.0) * ad_erfcx_f64(a);
+    double far = 1.0 - ad_gauss_f64(a, -1.0) * ad_erfcx_f64(a), y = a < 1.0 ? near : far;
     return ad_from_bits_f64(ad_bits_f64(y) | (ad_bits_f64(x) & 0x8000000000000000u));
 }
 
