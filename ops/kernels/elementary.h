@@ -400,6 +400,10 @@ AD_INLINE double ad_sinc_series(double z) {
     AD_INLINE T ad_masked_mul_##S(T a, T b) { return a == 0 ? 0 : a * b; }                                           \
     AD_INLINE T ad_max_##S(T a, T b) { return a != a ? a : b != b ? b : a > b ? a : b; }                             \
     AD_INLINE T ad_min_##S(T a, T b) { return a != a ? a : b != b ? b : a < b ? a : b; }                             \
+    /* the powers that people write, without pow */                                                                  \
+    AD_INLINE T ad_power_##S(T x, T c) {                                                                             \
+        return c == 1 ? x : c == 2 ? x * x : c == 3 ? x * x * x : c == -1 ? 1 / x : AD_LIBM(pow, x, c);              \
+    }                                                                                                                \
     /* as in Python: of the sign of b */                                                                             \
     AD_INLINE T ad_remainder_##S(T a, T b) {                                                                         \
         T r = AD_LIBM(fmod, a, b);                                                                                   \
@@ -481,6 +485,7 @@ DEFINE_COMPOSED(double, f64)
 #define AD_OF_TYPE(name, x)      _Generic((x), float : name##_f32, default : name##_f64)
 #define AD_SIGN(x)               AD_OF_TYPE(ad_sign, x)(x)
 #define AD_MASKED_MUL(a, b)      AD_OF_TYPE(ad_masked_mul, a)(a, b)
+#define AD_POWER(x, c)           AD_OF_TYPE(ad_power, x)(x, c)
 #define AD_MAX(a, b)             AD_OF_TYPE(ad_max, a)(a, b)
 #define AD_MIN(a, b)             AD_OF_TYPE(ad_min, a)(a, b)
 #define AD_REMAINDER(a, b)       AD_OF_TYPE(ad_remainder, a)(a, b)

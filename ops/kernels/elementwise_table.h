@@ -160,7 +160,7 @@
 #define AD_UNARY_CONSTANT_ROWS(X)                                                                                     \
     X(scale, (T)c[0] * x, (T)c[0] * g, AD_SAVES_NOTHING, ad_scale(g, c[0]),                                           \
       "$y = $a * $0", "~0 += $a * ~y", NULL, ad_sample_one_normal_with_constant, ad_shape_like_input)                 \
-    X(power, AD_LIBM(pow, x, (T)c[0]), c[0] == 0 ? 0 : g * (T)c[0] * AD_LIBM(pow, x, (T)(c[0] - 1)),                  \
+    X(power, AD_POWER(x, (T)c[0]), c[0] == 0 ? 0 : g * (T)c[0] * AD_POWER(x, (T)(c[0] - 1)),                          \
       AD_SAVES_INPUT(0), ad_masked_mul(ad_scale(g, c[0]), ad_power(x, c[0] - 1)),                                     \
       "$y = $0^$a", "~0 += ~y * $a * $0^($a - 1)", "at 0: as the formula says, and 0 for the power 0",                \
       ad_sample_one_positive_with_constant, ad_shape_like_input)                                                      \

@@ -117,6 +117,8 @@ OPS = {
     "cbrt": lambda: one(cbrt, steps, edges=[-1e100, -1e-100, 1e-100, 8, HUGE]),
     "power": lambda: one(lambda x: x.pow(2.5), positive, edges=[0.0, 1e-100, 1e100], constants=[2.5]),
     "power_2": lambda: one(lambda x: x.pow(2), edges=[-1e100, 0.0, 3], constants=[2]),
+    "power_3": lambda: one(lambda x: x.pow(3), edges=[-1e100, 0.0, 3], constants=[3]),
+    "power_minus_1": lambda: one(lambda x: x.pow(-1), steps, edges=[-1e100, 1e-100], constants=[-1]),
     "power_negative": lambda: one(lambda x: x.pow(-3), steps, edges=[-1e10, 1e-10], constants=[-3]),
     "pow": lambda: two(torch.pow, positive, edges=[(0, 2), (0, 1), (0, 0.5), (0, 0), (2, 0), (1e100, 2), (0.5, 1000), (4, -0.5)]),
     "hypot": lambda: two(torch.hypot, steps, steps, edges=[(3, 4), (0, 2), (1e200, 1e200), (1e-200, 2e-200)]),
