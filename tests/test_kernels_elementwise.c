@@ -724,8 +724,11 @@ Test(dispatch, tables_go_from_plain_to_wide_and_end) {
     const char *names[] = {"baseline", "avx2", "avx512"};
     int count = 0;
     while (ad_kernels_table(count)) count++;
-    cr_assert(count >= 1 && count <= TEST_COUNT(names));
-    for (int i = 0; i < count; i++) cr_assert_str_eq(ad_kernels_table(i)->isa, names[i]);
+    cr_assert_str_eq(ad_kernels_table(0)->isa, names[0]);
+    for (int i = 0, k = 0; i < count; i++, k++) { /* a build may leave some out */
+        while (k < TEST_COUNT(names) && strcmp(ad_kernels_table(i)->isa, names[k]) != 0) k++;
+        cr_assert_lt(k, TEST_COUNT(names), "table %d is of %s", i, ad_kernels_table(i)->isa);
+    }
     cr_assert_null(ad_kernels_table(-1));
     cr_assert_null(ad_kernels_table(count + 1));
     cr_assert_eq(ad_kernels_get(), ad_kernels_table(count - 1), "the best is chosen");
