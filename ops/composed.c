@@ -2,10 +2,6 @@
 #include "autodiff/tape/tape.h"
 #include "ops/ops.h"
 
-static ad_var number_like(const char *where, ad_var x, double value) {
-    return ad_number_at(where, x.tape, ad_value_at(where, x).dtype, value);
-}
-
 /* ---- arithmetic --------------------------------------------------------------------------------------------------- */
 
 ad_var ad_lerp_at(const char *where, ad_var a, ad_var b, ad_var w) {
@@ -27,13 +23,13 @@ ad_var ad_clamp_between_at(const char *where, ad_var x, ad_var low, ad_var high)
 /* ---- activations -------------------------------------------------------------------------------------------------- */
 
 ad_var ad_threshold_at(const char *where, ad_var x, double threshold, double value) {
-    ad_var below = ad_less_equal_at(where, x, number_like(where, x, threshold)); /* NaN is not, and stays */
-    return ad_where_at(where, below, number_like(where, x, value), x);
+    ad_var below = ad_less_equal_at(where, x, ad_number_like(where, x, threshold)); /* NaN is not, and stays */
+    return ad_where_at(where, below, ad_number_like(where, x, value), x);
 }
 
 ad_var ad_hardshrink_at(const char *where, ad_var x, double lambda) {
-    ad_var small = ad_less_equal_at(where, ad_abs_at(where, x), number_like(where, x, lambda));
-    return ad_where_at(where, small, number_like(where, x, 0), x);
+    ad_var small = ad_less_equal_at(where, ad_abs_at(where, x), ad_number_like(where, x, lambda));
+    return ad_where_at(where, small, ad_number_like(where, x, 0), x);
 }
 
 ad_var ad_softshrink_at(const char *where, ad_var x, double lambda) {

@@ -15,14 +15,12 @@ static ad_var saved_result(ad_vjp *v, uint32_t saves) {
     return saves & AD_SAVES_RESULT(0) ? ad_vjp_result(v, 0) : ad_vjp_seed(v, 0);
 }
 
-/* The Jacobian of an elementwise op is diagonal, its own transpose: the rule for cotangents serves tangents as well. */
-
 /* The scalar rules compute in double. */
 typedef double T;
 
 /* ---- rules that are too long for a row ---------------------------------------------------------------------------- */
 
-static ad_var number(ad_var like, double n) { return ad_number(like.tape, ad_value(like).dtype, n); }
+static ad_var number(ad_var like, double n) { return ad_number_like(AD_HERE, like, n); }
 static ad_var plus(ad_var x, double n) { return ad_add(x, number(x, n)); }
 
 static ad_var zeros_like(ad_var g) { return ad_broadcast_to(number(g, 0), ad_value(g).shape); }
@@ -121,6 +119,7 @@ static ad_status unary_backward(ad_unary op, ad_call *call, ad_adjoint *adjoint)
     return AD_OK;
 }
 
+/* The Jacobian of an elementwise op is diagonal, its own transpose: the rule for cotangents serves tangents as well. */
 #define DEFINE_UNARY_RULES(row, value_, x_bar, saves_, vjp_)                                                         \
     static inline double row##_value(double x, double b, const double *c) {                                          \
         (void)b, (void)c;                                                                                            \

@@ -15,10 +15,6 @@ static bool same_shape(const char *where, const char *loss, ad_var a, ad_var b) 
     return false;
 }
 
-static ad_var number_like(const char *where, ad_var x, double value) {
-    return ad_number_at(where, x.tape, ad_value_at(where, x).dtype, value);
-}
-
 ad_var ad_huber_at(const char *where, ad_var prediction, ad_var target, double delta) {
     if (!same_shape(where, "huber", prediction, target)) return ad_var_invalid(prediction.tape);
     if (!(delta > 0)) {
@@ -27,8 +23,8 @@ ad_var ad_huber_at(const char *where, ad_var prediction, ad_var target, double d
     }
     ad_var size = ad_abs_at(where, ad_sub_at(where, prediction, target));
     ad_var square = ad_scale_at(where, ad_square_at(where, size), 0.5);
-    ad_var line = ad_scale_at(where, ad_sub_at(where, size, number_like(where, size, delta / 2)), delta);
-    return ad_where_at(where, ad_greater_at(where, size, number_like(where, size, delta)), line, square);
+    ad_var line = ad_scale_at(where, ad_sub_at(where, size, ad_number_like(where, size, delta / 2)), delta);
+    return ad_where_at(where, ad_greater_at(where, size, ad_number_like(where, size, delta)), line, square);
 }
 
 ad_var ad_nll_at(const char *where, ad_var log_p, ad_var target) {
@@ -51,7 +47,7 @@ ad_var ad_cosine_loss_at(const char *where, ad_var a, ad_var b) {
     ad_var product = ad_sum_at(where, ad_mul_at(where, a, b), AD_AXES(-1), false);
     ad_var lengths = ad_mul_at(where, length(where, a), length(where, b));
     /* Where a length is 0 there is no angle: the cosine counts as 0, and so does its derivative. */
-    ad_var one = number_like(where, a, 1), zero = number_like(where, a, 0);
+    ad_var one = ad_number_like(where, a, 1), zero = ad_number_like(where, a, 0);
     ad_var known = ad_greater_at(where, lengths, zero);
     ad_var cosine = ad_div_at(where, product, ad_where_at(where, known, lengths, one));
     return ad_sub_at(where, one, ad_where_at(where, known, cosine, zero));
@@ -62,7 +58,7 @@ ad_var ad_triplet_loss_at(const char *where, ad_var anchor, ad_var positive, ad_
         return ad_var_invalid(anchor.tape);
     ad_var near = length(where, ad_sub_at(where, anchor, positive));
     ad_var far = length(where, ad_sub_at(where, anchor, negative));
-    return ad_relu_at(where, ad_add_at(where, ad_sub_at(where, near, far), number_like(where, anchor, margin)));
+    return ad_relu_at(where, ad_add_at(where, ad_sub_at(where, near, far), ad_number_like(where, anchor, margin)));
 }
 
 /* ---- softmax_xent with options ------------------------------------------------------------------------------------ */
@@ -90,11 +86,11 @@ static bool options_fit(const char *where, const char *loss, ad_var x, ad_var ta
 
 /* -(1 - s) w[t] log p[t] - s / C sum_c w[c] log p[c]; the sum only if it counts, since it may be -inf. */
 static ad_var xent_of_indices(const char *where, ad_var weighted, ad_var target, const ad_xent_options *options) {
-    ad_var zero = number_like(where, weighted, 0), counts = zero;
+    ad_var zero = ad_number_like(where, weighted, 0), counts = zero;
     double s = options->smoothing;
     if (options->ignores) {
-        counts = ad_not_equal_at(where, target, number_like(where, target, (double)options->ignore_index));
-        target = ad_where_at(where, counts, target, number_like(where, target, 0));
+        counts = ad_not_equal_at(where, target, ad_number_like(where, target, (double)options->ignore_index));
+        target = ad_where_at(where, counts, target, ad_number_like(where, target, 0));
     }
     ad_var loss = ad_scale_at(where, ad_nll_at(where, weighted, target), 1 - s);
     if (s > 0) loss = ad_sub_at(where, loss, ad_scale_at(where, ad_mean_at(where, weighted, AD_AXES(-1), false), s));
@@ -106,7 +102,7 @@ static ad_var xent_of_probabilities(const char *where, ad_var weighted, ad_var t
     ad_shape shape = ad_value_at(where, target).shape;
     if (s > 0)
         target = ad_add_at(where, ad_scale_at(where, target, 1 - s),
-                           number_like(where, target, s / (double)shape.dim[shape.rank - 1]));
+                           ad_number_like(where, target, s / (double)shape.dim[shape.rank - 1]));
     return ad_neg_at(where, ad_sum_at(where, ad_masked_mul_at(where, target, weighted), AD_AXES(-1), false));
 }
 

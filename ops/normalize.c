@@ -137,10 +137,6 @@ static bool standardize_sample(ad_sample *sample, int k) {
     return ad_sample_normal(sample, x[k]) && ad_sample_normal(sample, w[k]);
 }
 
-static ad_var number_of(const char *where, ad_var x, double value) {
-    return ad_number_at(where, x.tape, ad_node_at(x.tape, x.index)->dtype, value);
-}
-
 /* ---- standardize ------------------------------------------------------------------------------------------------- */
 
 static ad_status standardize_forward(ad_call *call) {
@@ -264,7 +260,7 @@ static bool check_rank(const char *where, const char *subject, ad_var x, int lea
 
 /* The parameter in that shape, or the number that stands for none. */
 static ad_var parameter_or(const char *where, ad_var x, ad_var parameter, ad_shape shape, double number) {
-    return parameter.tape ? ad_reshape_at(where, parameter, shape) : number_of(where, x, number);
+    return parameter.tape ? ad_reshape_at(where, parameter, shape) : ad_number_like(where, x, number);
 }
 
 /* The last k axes of x, and their part of its shape. */
@@ -346,7 +342,7 @@ ad_var ad_batch_norm_with_at(const char *where, ad_var x, ad_var mean, ad_var va
             return ad_var_invalid(x.tape);
         p[i] = parameter_or(where, x, parameter[i], per_channel(shape.dim[1], shape.rank), without[i]);
     }
-    ad_var r = ad_rsqrt_at(where, ad_add_at(where, p[1], number_of(where, x, epsilon)));
+    ad_var r = ad_rsqrt_at(where, ad_add_at(where, p[1], ad_number_like(where, x, epsilon)));
     ad_var scale = ad_mul_at(where, p[2], r);
     return ad_add_at(where, ad_mul_at(where, ad_sub_at(where, x, p[0]), scale), p[3]);
 }

@@ -179,5 +179,9 @@ static inline ad_var ad_apply_2(const char *where, const ad_op *op, ad_var a, ad
     ad_var in[] = {a, b};
     return ad_apply_at(where, a.tape ? a.tape : b.tape, op, 2, in, attrs, NULL);
 }
+/* A 0-d constant of x's dtype. */
+static inline ad_var ad_number_like(const char *where, ad_var x, double value) {
+    return ad_number_at(where, x.tape, ad_value_at(where, x).dtype, value);
+}
 
 #endif
