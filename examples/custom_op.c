@@ -71,6 +71,7 @@ static void show_attrs(const void *attrs, char *text, size_t size) {
 #define LOGCOSH(rule)                                                                                                \
     {                                                                                                                \
         .name = "logcosh", .inputs = 1, .attrs_size = sizeof(logcosh_attrs),                                         \
+        .attrs = AD_ATTRS(AD_ATTR("a", DOUBLE, logcosh_attrs, a, AD_USUALLY(1))),                                    \
         .saves = AD_SAVES_INPUT(0), /* all that the VJP reads */                                                     \
             .shape = logcosh_shape, .forward = logcosh_forward, .vjp = rule,                                         \
         .formula = "$y = log(cosh($a * $0)) / $a", .adjoint = {"~0 += ~y * tanh($a * $0)"},                          \

@@ -449,6 +449,8 @@ const ad_op ad_op_attention = {
     .inputs = -1,
     .results = 2,
     .attrs_size = sizeof(attention_attrs),
+    .attrs = AD_ATTRS(AD_ATTR("scale", DOUBLE, attention_attrs, scale, AD_REQUIRED),
+                      AD_ATTR("causal", BOOL, attention_attrs, causal, AD_USUALLY(false))),
     .saves = AD_SAVES_INPUTS | AD_SAVES_RESULT(0) | AD_SAVES_RESULT(1),
     .shape = attention_shape,
     .forward = attention_forward,

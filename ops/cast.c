@@ -44,6 +44,7 @@ const ad_op ad_op_cast = {
     .name = "cast",
     .inputs = 1,
     .attrs_size = sizeof(cast_attrs),
+    .attrs = AD_ATTRS(AD_ATTR("dtype", DTYPE, cast_attrs, dtype, AD_REQUIRED)),
     .saves = AD_SAVES_NOTHING,
     .shape = cast_shape,
     .forward = cast_forward,

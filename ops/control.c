@@ -37,6 +37,7 @@ const ad_op ad_op_scale_gradient = {
     .name = "scale_gradient",
     .inputs = 1,
     .attrs_size = sizeof(double),
+    .attrs = AD_ATTRS({"c", AD_ATTR_DOUBLE, 0, AD_REQUIRED, 0}),
     .saves = AD_SAVES_NOTHING,
     .shape = scale_gradient_shape,
     .vjp = scale_gradient_vjp,

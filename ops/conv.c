@@ -229,6 +229,11 @@ static void give(ad_vjp *v, sides s) {
 
 /* ---- attributes and samples -------------------------------------------------------------------------------------- */
 
+#define CONV_ATTRS                                                                                                   \
+    AD_ATTR("stride", PAIR, conv_attrs, stride, AD_USUALLY(1)), AD_ATTR("padding", PAIR, conv_attrs, padding, AD_USUALLY(0)), \
+        AD_ATTR("dilation", PAIR, conv_attrs, dilation, AD_USUALLY(1)), AD_ATTR("groups", INT64, conv_attrs, groups, AD_USUALLY(1))
+#define CONV_SIZE AD_ATTR("size", PAIR, conv_attrs, size, AD_REQUIRED)
+
 static void show_conv(const void *attrs, char *text, size_t size) {
     const conv_attrs *a = attrs;
     const struct {
@@ -324,6 +329,7 @@ const ad_op ad_op_conv2d = {
     .name = "conv2d",
     .inputs = -1,
     .attrs_size = sizeof(conv_attrs),
+    .attrs = AD_ATTRS(CONV_ATTRS),
     .saves = AD_SAVES_INPUT(0) | AD_SAVES_INPUT(1),
     .shape = conv2d_shape,
     .forward = conv2d_forward,
@@ -348,6 +354,7 @@ const ad_op ad_op_conv_transpose2d = {
     .name = "conv_transpose2d",
     .inputs = 2,
     .attrs_size = sizeof(conv_attrs),
+    .attrs = AD_ATTRS(CONV_ATTRS, CONV_SIZE),
     .saves = AD_SAVES_INPUTS,
     .shape = transposed_shape,
     .forward = transposed_forward,
@@ -370,6 +377,7 @@ const ad_op ad_op_conv2d_kernel = {
     .name = "conv2d_kernel",
     .inputs = 2,
     .attrs_size = sizeof(conv_attrs),
+    .attrs = AD_ATTRS(CONV_ATTRS, CONV_SIZE),
     .saves = AD_SAVES_INPUTS,
     .shape = kernel_shape,
     .forward = kernel_forward,

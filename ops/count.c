@@ -36,9 +36,9 @@ static bool count_sample(ad_sample *sample, int k) {
 
 #define COUNT(op, shape_rule, text)                                                                                  \
     {                                                                                                                \
-        .name = #op, .inputs = 1, .attrs_size = sizeof(ad_reduce_attrs), .derivative = AD_NOT_DIFFERENTIABLE,        \
-        .shape = shape_rule, .forward = op##_forward, .formula = text, .show_attrs = ad_show_reduce,                 \
-        .sample = count_sample,                                                                                      \
+        .name = #op, .inputs = 1, .attrs_size = sizeof(ad_reduce_attrs), .attrs = ad_reduce_attr_list,               \
+        .derivative = AD_NOT_DIFFERENTIABLE, .shape = shape_rule, .forward = op##_forward, .formula = text,          \
+        .show_attrs = ad_show_reduce, .sample = count_sample,                                                        \
     }
 const ad_op ad_op_count_nonzero = COUNT(count_nonzero, count_nonzero_shape, "$y = how many of $0 are not 0, $a"),
             ad_op_any = COUNT(any, truth_shape, "$y = [one of $0 is not 0], $a"),

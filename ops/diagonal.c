@@ -9,6 +9,10 @@ typedef struct diagonal_attrs {
     int row_axis, column_axis;
     int64_t rows, columns; /* of undiagonal alone */
 } diagonal_attrs;
+#define DIAGONAL_ATTRS                                                                                               \
+    AD_ATTR("k", INT64, diagonal_attrs, k, AD_USUALLY(0)),                                                           \
+        AD_ATTR("row_axis", INT, diagonal_attrs, row_axis, AD_USUALLY(-2)),                                          \
+        AD_ATTR("column_axis", INT, diagonal_attrs, column_axis, AD_USUALLY(-1))
 
 /* x without the two axes, then the diagonal. */
 static ad_status diagonal_of(const void *attrs, const ad_view *x, ad_view *window) {
@@ -92,6 +96,7 @@ const ad_op ad_op_diagonal = {
     .name = "diagonal",
     .inputs = 1,
     .attrs_size = sizeof(diagonal_attrs),
+    .attrs = AD_ATTRS(DIAGONAL_ATTRS),
     .saves = AD_SAVES_NOTHING,
     .shape = diagonal_shape,
     .vjp = diagonal_vjp,
@@ -152,6 +157,8 @@ const ad_op ad_op_undiagonal = {
     .name = "undiagonal",
     .inputs = 1,
     .attrs_size = sizeof(diagonal_attrs),
+    .attrs = AD_ATTRS(DIAGONAL_ATTRS, AD_ATTR("rows", INT64, diagonal_attrs, rows, AD_REQUIRED),
+                      AD_ATTR("columns", INT64, diagonal_attrs, columns, AD_REQUIRED)),
     .saves = AD_SAVES_NOTHING,
     .shape = undiagonal_shape,
     .forward = undiagonal_forward,
@@ -250,7 +257,8 @@ static bool band_sample(ad_sample *sample, int k) {
 
 #define BAND(text)                                                                                                   \
     {                                                                                                                \
-        .name = #text, .inputs = 1, .attrs_size = sizeof(band_attrs), .saves = AD_SAVES_NOTHING,                     \
+        .name = #text, .inputs = 1, .attrs_size = sizeof(band_attrs),                                                \
+        .attrs = AD_ATTRS(AD_ATTR("k", INT64, band_attrs, k, AD_USUALLY(0))), .saves = AD_SAVES_NOTHING,             \
         .shape = band_shape, .forward = text##_forward, .vjp = text##_vjp, .jvp = ad_jvp_linear,                     \
         .formula = "$y = " #text "($0, $a)", .adjoint = {"~0 += " #text "(~y, $a)"}, .show_attrs = show_band,        \
         .sample = band_sample,                                                                                       \

@@ -194,6 +194,10 @@ static void show_bounds(const void *attrs, char *text, size_t size) {
     ad_text_add(text, size, &length, "%.6g, %.6g", ((const double *)attrs)[0], ((const double *)attrs)[1]);
 }
 
+static const ad_attr bounds_attrs[] = {{"low", AD_ATTR_DOUBLE, 0, AD_REQUIRED, 0},
+                                       {"high", AD_ATTR_DOUBLE, sizeof(double), AD_REQUIRED, 0},
+                                       AD_ATTRS_END};
+
 static ad_status celu_shape(ad_call *call) {
     if (*(const double *)call->attrs == 0) return ad_fail(call, AD_ERR_VALUE, "alpha is 0, but x is divided by it");
     return ad_shape_like_input(call);
@@ -213,10 +217,10 @@ static ad_status bounds_shape(ad_call *call) {
                    c[1]);
 }
 
-#define X(row, value_, x_bar, saves_, vjp_, formula_, adjoint_, convention_, sample_, shape_)                        \
+#define X(row, value_, x_bar, saves_, vjp_, formula_, adjoint_, convention_, sample_, shape_, constant_)             \
     DEFINE_UNARY_RULES(row, value_, x_bar, saves_, vjp_)                                                             \
     DEFINE_UNARY_OP(row, saves_, shape_, formula_, adjoint_, convention_, sample_, .attrs_size = sizeof(double),     \
-                    .show_attrs = show_constant)                                                                     \
+                    .attrs = AD_ATTRS({constant_, AD_ATTR_DOUBLE, 0, AD_REQUIRED, 0}), .show_attrs = show_constant)  \
     ad_var ad_##row##_at(const char *where, ad_var x, double c) { return ad_apply_1(where, &ad_op_##row, x, &c); }
 AD_UNARY_CONSTANT_ROWS(X)
 #undef X
@@ -224,7 +228,7 @@ AD_UNARY_CONSTANT_ROWS(X)
 #define X(row, value_, x_bar, saves_, vjp_, formula_, adjoint_, convention_, sample_)                                \
     DEFINE_UNARY_RULES(row, value_, x_bar, saves_, vjp_)                                                             \
     DEFINE_UNARY_OP(row, saves_, bounds_shape, formula_, adjoint_, convention_, sample_,                             \
-                    .attrs_size = 2 * sizeof(double), .show_attrs = show_bounds)                                     \
+                    .attrs_size = 2 * sizeof(double), .attrs = bounds_attrs, .show_attrs = show_bounds)              \
     ad_var ad_##row##_at(const char *where, ad_var x, double low, double high) {                                     \
         double c[] = {low, high};                                                                                    \
         return ad_apply_1(where, &ad_op_##row, x, c);                                                                \

@@ -49,6 +49,10 @@ ad_status ad_pick_shape(ad_call *call) {
     return status;
 }
 
+const ad_attr ad_pick_attr_list[] = {AD_ATTR("axis", AXES, ad_reduce_attrs, axes, AD_REQUIRED),
+                                     AD_ATTR("keepdim", BOOL, ad_reduce_attrs, keepdim, AD_USUALLY(false)),
+                                     AD_ATTRS_END};
+
 bool ad_sample_pick(ad_sample *sample, int k) {
     const ad_shape shapes[] = {AD_SHAPE(3, 4), AD_SHAPE(3, 4), AD_SHAPE(2, 3, 4),
                                AD_SHAPE(5),    AD_SHAPE(0, 3), AD_SHAPE(2, 1)};
@@ -85,7 +89,7 @@ static void extremum_jvp(ad_jvp *j) { ad_jvp_give(j, 0, ad_tangent_picked_by_red
 
 #define EXTREMUM(text)                                                                                               \
     {                                                                                                                \
-        .name = #text, .inputs = 1, .results = 2, .attrs_size = sizeof(ad_reduce_attrs),                             \
+        .name = #text, .inputs = 1, .results = 2, .attrs_size = sizeof(ad_reduce_attrs), .attrs = ad_pick_attr_list, \
         .saves = AD_SAVES_RESULT(1), .shape = ad_pick_shape, .forward = text##_forward, .vjp = extremum_vjp,         \
         .backward = ad_pick_backward, .jvp = extremum_jvp, .formula = "$y = " #text "($0, $a)",                      \
         .result_formula = {"$y1 = arg" #text "($0, $a)"}, .adjoint = {"~0[$y1] += ~y"},                              \
@@ -120,9 +124,9 @@ static ad_status argmin_forward(ad_call *call) { return arg_forward(call, -1); }
 
 #define ARG_EXTREMUM(text)                                                                                           \
     {                                                                                                                \
-        .name = #text, .inputs = 1, .attrs_size = sizeof(ad_reduce_attrs), .derivative = AD_NOT_DIFFERENTIABLE,      \
-        .shape = arg_shape, .forward = text##_forward, .formula = "$y = " #text "($0, $a)",                          \
-        .show_attrs = ad_show_reduce, .sample = ad_sample_pick,                                                      \
+        .name = #text, .inputs = 1, .attrs_size = sizeof(ad_reduce_attrs), .attrs = ad_pick_attr_list,               \
+        .derivative = AD_NOT_DIFFERENTIABLE, .shape = arg_shape, .forward = text##_forward,                          \
+        .formula = "$y = " #text "($0, $a)", .show_attrs = ad_show_reduce, .sample = ad_sample_pick,                 \
     }
 const ad_op ad_op_argmax = ARG_EXTREMUM(argmax), ad_op_argmin = ARG_EXTREMUM(argmin);
 
@@ -183,7 +187,7 @@ static void shared_jvp(ad_jvp *j) {
 
 #define SHARED_EXTREMUM(op, text)                                                                                    \
     {                                                                                                                \
-        .name = #op, .inputs = 1, .attrs_size = sizeof(ad_reduce_attrs),                                             \
+        .name = #op, .inputs = 1, .attrs_size = sizeof(ad_reduce_attrs), .attrs = ad_reduce_attr_list,               \
         .saves = AD_SAVES_INPUT(0) | AD_SAVES_RESULT(0), .shape = shared_shape, .forward = op##_forward,             \
         .vjp = shared_vjp, .backward = shared_backward, .jvp = shared_jvp, .formula = "$y = " text "($0, $a)",       \
         .adjoint = {"~0 += [$0 = $y] ~y / how many are"}, .convention = "equal elements share the gradient evenly",  \

@@ -95,6 +95,7 @@ const ad_op ad_op_cat = {
     .name = "cat",
     .inputs = -1,
     .attrs_size = sizeof(ad_axis_attrs),
+    .attrs = ad_axis_attr_list,
     .saves = AD_SAVES_NOTHING,
     .shape = cat_shape,
     .forward = cat_forward,

@@ -56,6 +56,7 @@ const ad_op ad_op_logsumexp = {
     .name = "logsumexp",
     .inputs = 1,
     .attrs_size = sizeof(ad_reduce_attrs),
+    .attrs = ad_reduce_attr_list,
     .saves = AD_SAVES_INPUT(0),
     .shape = ad_reduce_shape,
     .forward = logsumexp_forward,

@@ -100,6 +100,7 @@ const ad_op ad_op_norm = {
     .name = "norm",
     .inputs = 1,
     .attrs_size = sizeof(norm_attrs),
+    .attrs = AD_ATTRS(AD_REDUCE_ATTRS(norm_attrs), AD_ATTR("p", DOUBLE, norm_attrs, p, AD_USUALLY(2))),
     .saves = AD_SAVES_INPUT(0) | AD_SAVES_RESULT(0),
     .shape = ad_reduce_shape,
     .forward = norm_forward,

@@ -23,6 +23,8 @@ static ad_status standardize_shape(ad_call *call) {
     double epsilon = ((const standardize_attrs *)call->attrs)->epsilon;
     if (!(epsilon >= 0 && isfinite(epsilon)))
         return ad_fail(call, AD_ERR_VALUE, "epsilon is %g, but it must be 0 or more: usually 1e-5", epsilon);
+    if (!((const standardize_attrs *)call->attrs)->reduce.keepdim)
+        return ad_fail(call, AD_ERR_VALUE, "keepdim is false, but the further results keep the axes that they are over");
     const ad_view *x = call->in[0];
     ad_shape rows, common;
     ad_status status = ad_need_float(call, 0);
@@ -118,6 +120,11 @@ static void give_x(ad_vjp *v, ad_var deviation, ad_var r, bool centred) {
     }
 }
 
+static const ad_attr standardize_attr_list[] = {
+    AD_ATTR("axes", AXES, standardize_attrs, reduce.axes, AD_USUALLY(0)),
+    AD_ATTR("keepdim", BOOL, standardize_attrs, reduce.keepdim, AD_USUALLY(true)),
+    AD_ATTR("epsilon", DOUBLE, standardize_attrs, epsilon, AD_USUALLY(1e-5)), AD_ATTRS_END};
+
 static void show_standardize(const void *attrs, char *text, size_t size) {
     ad_show_axes(&((const standardize_attrs *)attrs)->reduce.axes, text, size);
     size_t length = strlen(text);
@@ -167,6 +174,7 @@ const ad_op ad_op_standardize = {
     .inputs = 3,
     .results = 3,
     .attrs_size = sizeof(standardize_attrs),
+    .attrs = standardize_attr_list,
     .broadcasts = true,
     .saves = AD_SAVES_INPUT(0) | AD_SAVES_INPUT(1) | AD_SAVES_RESULT(1) | AD_SAVES_RESULT(2),
     .shape = standardize_shape,
@@ -214,6 +222,7 @@ const ad_op ad_op_rms_norm = {
     .inputs = 2,
     .results = 2,
     .attrs_size = sizeof(standardize_attrs),
+    .attrs = standardize_attr_list,
     .broadcasts = true,
     .saves = AD_SAVES_INPUT(0) | AD_SAVES_INPUT(1) | AD_SAVES_RESULT(1),
     .shape = standardize_shape,

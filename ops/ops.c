@@ -149,6 +149,8 @@ bool ad_composed_axes(ad_var x, const ad_axes *axes, const char *subject, const 
 
 /* ---- attributes --------------------------------------------------------------------------------------------------- */
 
+const ad_attr ad_axis_attr_list[] = {AD_ATTR("axis", INT, ad_axis_attrs, axis, AD_REQUIRED), AD_ATTRS_END};
+
 void ad_show_axis(const void *attrs, char *text, size_t size) {
     size_t length = 0;
     text[0] = '\0';

@@ -66,6 +66,12 @@ typedef struct ad_reduce_attrs {
     ad_axes axes;
     bool keepdim;
 } ad_reduce_attrs;
+/* The descriptions: of a struct whose members `axes` and `keepdim` are these, of one that begins with ad_reduce_attrs, and
+ * of that itself; of a reduction along one axis. */
+#define AD_REDUCE_ATTRS_OF(struct_, axes, keepdim)                                                                   \
+    AD_ATTR("axes", AXES, struct_, axes, AD_USUALLY(0)), AD_ATTR("keepdim", BOOL, struct_, keepdim, AD_USUALLY(false))
+#define AD_REDUCE_ATTRS(struct_) AD_REDUCE_ATTRS_OF(struct_, reduce.axes, reduce.keepdim)
+extern const ad_attr ad_reduce_attr_list[], ad_pick_attr_list[];
 
 ad_status ad_reduced_shape(ad_call *call, ad_shape *shape); /* of a result; checks the axes */
 ad_status ad_reduce_shape(ad_call *call);                   /* a shape rule: a float input, result 0 of its dtype */
@@ -127,6 +133,7 @@ bool ad_sample_scatter(ad_sample *sample, int k);
 typedef struct ad_axis_attrs {
     int axis;
 } ad_axis_attrs;
+extern const ad_attr ad_axis_attr_list[]; /* an axis that must be given */
 void ad_show_axis(const void *attrs, char *text, size_t size);
 void ad_show_shape(const void *attrs, char *text, size_t size); /* an ad_shape */
 void ad_show_axes(const void *attrs, char *text, size_t size);  /* an ad_axes */

@@ -147,6 +147,8 @@ ad_status ad_reduce_back(ad_call *call, ad_adjoint *adjoint, ad_reduction_back r
 
 /* ---- attributes, samples, constructors --------------------------------------------------------------------------- */
 
+const ad_attr ad_reduce_attr_list[] = {AD_REDUCE_ATTRS_OF(ad_reduce_attrs, axes, keepdim), AD_ATTRS_END};
+
 void ad_show_reduce(const void *attrs, char *text, size_t size) {
     ad_show_axes(&((const ad_reduce_attrs *)attrs)->axes, text, size);
 }
@@ -199,6 +201,7 @@ const ad_op ad_op_sum = {
     .name = "sum",
     .inputs = 1,
     .attrs_size = sizeof(ad_reduce_attrs),
+    .attrs = ad_reduce_attr_list,
     .saves = AD_SAVES_NOTHING,
     .shape = ad_reduce_shape,
     .forward = sum_forward,
@@ -245,6 +248,7 @@ const ad_op ad_op_mean = {
     .name = "mean",
     .inputs = 1,
     .attrs_size = sizeof(ad_reduce_attrs),
+    .attrs = ad_reduce_attr_list,
     .saves = AD_SAVES_NOTHING,
     .shape = ad_reduce_shape,
     .forward = mean_forward,
@@ -301,6 +305,7 @@ const ad_op ad_op_sum_to = {
     .name = "sum_to",
     .inputs = 1,
     .attrs_size = sizeof(ad_shape),
+    .attrs = AD_ATTRS({"shape", AD_ATTR_SHAPE, 0, AD_REQUIRED, 0}),
     .saves = AD_SAVES_NOTHING,
     .shape = sum_to_shape,
     .forward = sum_to_forward,

@@ -10,6 +10,9 @@ typedef struct scan_attrs {
     bool reverse;
     double start; /* of recurrence alone */
 } scan_attrs;
+#define SCAN_ATTRS                                                                                                   \
+    AD_ATTR("axis", INT, scan_attrs, axis, AD_REQUIRED),                                                             \
+        AD_ATTR("reverse", BOOL, scan_attrs, reverse, AD_USUALLY(false))
 
 static ad_status scan_shape(ad_call *call) {
     if (ad_need_axis(call, 0, ((const scan_attrs *)call->attrs)->axis) < 0) return AD_ERR_INDEX;
@@ -103,6 +106,7 @@ const ad_op ad_op_recurrence = {
     .inputs = 2,
     .broadcasts = true,
     .attrs_size = sizeof(scan_attrs),
+    .attrs = AD_ATTRS(SCAN_ATTRS, AD_ATTR("start", DOUBLE, scan_attrs, start, AD_USUALLY(0))),
     .saves = AD_SAVES_INPUT(0) | AD_SAVES_RESULT(0),
     .shape = recurrence_shape,
     .forward = recurrence_forward,
@@ -136,6 +140,7 @@ const ad_op ad_op_cumsum = {
     .name = "cumsum",
     .inputs = 1,
     .attrs_size = sizeof(scan_attrs),
+    .attrs = AD_ATTRS(SCAN_ATTRS),
     .saves = AD_SAVES_NOTHING,
     .shape = scan_shape,
     .forward = cumsum_forward,
@@ -183,6 +188,7 @@ const ad_op ad_op_cumprod = {
     .name = "cumprod",
     .inputs = 1,
     .attrs_size = sizeof(scan_attrs),
+    .attrs = AD_ATTRS(SCAN_ATTRS),
     .saves = AD_SAVES_INPUT(0) | AD_SAVES_RESULT(0),
     .shape = scan_shape,
     .forward = cumprod_forward,
@@ -224,6 +230,7 @@ const ad_op ad_op_logcumsumexp = {
     .name = "logcumsumexp",
     .inputs = 1,
     .attrs_size = sizeof(scan_attrs),
+    .attrs = AD_ATTRS(SCAN_ATTRS),
     .saves = AD_SAVES_INPUT(0) | AD_SAVES_RESULT(0),
     .shape = scan_shape,
     .forward = logcumsumexp_forward,
@@ -268,11 +275,11 @@ static void cumulative_jvp(ad_jvp *j) {
 
 #define CUMULATIVE(text)                                                                                             \
     {                                                                                                                \
-        .name = #text, .inputs = 1, .results = 2, .attrs_size = sizeof(scan_attrs), .saves = AD_SAVES_RESULT(1),     \
-        .shape = cumulative_shape, .forward = text##_forward, .vjp = cumulative_vjp, .jvp = cumulative_jvp,          \
-        .formula = "$y = " #text "($0, $a)", .result_formula = {"$y1 = its index"}, .adjoint = {"~0[$y1] += ~y"},    \
-        .convention = "of equal elements the first gets the gradient", .show_attrs = show_scan,                      \
-        .sample = scan_sample,                                                                                       \
+        .name = #text, .inputs = 1, .results = 2, .attrs_size = sizeof(scan_attrs), .attrs = AD_ATTRS(SCAN_ATTRS),   \
+        .saves = AD_SAVES_RESULT(1), .shape = cumulative_shape, .forward = text##_forward, .vjp = cumulative_vjp,    \
+        .jvp = cumulative_jvp, .formula = "$y = " #text "($0, $a)", .result_formula = {"$y1 = its index"},           \
+        .adjoint = {"~0[$y1] += ~y"}, .convention = "of equal elements the first gets the gradient",                 \
+        .show_attrs = show_scan, .sample = scan_sample,                                                              \
     }
 const ad_op ad_op_cummax = CUMULATIVE(cummax), ad_op_cummin = CUMULATIVE(cummin);
 

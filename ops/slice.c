@@ -2,6 +2,8 @@
 #include "autodiff/tape/tape.h"
 #include "ops/ops.h"
 
+#include <math.h>
+
 /* ---- windows ----------------------------------------------------------------------------------------------------- */
 
 ad_status ad_embed(ad_call *call, ad_window *find) {
@@ -52,6 +54,11 @@ typedef struct slice_attrs {
     int64_t start, stop, step;
     int64_t n; /* of unslice alone: length of the result along the axis */
 } slice_attrs;
+#define SLICE_ATTRS                                                                                                  \
+    AD_ATTR("axis", INT, slice_attrs, axis, AD_REQUIRED),                                                            \
+        AD_ATTR("start", INT64, slice_attrs, start, AD_USUALLY(0)),                                                  \
+        AD_ATTR("stop", INT64, slice_attrs, stop, AD_USUALLY(INFINITY)),                                             \
+        AD_ATTR("step", INT64, slice_attrs, step, AD_USUALLY(1))
 
 static ad_status slice_of(const void *attrs, const ad_view *x, ad_view *window) {
     const slice_attrs *slice = attrs;
@@ -123,6 +130,7 @@ const ad_op ad_op_slice = {
     .name = "slice",
     .inputs = 1,
     .attrs_size = sizeof(slice_attrs),
+    .attrs = AD_ATTRS(SLICE_ATTRS),
     .saves = AD_SAVES_NOTHING,
     .shape = slice_shape,
     .vjp = slice_vjp,
@@ -177,6 +185,7 @@ const ad_op ad_op_unslice = {
     .name = "unslice",
     .inputs = 1,
     .attrs_size = sizeof(slice_attrs),
+    .attrs = AD_ATTRS(SLICE_ATTRS, AD_ATTR("n", INT64, slice_attrs, n, AD_REQUIRED)),
     .saves = AD_SAVES_NOTHING,
     .shape = unslice_shape,
     .forward = unslice_forward,

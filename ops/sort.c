@@ -79,15 +79,19 @@ static bool sort_sample(ad_sample *sample, int k) {
     return ad_sample_normal(sample, shapes[k]);
 }
 
-#define SORT(text, formula_text, show)                                                                               \
+#define SORT_AXIS               AD_ATTR("axis", INT, sort_attrs, axis, AD_REQUIRED)
+#define SORT_ORDER(name, usual) AD_ATTR(name, BOOL, sort_attrs, descending, AD_USUALLY(usual))
+#define SORT(text, formula_text, show, ...)                                                                          \
     {                                                                                                                \
-        .name = #text, .inputs = 1, .results = 2, .attrs_size = sizeof(sort_attrs), .saves = AD_SAVES_RESULT(1),     \
-        .shape = text##_shape, .forward = sort_forward, .vjp = sort_vjp, .jvp = sort_jvp, .formula = formula_text,   \
-        .result_formula = {"$y1 = their indices"}, .adjoint = {"~0[$y1] += ~y"},                                     \
-        .convention = "of equal elements the first comes first", .show_attrs = show, .sample = sort_sample,          \
+        .name = #text, .inputs = 1, .results = 2, .attrs_size = sizeof(sort_attrs), .attrs = AD_ATTRS(__VA_ARGS__),  \
+        .saves = AD_SAVES_RESULT(1), .shape = text##_shape, .forward = sort_forward, .vjp = sort_vjp,                \
+        .jvp = sort_jvp, .formula = formula_text, .result_formula = {"$y1 = their indices"},                         \
+        .adjoint = {"~0[$y1] += ~y"}, .convention = "of equal elements the first comes first", .show_attrs = show,   \
+        .sample = sort_sample,                                                                                       \
     }
-const ad_op ad_op_sort = SORT(sort, "$y = sort($0), $a", show_sort),
-            ad_op_topk = SORT(topk, "$y = of $0 the $a", show_topk);
+const ad_op ad_op_sort = SORT(sort, "$y = sort($0), $a", show_sort, SORT_AXIS, SORT_ORDER("descending", false)),
+            ad_op_topk = SORT(topk, "$y = of $0 the $a", show_topk, AD_ATTR("k", INT64, sort_attrs, k, AD_REQUIRED),
+                              SORT_AXIS, SORT_ORDER("largest", true));
 
 static ad_var apply_sort(const char *where, const ad_op *op, ad_var x, const sort_attrs *attrs, ad_var *index) {
     ad_var results[AD_MAX_RESULTS];

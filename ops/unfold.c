@@ -6,6 +6,9 @@ typedef struct unfold_attrs {
     int64_t size, step;
     int64_t n; /* of fold alone: length of the result along the axis */
 } unfold_attrs;
+#define UNFOLD_ATTRS                                                                                                 \
+    AD_ATTR("axis", INT, unfold_attrs, axis, AD_REQUIRED), AD_ATTR("size", INT64, unfold_attrs, size, AD_REQUIRED),  \
+        AD_ATTR("step", INT64, unfold_attrs, step, AD_USUALLY(1))
 
 /* The axis counts the windows; a last axis is added, inside a window. */
 static ad_status windows_of(const void *attrs, const ad_view *x, ad_view *window) {
@@ -86,6 +89,7 @@ const ad_op ad_op_unfold = {
     .name = "unfold",
     .inputs = 1,
     .attrs_size = sizeof(unfold_attrs),
+    .attrs = AD_ATTRS(UNFOLD_ATTRS),
     .saves = AD_SAVES_NOTHING,
     .shape = unfold_shape,
     .vjp = unfold_vjp,
@@ -143,6 +147,7 @@ const ad_op ad_op_fold = {
     .name = "fold",
     .inputs = 1,
     .attrs_size = sizeof(unfold_attrs),
+    .attrs = AD_ATTRS(UNFOLD_ATTRS, AD_ATTR("n", INT64, unfold_attrs, n, AD_REQUIRED)),
     .saves = AD_SAVES_NOTHING,
     .shape = fold_shape,
     .forward = fold_forward,

@@ -132,6 +132,9 @@ Test(registry, says_what_a_descriptor_lacks) {
     REFUSED(saves, AD_SAVES_RESULT(1), ".saves names a result that it does not have");
     REFUSED(formula, NULL, "it has no .formula");
     REFUSED(adjoint[0], NULL, "it has no .adjoint formula for input 0");
+    REFUSED(attrs, AD_ATTRS({"c", AD_ATTR_DOUBLE, 0, AD_REQUIRED, 0}),
+            ".attrs has one that does not lie within .attrs_size");
+    REFUSED(attrs, AD_ATTRS({"c", (ad_attr_type)99, 0, AD_REQUIRED, 0}), "whose type is none of ad_attr_type");
     REFUSED(sample, NULL, "it has no .sample, so that nothing could check it");
     REFUSED(sample, none, "op odd: .sample makes no sample 0");
     REFUSED(sample, two_inputs, "op odd: sample 0 has 2 inputs, but .inputs is 1");
@@ -155,6 +158,169 @@ Test(registry, says_what_a_descriptor_lacks) {
     expect_message(&error, AD_ERR_NULL, "ad_op_register: name is NULL");
     cr_assert_eq(ad_op_register(NULL, NULL), AD_ERR_NULL);
     cr_assert_eq(ad_op_count(), count);
+}
+
+/* ---- attributes by name --------------------------------------------------------------------------------------------------------- */
+
+static void unref_inputs(const ad_sample *sample) {
+    for (int i = 0; i < sample->inputs; i++) ad_tensor_unref(sample->input[i]);
+}
+
+/* Applies the op and says what comes out, or the error; the attributes as people see them in front. */
+static void outcome(const ad_op *op, const ad_sample *sample, const void *attrs, char *text, size_t size) {
+    ad_tape *t = ad_tape_new(NULL);
+    ad_var in[AD_MAX_SAMPLE_INPUTS], out[AD_MAX_RESULTS];
+    for (int i = 0; i < sample->inputs; i++) in[i] = ad_leaf_tensor(t, NULL, sample->input[i]);
+    ad_apply(t, op, sample->inputs, in, attrs, out);
+    text[0] = '\0';
+    if (op->show_attrs) op->show_attrs(attrs, text, size);
+    for (int k = 0; k < (op->results ? op->results : 1) && !ad_tape_status(t); k++) {
+        ad_view y = ad_value(out[k]);
+        for (int64_t i = 0; i < ad_view_count(&y); i++)
+            snprintf(text + strlen(text), size - strlen(text), " %.17g", ad_view_get(&y, i));
+    }
+    snprintf(text + strlen(text), size - strlen(text), " %s", ad_tape_error(t));
+    ad_tape_free(t);
+}
+
+/* Every sample of every op comes out the same with attributes that were read and set by name. */
+Test(registry, ours_describe_all_their_attributes) {
+    static char wanted[65536], got[65536];
+    for (int n = 0; n < ad_op_count(); n++) {
+        const ad_op *op = ad_op_at(n);
+        cr_assert(!op->attrs == !op->attrs_size, "op %s: .attrs must describe its attributes: see AD_ATTRS",
+                  op->name);
+        for (int k = 0; op->attrs; k++) {
+            ad_sample sample = {.rng = {1, 0}, .dtype = AD_F64, .allocator = ad_allocator_default()};
+            if (!op->sample(&sample, k)) break;
+            union ad_sample_attrs attrs;
+            ad_attrs_init(op, &attrs);
+            for (const ad_attr *attr = op->attrs; attr->name; attr++) {
+                double values[AD_MAX_RANK];
+                int count = ad_attr_get(attr, &sample.attrs, values);
+                cr_assert_eq(ad_attr_set(attr, &attrs, count, values, NULL), AD_OK, "%s of %s", attr->name, op->name);
+                cr_assert_eq(ad_attr_find(op, attr->name), attr);
+            }
+            outcome(op, &sample, &sample.attrs, wanted, sizeof wanted);
+            outcome(op, &sample, &attrs, got, sizeof got);
+            cr_assert_str_eq(got, wanted, "op %s, sample %d", op->name, k);
+            unref_inputs(&sample);
+        }
+    }
+}
+
+typedef struct many_attrs {
+    double number;
+    int64_t whole, pair[2];
+    int small;
+    bool flag;
+    unsigned bits;
+    ad_dtype dtype;
+    ad_shape shape;
+    ad_axes axes;
+} many_attrs;
+static const ad_op many = {
+    .name = "many",
+    .attrs_size = sizeof(many_attrs),
+    .attrs = AD_ATTRS(AD_ATTR("number", DOUBLE, many_attrs, number, AD_USUALLY(0.5)),
+                      AD_ATTR("whole", INT64, many_attrs, whole, AD_USUALLY(INFINITY)),
+                      AD_ATTR("pair", PAIR, many_attrs, pair, AD_USUALLY(1)),
+                      AD_ATTR("small", INT, many_attrs, small, AD_USUALLY(-1)),
+                      AD_ATTR("flag", BOOL, many_attrs, flag, AD_USUALLY(true)),
+                      AD_ATTR_BIT_OF("bit", many_attrs, bits, 4),
+                      AD_ATTR("dtype", DTYPE, many_attrs, dtype, AD_REQUIRED),
+                      AD_ATTR("shape", SHAPE, many_attrs, shape, AD_REQUIRED),
+                      AD_ATTR("axes", AXES, many_attrs, axes, AD_USUALLY(0))),
+};
+
+/* Sets one to these numbers, and reads it back. */
+#define SETS(name, ...)                                                                                              \
+    do {                                                                                                             \
+        const double set_[] = {__VA_ARGS__};                                                                         \
+        double back_[AD_MAX_RANK];                                                                                   \
+        const int n_ = (int)(sizeof set_ / sizeof *set_);                                                            \
+        cr_assert_eq(ad_attr_set(ad_attr_find(&many, name), &a, n_, set_, NULL), AD_OK);                             \
+        cr_assert_eq(ad_attr_get(ad_attr_find(&many, name), &a, back_), n_);                                         \
+        for (int i = 0; i < n_; i++) cr_assert_eq(back_[i], set_[i]);                                                \
+    } while (0)
+
+Test(registry, attributes_are_set_by_name) {
+    many_attrs a;
+    ad_attrs_init(&many, &a);
+    cr_assert(a.number == 0.5 && a.whole == INT64_MAX && a.pair[0] == 1 && a.pair[1] == 1 && a.small == -1 && a.flag);
+    cr_assert(a.bits == 0 && a.dtype == 0 && a.shape.rank == 0 && a.axes.count == 0);
+    SETS("number", -1e300);
+    SETS("whole", -INFINITY);
+    cr_assert_eq(a.whole, INT64_MIN);
+    SETS("whole", 0x1p53);
+    SETS("pair", 3, -4);
+    SETS("small", INT_MIN);
+    SETS("flag", 0);
+    a.bits = 3;
+    SETS("bit", 1);
+    cr_assert_eq(a.bits, 7);
+    SETS("bit", 0);
+    cr_assert_eq(a.bits, 3);
+    SETS("dtype", AD_I64);
+    SETS("shape", 2, -1, 3);
+    SETS("shape", 1, 2, 3, 4, 5, 6, 7, 8);
+    SETS("axes", -1, 0);
+    cr_assert_eq(ad_attr_set(ad_attr_find(&many, "shape"), &a, 0, NULL, NULL), AD_OK);
+    cr_assert_eq(a.shape.rank, 0);
+    cr_assert_eq(ad_attr_set(ad_attr_find(&many, "pair"), &a, 1, (double[]){7}, NULL), AD_OK);
+    cr_assert(a.pair[0] == 7 && a.pair[1] == 7);
+}
+
+Test(registry, an_attribute_that_does_not_fit_is_refused_and_nothing_is_set) {
+    many_attrs a, before;
+    memset(&before, 0x55, sizeof before);
+    a = before;
+    ad_error error = {AD_OK, ""};
+    const double numbers[9] = {0.5, 1, 1, 1, 1, 1, 1, 1, 1};
+    const struct {
+        const char *name;
+        int n;
+        double first;
+        const char *says;
+    } cases[] = {
+        {"number", 0, 0, "number is a number, but was given 0 numbers"},
+        {"number", 2, 0, "was given 2 numbers"},
+        {"whole", 1, 0.5, "whole is a whole number, but was given 0.5"},
+        {"whole", 1, NAN, "but was given nan"},
+        {"pair", 3, 1, "pair is a whole number, or two of them, but was given 3 numbers"},
+        {"small", 1, 1e10, "small is a whole number, but was given 1e+10"},
+        {"small", 1, INFINITY, "was given inf"},
+        {"flag", 1, 2, "flag is true or false, but was given 2"},
+        {"bit", 1, -1, "bit is true or false"},
+        {"dtype", 1, AD_DTYPE_COUNT, "dtype is f32, f64, i32 or i64"},
+        {"shape", 9, 1, "shape is a shape of up to 8 whole numbers, but was given 9 numbers"},
+        {"axes", 2, 0.5, "axes is a list of up to 8 axes, but was given 0.5"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        double values[9];
+        memcpy(values, numbers, sizeof values);
+        values[0] = cases[i].first;
+        cr_assert_eq(ad_attr_set(ad_attr_find(&many, cases[i].name), &a, cases[i].n, values, &error), AD_ERR_VALUE);
+        expect_message(&error, AD_ERR_VALUE, cases[i].says);
+        cr_assert_arr_eq(&a, &before, sizeof a);
+    }
+    const ad_attr *number = ad_attr_find(&many, "number"), odd = {.name = "odd", .type = (ad_attr_type)99};
+    cr_assert_eq(ad_attr_set(NULL, &a, 1, numbers, &error), AD_ERR_NULL);
+    expect_message(&error, AD_ERR_NULL, "the attribute is NULL");
+    cr_assert_eq(ad_attr_set(number, NULL, 1, numbers, &error), AD_ERR_NULL);
+    cr_assert_eq(ad_attr_set(number, &a, 1, NULL, NULL), AD_ERR_NULL);
+    cr_assert_eq(ad_attr_set(&odd, &a, 1, numbers, &error), AD_ERR_OP);
+    double values[AD_MAX_RANK];
+    cr_assert_eq(ad_attr_get(NULL, &a, values), 0);
+    cr_assert_eq(ad_attr_get(number, NULL, values), 0);
+    cr_assert_eq(ad_attr_get(&odd, &a, values), 0);
+    cr_assert_null(ad_attr_find(&many, "nothing"));
+    cr_assert_null(ad_attr_find(NULL, "number"));
+    cr_assert_null(ad_attr_find(&many, NULL));
+    cr_assert_null(ad_attr_find(&cube, "number"));
+    ad_attrs_init(NULL, &a);
+    ad_attrs_init(&many, NULL);
+    cr_assert_arr_eq(&a, &before, sizeof a);
 }
 
 /* ---- from several threads -------------------------------------------------------------------------------------------------------- */

@@ -54,6 +54,7 @@ static const char *what_is_missing(const ad_op *op) {
     if (!is_identifier(op->name)) return "its name is not a C identifier";
     if (op->saves >> (16 + ad_op_results(op))) return ".saves names a result that it does not have";
     if (!op->formula) return "it has no .formula";
+    if (ad_attrs_flaw(op)) return ad_attrs_flaw(op);
     if (op->derivative == AD_DIFFERENTIABLE && !op->adjoint[0]) return "it has no .adjoint formula for input 0";
     if (!op->sample) return "it has no .sample, so that nothing could check it";
     return NULL;

@@ -255,6 +255,7 @@ static inline bool ad_op_saves_input(const ad_op *op, int i) { return op->saves 
 static inline bool ad_op_saves_result(const ad_op *op, int k) { return op->saves & AD_SAVES_RESULT(k); }
 /* What makes a descriptor unfit to be applied; NULL: nothing. */
 const char *ad_op_flaw(const ad_op *op);
+const char *ad_attrs_flaw(const ad_op *op); /* what is wrong with .attrs, or NULL */
 /* Whether a descriptor could be registered; a sample is drawn from the allocator. */
 ad_status ad_op_validate(const ad_op *op, const ad_allocator *allocator, ad_error *error);
 

@@ -155,31 +155,31 @@
     X(frac, x - AD_LIBM(trunc, x), g, AD_SAVES_NOTHING, g,                                                            \
       "$y = $0 - trunc($0)", "~0 += ~y", "at integers: 1", ad_sample_one_away_from_integers)
 
-/*  The same with a constant c[0], which their constructors take after x, and a last column: the shape rule, which also
- *  refuses impossible constants. */
+/*  The same with a constant c[0], which their constructors take after x, and two more columns: the shape rule, which also
+ *  refuses impossible constants; and the constant's name. */
 #define AD_UNARY_CONSTANT_ROWS(X)                                                                                     \
     X(scale, (T)c[0] * x, (T)c[0] * g, AD_SAVES_NOTHING, ad_scale(g, c[0]),                                           \
-      "$y = $a * $0", "~0 += $a * ~y", NULL, ad_sample_one_normal_with_constant, ad_shape_like_input)                 \
+      "$y = $a * $0", "~0 += $a * ~y", NULL, ad_sample_one_normal_with_constant, ad_shape_like_input, "c")            \
     X(power, AD_POWER(x, (T)c[0]), c[0] == 0 ? 0 : g * (T)c[0] * AD_POWER(x, (T)(c[0] - 1)),                          \
       AD_SAVES_INPUT(0), ad_masked_mul(ad_scale(g, c[0]), ad_power(x, c[0] - 1)),                                     \
       "$y = $0^$a", "~0 += ~y * $a * $0^($a - 1)", "at 0: as the formula says, and 0 for the power 0",                \
-      ad_sample_one_positive_with_constant, ad_shape_like_input)                                                      \
+      ad_sample_one_positive_with_constant, ad_shape_like_input, "c")                                                 \
     X(polygamma, (T)ad_polygamma_f64(c[0], (double)x), g * (T)ad_polygamma_f64(c[0] + 1, (double)x),                  \
       AD_SAVES_INPUT(0), ad_masked_mul(g, ad_polygamma(x, c[0] + 1)),                                                 \
       "$y = polygamma($a, $0)", "~0 += ~y * polygamma($a + 1, $0)", NULL, ad_sample_one_positive_with_order,          \
-      polygamma_shape)                                                                                                \
+      polygamma_shape, "n")                                                                                           \
     X(leaky_relu, x > 0 ? x : (T)c[0] * x, x > 0 ? g : (T)c[0] * g, AD_SAVES_INPUT(0),                                \
       ad_where(ad_greater(x, NUMBER(0)), g, ad_scale(g, c[0])),                                                       \
       "$y = $0 > 0 ? $0 : $a * $0", "~0 += ~y * ($0 > 0 ? 1 : $a)", "at 0: the slope of the left",                    \
-      ad_sample_one_away_from_0_with_constant, ad_shape_like_input)                                                   \
+      ad_sample_one_away_from_0_with_constant, ad_shape_like_input, "slope")                                          \
     X(elu, x >= 0 ? x : (T)c[0] * AD_EXPM1(x), x >= 0 ? g : g * (T)c[0] * AD_EXP(x), AD_SAVES_INPUT(0),               \
       ad_where(ad_greater_equal(x, NUMBER(0)), g, ad_masked_mul(ad_scale(g, c[0]), ad_exp(x))),                       \
       "$y = $0 >= 0 ? $0 : $a (exp($0) - 1)", "~0 += ~y * ($0 >= 0 ? 1 : $a exp($0))", "at 0: 1",                     \
-      ad_sample_one_away_from_0_with_constant, ad_shape_like_input)                                                   \
+      ad_sample_one_away_from_0_with_constant, ad_shape_like_input, "alpha")                                          \
     X(celu, x >= 0 ? x : (T)c[0] * AD_EXPM1(x / (T)c[0]), x >= 0 ? g : g * AD_EXP(x / (T)c[0]), AD_SAVES_INPUT(0),    \
       ad_where(ad_greater_equal(x, NUMBER(0)), g, ad_masked_mul(g, ad_exp(ad_scale(x, 1 / c[0])))),                   \
       "$y = $0 >= 0 ? $0 : $a (exp($0 / $a) - 1)", "~0 += ~y * ($0 >= 0 ? 1 : exp($0 / $a))", "at 0: 1",              \
-      ad_sample_one_away_from_0_with_constant, celu_shape)
+      ad_sample_one_away_from_0_with_constant, celu_shape, "alpha")
 
 /*  The same with two constants, c[0] <= c[1]. */
 #define AD_UNARY_BOUNDS_ROWS(X)                                                                                       \

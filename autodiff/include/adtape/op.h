@@ -6,6 +6,8 @@
 
 #include <adtape/tape.h>
 
+#include <stddef.h>
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -132,12 +134,56 @@ typedef struct ad_scalar_rule {
     ad_pair (*adjoint)(double g, double a, double b, double y, const double *attrs);
 } ad_scalar_rule;
 
+/* One of an op's attributes, described so that a program can ask a person for it by name: the `adtape` command does, and
+ * a binding to another language would. */
+typedef enum ad_attr_type {
+    AD_ATTR_DOUBLE,
+    AD_ATTR_INT64,
+    AD_ATTR_INT,
+    AD_ATTR_BOOL,
+    AD_ATTR_BIT, /* one of an unsigned */
+    AD_ATTR_DTYPE,
+    AD_ATTR_SHAPE,
+    AD_ATTR_AXES,
+    AD_ATTR_PAIR /* int64_t[2]: along height and width */
+} ad_attr_type;
+typedef struct ad_attr {
+    const char *name; /* NULL ends the list */
+    ad_attr_type type;
+    size_t offset; /* of the member in the struct */
+    bool is_optional;
+    double usual; /* of an optional one, for each number of it; an infinity is the end of an integer's range */
+    unsigned bit; /* of AD_ATTR_BIT */
+} ad_attr;
+/* For ad_op.attrs: AD_ATTRS(AD_ATTR("axis", INT, softmax_attrs, axis, AD_USUALLY(-1)), ...) */
+#define AD_ATTRS(...) ((const ad_attr[]){__VA_ARGS__, AD_ATTRS_END})
+#define AD_ATTRS_END                                                                                                 \
+    { NULL, AD_ATTR_DOUBLE, 0, false, 0, 0 }
+#define AD_ATTR(name, type, struct_, member, usually)                                                                \
+    { name, AD_ATTR_##type, offsetof(struct_, member), usually, 0 }
+#define AD_ATTR_BIT_OF(name, struct_, member, bit)                                                                   \
+    { name, AD_ATTR_BIT, offsetof(struct_, member), true, 0, bit }
+#define AD_USUALLY(value) true, value
+#define AD_REQUIRED       false, 0
+
+/* Every optional attribute gets its usual value, every other byte is 0. */
+AD_API void ad_attrs_init(const ad_op *op, void *attrs);
+/* The description of an attribute; NULL if there is none of that name. */
+AD_API const ad_attr *ad_attr_find(const ad_op *op, const char *name);
+/* Sets an attribute to n numbers: as many as a shape or a list of axes has (up to AD_MAX_RANK), one or two for a pair,
+ * else one. AD_ERR_VALUE if they are too many or too few, or one is not what the type holds; the attributes are then
+ * left alone. */
+AD_API ad_status ad_attr_set(const ad_attr *attr, void *attrs, int n, const double *values, ad_error *error);
+/* The same backwards: returns how many numbers were written to `values`. */
+AD_API int ad_attr_get(const ad_attr *attr, const void *attrs, double values[AD_MAX_RANK]);
+
 struct ad_op {
     const char *name; /* a C identifier */
     int inputs;       /* how many; -1: any number from 1 on */
     int results;      /* 1 to AD_MAX_RESULTS; 0 is taken as 1 */
     size_t attrs_size;
-    bool broadcasts; /* VJP contributions may have the result's shape: they are summed back to the input's */
+    const ad_attr *attrs; /* describes them, see AD_ATTRS; NULL: people cannot set them */
+    bool broadcasts;      /* VJP contributions may have the result's shape: they are summed back to the input's */
     ad_derivative derivative;
     uint32_t saves;
 
