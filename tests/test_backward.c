@@ -674,3 +674,78 @@ Test(backward, contributions_refuse_what_is_not_there) {
     expect_ok(t);
     ad_tape_free(t);
 }
+
+/* ---- local Jacobians ------------------------------------------------------------------------------------------- */
+
+#define expect_jacobian(y, input, ...)                                                                               \
+    expect_jacobian_at(AD_HERE, y, input, (int64_t)(sizeof((double[]){__VA_ARGS__}) / sizeof(double)),               \
+                       (double[]){__VA_ARGS__})
+static void expect_jacobian_at(const char *line, ad_var y, int input, int64_t n, const double *values) {
+    ad_tensor *jacobian = NULL;
+    cr_assert_eq(ad_tape_local_jacobian(y.tape, y.index, input, &jacobian), AD_OK);
+    cr_assert_not_null(jacobian, "%s: there is none", line);
+    ad_view value = ad_value(y);
+    cr_expect(ad_tensor_view(jacobian)->shape.rank == 2);
+    cr_expect_eq(ad_tensor_view(jacobian)->shape.dim[0], ad_view_count(&value));
+    expect_values_at(line, *ad_tensor_view(jacobian), n, values);
+    ad_tensor_unref(jacobian);
+}
+
+Test(backward, a_local_jacobian_has_a_row_for_each_element_of_the_result) {
+    ad_tape *t = ad_tape_new(NULL);
+    ad_var x = LEAF(t, 3, -4), s = ad_scalar(t, "s", 5);
+    ad_var H = ad_leaf(t, "H", AD_F64, AD_SHAPE(2, 2), ((double[]){1, 2, 3, 4})), y = ad_matmul(H, x);
+    expect_jacobian(y, 0, 3, -4, 0, 0, 0, 0, 3, -4);
+    expect_jacobian(y, 1, 1, 2, 3, 4);
+    expect_jacobian(ad_relu(x), 0, 1, 0, 0, 0);
+    expect_jacobian(ad_mul(x, s), 1, 3, -4); /* s is stretched over x */
+    expect_jacobian(ad_mul(s, s), 0, 5);     /* one input, the other held fixed */
+    expect_jacobian(ad_transpose(H), 0, 1, 0, 0, 0, 0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 1);
+    ad_var most = ad_max(x, 0, false, NULL);
+    expect_jacobian(most, 0, 1, 0);
+    expect_jacobian(ad_sum(ad_leaf(t, "f", AD_F32, AD_SHAPE(3), ((float[]){1, 2, 3})), AD_ALL_AXES, false), 0, 1, 1,
+                    1);
+    expect_ok(t);
+    ad_tape_free(t);
+}
+
+Test(backward, a_local_jacobian_changes_no_gradient) {
+    ad_tape *t = ad_tape_new(NULL);
+    ad_var x = LEAF(t, 3, -4), y = ad_mul(x, x), s = ad_sum(y, AD_ALL_AXES, false);
+    ad_backward(s);
+    expect_jacobian(y, 0, 3, 0, 0, -4);
+    expect_values(ad_gradient(x), 6, -8);
+    expect_values(ad_gradient(y), 1, 1);
+    ad_var later = ad_exp(s); /* has no gradient, and is not given one */
+    ad_tensor *jacobian = NULL;
+    cr_assert_eq(ad_tape_local_jacobian(t, later.index, 0, &jacobian), AD_OK);
+    ad_tensor_unref(jacobian);
+    cr_expect_eq(ad_gradient(later).data, NULL);
+    expect_error(t, AD_ERR_NOGRAD, "gradient");
+    ad_tape_free(t);
+}
+
+Test(backward, local_jacobians_refuse_what_is_not_there) {
+    ad_tape *t = ad_tape_new(NULL);
+    ad_param *w = NULL;
+    cr_assert_eq(ad_param_new(&w, NULL, "w", AD_F64, AD_SHAPE(2), (double[]){1, 2}, NULL), AD_OK);
+    ad_var x = LEAF(t, 1, 2), i = ad_index(t, 1), y = ad_index_select(x, 0, i), z = ad_exp(ad_mul(ad_use(t, w), x));
+    ad_tensor *tensor = NULL;
+    cr_expect_eq(ad_tape_local_jacobian(t, y.index, 1, &tensor), AD_OK);
+    cr_expect_null(tensor, "an index has no derivative");
+    cr_expect_eq(ad_tape_local_jacobian(t, ad_detach(x).index, 0, &tensor), AD_OK);
+    cr_expect_null(tensor);
+    cr_expect_eq(ad_tape_local_jacobian(NULL, 1, 0, &tensor), AD_ERR_NULL);
+    cr_expect_eq(ad_tape_local_jacobian(t, 1, 0, NULL), AD_ERR_NULL);
+    cr_expect_eq(ad_tape_local_jacobian(t, x.index, 0, &tensor), AD_ERR_INDEX, "a leaf has no inputs");
+    cr_expect_eq(ad_tape_local_jacobian(t, y.index, 2, &tensor), AD_ERR_INDEX);
+    cr_expect_eq(ad_tape_local_jacobian(t, y.index, -1, &tensor), AD_ERR_INDEX);
+    cr_expect_eq(ad_tape_local_jacobian(t, -1, 0, &tensor), AD_ERR_INDEX);
+    cr_expect_eq(ad_tape_local_jacobian(t, 1000, 0, &tensor), AD_ERR_INDEX);
+    ad_param_edit(w);
+    cr_expect_eq(ad_tape_local_jacobian(t, z.index - 1, 1, &tensor), AD_ERR_CHANGED);
+    cr_expect_null(tensor);
+    expect_ok(t);
+    ad_tape_free(t);
+    ad_param_unref(w);
+}

@@ -76,7 +76,7 @@ static void gradient_row(dot *d, const ad_node_info *node) {
 
 static void saved_rows(dot *d, const ad_node_info *node) {
     ad_saved saved;
-    for (int cursor = 0; ad_tape_saved(d->dump->tape, node->index, &cursor, &saved);) {
+    for (int cursor = 0; ad_dump_saved(d->dump, node->index, &cursor, &saved);) {
         ad_string_print(&d->text, "saves ");
         ad_put_saved(&d->text, d->dump, node, &saved);
         put_row(d, "color=\"" SAVED "\"");
@@ -87,7 +87,7 @@ static void saved_rows(dot *d, const ad_node_info *node) {
 static bool is_saved_result(const dot *d, const ad_node_info *node) {
     ad_saved saved;
     int64_t first = node->result ? node->input[0] : node->index;
-    for (int cursor = 0; ad_tape_saved(d->dump->tape, first, &cursor, &saved);)
+    for (int cursor = 0; ad_dump_saved(d->dump, first, &cursor, &saved);)
         if (saved.input < 0 && saved.node == node->index) return true;
     return false;
 }
@@ -146,33 +146,27 @@ static void open_cluster(dot *d, int64_t number, const ad_scope_info *scope) {
 static void enter_scope(dot *d, int64_t number) {
     enum { most_depth = 16 };
     int64_t chain[most_depth + 1];
-    ad_scope_info scope;
     if (number == d->scope) return;
     close_clusters(d);
     d->scope = number;
     int depth = 0;
-    for (; ad_tape_scope(d->dump->tape, number, &scope) == AD_OK && scope.depth > 0; number = scope.parent) {
+    ad_scope_info scope = ad_dump_scope(d->dump, number);
+    for (; scope.depth > 0; scope = ad_dump_scope(d->dump, number = scope.parent)) {
         if (scope.depth > most_depth) continue;
         depth = ad_max_int(depth, scope.depth);
         chain[scope.depth] = number;
     }
     for (int k = 1; k <= depth; k++) {
-        ad_tape_scope(d->dump->tape, chain[k], &scope);
+        scope = ad_dump_scope(d->dump, chain[k]);
         open_cluster(d, chain[k], &scope);
     }
 }
 
 /* ---- edges ----------------------------------------------------------------------------------------------------- */
 
-static bool is_shown(const ad_dump *dump, int64_t index) {
-    for (int w = 0; w < dump->windows; w++)
-        if (index >= dump->window[w].first && index < dump->window[w].end) return true;
-    return false;
-}
-
 /* The name of a node in the graph. */
 static void print_end(dot *d, int64_t index) {
-    if (is_shown(d->dump, index)) {
+    if (ad_dump_shows(d->dump, index)) {
         print(d, "n%" PRId64, index);
     } else {
         print(d, "hidden");
@@ -181,7 +175,7 @@ static void print_end(dot *d, int64_t index) {
 
 static bool is_saved_input(const dot *d, const ad_node_info *node, int i) {
     ad_saved saved;
-    for (int cursor = 0; ad_tape_saved(d->dump->tape, node->index, &cursor, &saved);)
+    for (int cursor = 0; ad_dump_saved(d->dump, node->index, &cursor, &saved);)
         if (saved.node == node->input[i]) return true;
     return false;
 }
@@ -194,7 +188,7 @@ static void forward_edges(dot *d, const ad_node_info *node) {
     }
     bool from_hidden = false;
     for (int i = 0; i < node->inputs; i++) {
-        bool shown = is_shown(d->dump, node->input[i]);
+        bool shown = ad_dump_shows(d->dump, node->input[i]);
         if (!shown && from_hidden) continue;
         from_hidden |= !shown;
         print_end(d, node->input[i]);
@@ -212,9 +206,7 @@ static void gradient_edge(dot *d, const ad_node_info *node, const ad_contributio
     ad_string_print(&d->text, "  "); /* off the line */
     ad_put_adjoint(&d->text, d->dump, &consumer, term->input);
     put_text(d);
-    ad_tensor *value = NULL;
-    if (merges && ad_tape_contribution(d->dump->tape, term->consumer, term->input, &value) == AD_ERR_OOM)
-        ad_dump_fail(d->dump, AD_ERR_OOM);
+    ad_tensor *value = merges ? ad_dump_term_value(d->dump, term) : NULL;
     if (value) {
         ad_string_print(&d->text, "  ");
         ad_put_value(&d->text, d->dump, ad_tensor_view(value), NULL);
@@ -254,16 +246,16 @@ static void put_title(dot *d) {
     ad_string_print(&d->text, " saved for backward");
     put_text(d);
     print(d, "</font>");
-    if (d->dump->pass.nodes > 0) {
+    if (d->dump->source.pass.nodes > 0) {
         print(d, "<font color=\"" GRADIENT "\">, ");
         ad_string_count(&d->text, totals->merges, "merge");
         ad_string_print(&d->text, " of gradients");
         put_text(d);
         print(d, "</font>");
     }
-    if (ad_tape_status(d->dump->tape)) {
+    if (d->dump->source.status) {
         print(d, "<br align=\"left\"/>");
-        ad_put_name(&d->text, ad_tape_error(d->dump->tape), 1000);
+        ad_put_name(&d->text, d->dump->source.error, 1000);
         put_text(d);
     }
     print(d, "<br align=\"left\"/>>; labelloc=t; labeljust=l;\n");

@@ -8,34 +8,19 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+enum { UNLIMITED = -1 };
 static const struct {
     void (*render)(ad_dump *dump);
-    int64_t most_nodes; /* unless asked otherwise */
+    int64_t most_nodes, most_elements; /* unless asked otherwise */
+    int64_t most_terms;                /* of a merge */
 } formats[AD_DUMP_FORMAT_COUNT] = {
-    [AD_DUMP_TEXT] = {ad_dump_text, 60},
-    [AD_DUMP_DOT] = {ad_dump_dot, 60},
+    [AD_DUMP_TEXT] = {ad_dump_text, 60, 12, AD_MOST_TERMS},
+    [AD_DUMP_DOT] = {ad_dump_dot, 60, 12, AD_MOST_TERMS},
+    [AD_DUMP_JSON] = {ad_dump_json, UNLIMITED, INT64_MAX, 64},
 };
 
 void ad_dump_fail(ad_dump *dump, ad_status status) {
     if (!dump->status) dump->status = status;
-}
-
-ad_node_info ad_dump_node(const ad_dump *dump, int64_t index) {
-    ad_node_info node;
-    ad_tape_node(dump->tape, index, &node); /* only nodes of the tape are asked for */
-    return node;
-}
-
-int64_t ad_dump_term_count(const ad_dump *dump, int64_t index) {
-    int64_t count = 0;
-    for (int w = 0; w < dump->windows; w++) count += ad_contributors_count(dump->window[w].contributors, index);
-    return count;
-}
-
-bool ad_dump_term(const ad_dump *dump, int64_t index, int64_t n, ad_contribution *term) {
-    for (int w = 0; w < dump->windows; w++)
-        if (ad_contributors_at(dump->window[w].contributors, index, n, term)) return true;
-    return false;
 }
 
 /* ---- what is shown --------------------------------------------------------------------------------------------- */
@@ -52,9 +37,15 @@ static void choose_windows(ad_dump *dump) {
     dump->window[0].end = dump->window[1].first - dump->elided;
 }
 
+bool ad_dump_shows(const ad_dump *dump, int64_t index) {
+    for (int w = 0; w < dump->windows; w++)
+        if (index >= dump->window[w].first && index < dump->window[w].end) return true;
+    return false;
+}
+
 static void mention(ad_dump *dump, int64_t index) {
     ad_node_info node = ad_dump_node(dump, index);
-    if (!*node.name || dump->status) return;
+    if (dump->status || (!*node.name && ad_dump_shows(dump, index))) return;
     if (dump->name_count == dump->name_room) {
         size_t room = dump->name_room ? dump->name_room * 2 : 64;
         ad_name_use *names = ad_allocate(dump->allocator, room * sizeof *names, _Alignof(ad_name_use));
@@ -80,43 +71,38 @@ static void mention_with_neighbours(ad_dump *dump, int64_t index) {
 
 /* Looks at everything that will be shown once, to find out what needs more than its name. */
 static void prepare(ad_dump *dump) {
+    const ad_dump_source *source = &dump->source;
     choose_windows(dump);
-    ad_tape_pass(dump->tape, &dump->pass);
-    dump->scopes = ad_tape_scope_count(dump->tape);
-    size_t bytes = (size_t)dump->scopes * sizeof *dump->totals;
+    size_t bytes = (size_t)source->scopes * sizeof *dump->totals;
     dump->totals = ad_allocate(dump->allocator, bytes, _Alignof(ad_totals));
     if (!dump->totals) {
         ad_dump_fail(dump, AD_ERR_OOM);
         return;
     }
-    ad_dump_fail(dump, ad_tape_totals(dump->tape, dump->totals));
-    for (int w = 0; w < dump->windows; w++) {
-        ad_window *window = &dump->window[w];
-        ad_dump_fail(dump, ad_contributors_new(&window->contributors, dump->tape, window->first, window->end,
-                                               AD_MOST_TERMS));
-    }
+    ad_dump_fail(dump, source->totals(source->user, dump->totals));
+    for (int w = 0; source->look && w < dump->windows; w++)
+        ad_dump_fail(dump,
+                     source->look(source->user, w, dump->window[w].first, dump->window[w].end, dump->most_terms));
     for (int w = 0; w < dump->windows; w++)
         for (int64_t i = dump->window[w].first; i < dump->window[w].end; i++) mention_with_neighbours(dump, i);
     ad_dump_sort_names(dump);
 }
 
 static void release(ad_dump *dump) {
-    ad_release(dump->allocator, dump->totals, (size_t)dump->scopes * sizeof *dump->totals);
+    ad_release(dump->allocator, dump->totals, (size_t)dump->source.scopes * sizeof *dump->totals);
     ad_release(dump->allocator, dump->names, dump->name_room * sizeof *dump->names);
-    for (int w = 0; w < dump->windows; w++) ad_contributors_free(dump->window[w].contributors);
 }
 
 /* ---- options --------------------------------------------------------------------------------------------------- */
 
-static ad_status fill_options(ad_dump_options *options, const ad_tape *tape) {
-    int64_t size = ad_tape_size(tape);
+static ad_status fill_options(ad_dump_options *options, int64_t size) {
     if ((unsigned)options->format >= AD_DUMP_FORMAT_COUNT || (unsigned)options->colour > AD_COLOUR_NEVER ||
         options->precision < 0 || options->precision > 17 || options->most_elements < 0)
         return AD_ERR_VALUE;
     if (options->end == 0 || options->end > size) options->end = size;
     if (options->first < 0 || options->first > options->end) return AD_ERR_INDEX;
     if (options->most_nodes == 0) options->most_nodes = formats[options->format].most_nodes;
-    if (options->most_elements == 0) options->most_elements = 12;
+    if (options->most_elements == 0) options->most_elements = formats[options->format].most_elements;
     if (options->precision == 0) options->precision = 4;
     return AD_OK;
 }
@@ -134,13 +120,15 @@ static int terminal_width(int file) {
 
 /* ---- entry points ---------------------------------------------------------------------------------------------- */
 
-ad_status ad_tape_dump_to(ad_tape *tape, const ad_dump_options *options,
-                          bool (*write)(void *user, const char *text, size_t size), void *user) {
-    if (!tape || !write) return AD_ERR_NULL;
-    ad_dump dump = {.tape = tape, .allocator = tape->allocator, .writer = {.write = write, .user = user}};
+ad_status ad_dump_source_to(const ad_dump_source *source, const ad_dump_options *options,
+                            bool (*write)(void *user, const char *text, size_t size), void *user) {
+    if (!source || !write) return AD_ERR_NULL;
+    ad_dump dump = {.source = *source, .writer = {.write = write, .user = user}};
+    dump.allocator = source->allocator ? source->allocator : ad_allocator_default();
     if (options) dump.options = *options;
-    ad_status status = fill_options(&dump.options, tape);
+    ad_status status = fill_options(&dump.options, source->size);
     if (status) return status;
+    dump.most_terms = formats[dump.options.format].most_terms;
     dump.writer.colour = dump.options.colour == AD_COLOUR_ALWAYS;
     prepare(&dump);
     if (!dump.status) formats[dump.options.format].render(&dump);
@@ -148,6 +136,16 @@ ad_status ad_tape_dump_to(ad_tape *tape, const ad_dump_options *options,
     if (dump.writer.failed) ad_dump_fail(&dump, AD_ERR_IO);
     release(&dump);
     return dump.status;
+}
+
+ad_status ad_tape_dump_to(ad_tape *tape, const ad_dump_options *options,
+                          bool (*write)(void *user, const char *text, size_t size), void *user) {
+    if (!tape || !write) return AD_ERR_NULL;
+    ad_tape_source opened;
+    ad_dump_source source = ad_tape_source_open(&opened, tape, tape->allocator);
+    ad_status status = ad_dump_source_to(&source, options, write, user);
+    ad_tape_source_close(&opened);
+    return status;
 }
 
 static bool write_to_stream(void *user, const char *text, size_t size) { return fwrite(text, 1, size, user) == size; }

@@ -70,37 +70,49 @@ void ad_writer_flush(ad_writer *writer);
 
 typedef struct ad_window {
     int64_t first, end;
-    ad_contributors *contributors;
 } ad_window;
+
+/* A tape as what a dump is made from. */
+typedef struct ad_tape_source {
+    ad_tape *tape;
+    ad_contributors *contributors[2]; /* one for each window */
+} ad_tape_source;
+ad_dump_source ad_tape_source_open(ad_tape_source *source, ad_tape *tape, const ad_allocator *allocator);
+void ad_tape_source_close(ad_tape_source *source);
 
 typedef struct ad_name_use {
     const char *name;
     int64_t index;
 } ad_name_use;
 
-enum { AD_MOST_TERMS = 8 }; /* of a merge that are shown */
+enum { AD_MOST_TERMS = 8 }; /* that a list in text or a graph has: of a merge, of inputs, of what is saved */
 
 typedef struct ad_dump {
-    ad_tape *tape;
+    ad_dump_source source;
     const ad_allocator *allocator;
     ad_dump_options options; /* defaults filled in */
     ad_writer writer;
-    ad_pass_info pass;
     ad_window window[2];
     int windows;
-    int64_t elided; /* nodes between them */
+    int64_t elided;     /* nodes between them */
+    int64_t most_terms; /* of a merge that are shown */
     ad_totals *totals;
-    int64_t scopes;
-    ad_name_use *names; /* every named node that the dump mentions, sorted */
+    ad_name_use *names; /* every node that is mentioned and has a name, or is not shown; sorted by name */
     size_t name_count, name_room;
     ad_status status; /* the first failure */
 } ad_dump;
 
 void ad_dump_fail(ad_dump *dump, ad_status status);
+bool ad_dump_shows(const ad_dump *dump, int64_t index);
+ad_node_info ad_dump_node(const ad_dump *dump, int64_t index);
+ad_scope_info ad_dump_scope(const ad_dump *dump, int64_t number);
+bool ad_dump_saved(const ad_dump *dump, int64_t index, int *cursor, ad_saved *saved);
 /* What contributed to a node's gradient; false: there is no term number n, or it is not shown. */
 int64_t ad_dump_term_count(const ad_dump *dump, int64_t index);
 bool ad_dump_term(const ad_dump *dump, int64_t index, int64_t n, ad_contribution *term);
-ad_node_info ad_dump_node(const ad_dump *dump, int64_t index);
+/* To unref; NULL: it is not to be had. */
+ad_tensor *ad_dump_term_value(ad_dump *dump, const ad_contribution *term);
+ad_tensor *ad_dump_jacobian(ad_dump *dump, int64_t index, int input);
 
 void ad_dump_sort_names(ad_dump *dump); /* once all are there */
 void ad_put_label(ad_string *string, const ad_dump *dump, int64_t index);
@@ -122,10 +134,17 @@ typedef struct ad_number_style {
     int width;
     double least, greatest; /* magnitudes, but for 0 */
 } ad_number_style;
+typedef struct ad_statistics {
+    int64_t numbers; /* that are not NaN; of them are: */
+    double least, greatest, mean, norm;
+    int64_t nans, infinities;
+} ad_statistics;
+ad_statistics ad_statistics_of(const ad_view *view);
 ad_number_style ad_number_style_of(const ad_dump *dump, int count, const ad_view *const *views);
 void ad_put_value(ad_string *string, const ad_dump *dump, const ad_view *view, const ad_number_style *style);
 
 void ad_dump_text(ad_dump *dump);
 void ad_dump_dot(ad_dump *dump);
+void ad_dump_json(ad_dump *dump);
 
 #endif

@@ -22,7 +22,7 @@ static void elided_line(ad_table *table) {
 
 /* A line above the first node of each scope, if there are any. */
 static void scope_line(ad_table *table, const ad_node_info *node, int64_t *scope) {
-    if (node->scope_number == *scope || table->dump->scopes == 1) return;
+    if (node->scope_number == *scope || table->dump->source.scopes == 1) return;
     *scope = node->scope_number;
     if (table->measuring) return;
     ad_string path = {.allocator = table->dump->allocator};
@@ -60,7 +60,7 @@ static void put_inputs(ad_string *cell, const ad_dump *dump, const ad_node_info 
 static void put_all_saved(ad_string *cell, const ad_dump *dump, const ad_node_info *node) {
     ad_saved saved;
     int shown = 0;
-    for (int cursor = 0; ad_tape_saved(dump->tape, node->index, &cursor, &saved); shown++) {
+    for (int cursor = 0; ad_dump_saved(dump, node->index, &cursor, &saved); shown++) {
         if (shown == AD_MOST_TERMS) {
             ad_string_print(cell, "\nand more");
             return;
@@ -139,7 +139,7 @@ static void put_gradient(ad_string *cell, const ad_dump *dump, const ad_node_inf
     } else {
         ad_string_print(cell, "(given back)");
     }
-    if (node->param && !ad_param_gradient_is_complete(node->param)) ad_string_print(cell, "\n(incomplete)");
+    if (node->is_incomplete) ad_string_print(cell, "\n(incomplete)");
 }
 
 /* "v6 (add)" */
@@ -165,9 +165,7 @@ static void open_merge(ad_dump *dump, const ad_node_info *node, merge *m) {
     int count = 0;
     m->count = ad_dump_term_count(dump, node->index);
     for (m->terms = 0; ad_dump_term(dump, node->index, m->terms, &m->term[m->terms]); m->terms++) {
-        const ad_contribution *term = &m->term[m->terms];
-        ad_status status = ad_tape_contribution(dump->tape, term->consumer, term->input, &m->value[m->terms]);
-        if (status == AD_ERR_OOM) ad_dump_fail(dump, status);
+        m->value[m->terms] = ad_dump_term_value(dump, &m->term[m->terms]);
         if (m->value[m->terms]) views[count++] = ad_tensor_view(m->value[m->terms]);
     }
     if (node->has_gradient) views[count++] = &node->gradient;
@@ -209,8 +207,8 @@ static void merge_rows(ad_table *table, const ad_node_info *node) {
 }
 
 static void put_start(ad_string *string, const ad_dump *dump) {
-    if (dump->pass.start >= 0) {
-        ad_put_label(string, dump, dump->pass.start);
+    if (dump->source.pass.start >= 0) {
+        ad_put_label(string, dump, dump->source.pass.start);
     } else {
         ad_string_print(string, "a node since rewound");
     }
@@ -274,8 +272,7 @@ static const ad_column scope_columns[S_COLUMNS] = {
 static void scope_row(ad_table *table, int64_t number) {
     const ad_totals *totals = &table->dump->totals[number];
     ad_string *cell = table->cell;
-    ad_scope_info scope;
-    ad_tape_scope(table->dump->tape, number, &scope);
+    ad_scope_info scope = ad_dump_scope(table->dump, number);
     for (int i = 1; i < scope.depth && i <= 16; i++) ad_string_print(&cell[S_SCOPE], "  ");
     ad_put_name(&cell[S_SCOPE], scope.name, 60);
     put_number(&cell[S_NODES], totals->nodes);
@@ -287,10 +284,11 @@ static void scope_row(ad_table *table, int64_t number) {
 
 static void scope_rows(ad_table *table) {
     const ad_dump *dump = table->dump;
-    int64_t most = dump->options.most_nodes, last = dump->scopes;
+    int64_t most = dump->options.most_nodes, last = dump->source.scopes;
     if (most >= 0 && last > most + 1) last = most + 1;
     for (int64_t i = 1; i < last && !dump->writer.failed; i++) scope_row(table, i);
-    if (last < dump->scopes) ad_table_line(table, AD_STYLE_FAINT, "  and %" PRId64 " more", dump->scopes - last);
+    if (last < dump->source.scopes)
+        ad_table_line(table, AD_STYLE_FAINT, "  and %" PRId64 " more", dump->source.scopes - last);
 }
 
 /* ---- the whole ------------------------------------------------------------------------------------------------- */
@@ -329,14 +327,14 @@ static void print_summary(ad_dump *dump, ad_string *line) {
         ad_string_bytes(line, totals->saved_bytes);
         ad_string_print(line, " saved");
     }
-    if (dump->pass.nodes > 0) {
+    if (dump->source.pass.nodes > 0) {
         ad_string_print(line, "; ");
         ad_string_count(line, totals->merges, "merge");
     }
     print_line(dump, line, AD_STYLE_TITLE);
-    if (!ad_tape_status(dump->tape)) return;
+    if (!dump->source.status) return;
     ad_string_print(line, "error: ");
-    ad_put_name(line, ad_tape_error(dump->tape), 2000);
+    ad_put_name(line, dump->source.error, 2000);
     print_line(dump, line, AD_STYLE_ERROR);
 }
 
@@ -346,15 +344,15 @@ static void print_title(ad_dump *dump, ad_string *title) {
 }
 
 static void print_reverse(ad_dump *dump, ad_string *line) {
-    if (dump->pass.nodes == 0) {
+    if (dump->source.pass.nodes == 0) {
         ad_string_print(line, "backward: there was no pass yet");
         print_title(dump, line);
         return;
     }
     ad_string_print(line, "backward: %s is the derivative of ", dump->options.ascii ? "~x" : "x\u0304");
     put_start(line, dump);
-    ad_string_print(line, " with respect to x%s%s", dump->pass.is_selective ? "; only what was asked for" : "",
-                    ad_tape_status(dump->tape) ? "; perhaps incomplete, as the tape is in error" : "");
+    ad_string_print(line, " with respect to x%s%s", dump->source.pass.is_selective ? "; only what was asked for" : "",
+                    dump->source.status ? "; perhaps incomplete, as the tape is in error" : "");
     print_title(dump, line);
     ad_table_show(dump, reverse_columns, R_COLUMNS, reverse_rows);
 }
@@ -368,7 +366,7 @@ void ad_dump_text(ad_dump *dump) {
         ad_table_show(dump, forward_columns, F_COLUMNS, forward_rows);
         print_reverse(dump, &line);
     }
-    if (dump->scopes > 1) {
+    if (dump->source.scopes > 1) {
         ad_string_print(&line, "scopes, each with those inside it");
         print_title(dump, &line);
         ad_table_show(dump, scope_columns, S_COLUMNS, scope_rows);

@@ -61,7 +61,7 @@ static void choose_decimals(int count, const ad_view *const *views, ad_number_st
 }
 
 static bool is_small(const ad_dump *dump, const ad_view *view) {
-    return ad_view_count(view) <= dump->options.most_elements;
+    return view->data && ad_view_count(view) <= dump->options.most_elements;
 }
 
 ad_number_style ad_number_style_of(const ad_dump *dump, int count, const ad_view *const *views) {
@@ -122,16 +122,26 @@ static void see_all(statistics *s, const ad_view *view, void (*see)(statistics *
         for (int64_t i = 0; i < w.n; i++) see(s, ad_element_get(w.at[0] + i * w.inner[0] * size, view->dtype));
 }
 
-static void put_statistics(ad_string *string, const ad_dump *dump, const ad_view *view) {
+ad_statistics ad_statistics_of(const ad_view *view) {
     statistics s = {.least = INFINITY, .greatest = -INFINITY};
     see_all(&s, view, see_range);
     see_all(&s, view, see_sum);
     double scale = s.magnitude > 0 ? s.magnitude : 1;
+    return (ad_statistics){.numbers = s.numbers,
+                           .least = s.least + 0.0,
+                           .greatest = s.greatest + 0.0,
+                           .mean = s.numbers ? s.sum / (double)s.numbers * scale + 0.0 : 0,
+                           .norm = sqrt(s.squares) * scale,
+                           .nans = s.nans,
+                           .infinities = s.infinities};
+}
+
+static void put_statistics(ad_string *string, const ad_dump *dump, const ad_view *view) {
+    ad_statistics s = ad_statistics_of(view);
     int digits = dump->options.precision;
     if (s.numbers > 0)
-        ad_string_print(string, "min %.*g  mean %.*g  max %.*g  norm %.*g", digits, s.least + 0.0, digits,
-                        s.sum / (double)s.numbers * scale + 0.0, digits, s.greatest + 0.0, digits,
-                        sqrt(s.squares) * scale);
+        ad_string_print(string, "min %.*g  mean %.*g  max %.*g  norm %.*g", digits, s.least, digits, s.mean, digits,
+                        s.greatest, digits, s.norm);
     if (s.nans) ad_string_print(string, "%s%" PRId64 " NaN", s.numbers ? "  " : "", s.nans);
     if (s.infinities) ad_string_print(string, "  %" PRId64 " infinite", s.infinities);
 }
@@ -169,6 +179,8 @@ static void put_elements(ad_string *string, const ad_view *view, const ad_number
 void ad_put_value(ad_string *string, const ad_dump *dump, const ad_view *view, const ad_number_style *style) {
     if (ad_view_count(view) == 0) {
         ad_string_print(string, "no elements");
+    } else if (!view->data) {
+        ad_string_print(string, "(not kept)");
     } else if (!is_small(dump, view)) {
         put_statistics(string, dump, view);
     } else {

@@ -547,3 +547,105 @@ ad_status ad_tape_contribution(ad_tape *tape, int64_t consumer, int input, ad_te
     }
     return status;
 }
+
+/* ---- local Jacobians ---------------------------------------------------------------------------------------------- */
+
+/* What passes left at the results of one operation, while unit vectors stand in its place. */
+typedef struct stand_in {
+    uint32_t first, pass, pass_nodes;
+    ad_cotangent kept[AD_MAX_RESULTS];
+} stand_in;
+
+static void begin_stand_in(stand_in *s, ad_tape *tape, uint32_t first) {
+    *s = (stand_in){.first = first, .pass = tape->pass, .pass_nodes = tape->pass_nodes};
+    tape->pass = tape->pass ? tape->pass : 1;
+    tape->pass_nodes = tape->count;
+    for (uint32_t k = 0; k < (uint32_t)ad_op_results(ad_node_at(tape, first)->op); k++) {
+        s->kept[k] = *ad_cotangent_at(tape, first + k);
+        *ad_cotangent_at(tape, first + k) = (ad_cotangent){.pass = 0};
+    }
+}
+
+static void end_stand_in(const stand_in *s, ad_tape *tape) {
+    for (uint32_t k = 0; k < (uint32_t)ad_op_results(ad_node_at(tape, s->first)->op); k++)
+        *ad_cotangent_at(tape, s->first + k) = s->kept[k];
+    tape->pass = s->pass;
+    tape->pass_nodes = s->pass_nodes;
+}
+
+/* Makes the gradient of the result at `index` 1 at one element and 0 elsewhere. */
+static bool put_unit(ad_tape *tape, uint32_t index, int64_t element) {
+    const ad_node *node = ad_node_at(tape, index);
+    ad_dtype dtype = (ad_dtype)node->dtype;
+    ad_cotangent *gradient = ad_cotangent_at(tape, index);
+    ad_shape shape = ad_node_shape(node);
+    ad_view scratch;
+    *gradient = (ad_cotangent){.pass = tape->pass};
+    if (!(node->flags & AD_NODE_INLINE)) {
+        gradient->value.tensor = ad_pool_tensor(tape->pool, dtype, &shape);
+        if (!gradient->value.tensor) return false;
+        ad_kernels_get()->fill(&gradient->value.tensor->view, 0.0);
+    }
+    char *data = ad_gradient_view(tape, index, &scratch)->data;
+    ad_element_set(data + element * (int64_t)ad_dtype_size(dtype), dtype, 1.0);
+    return true;
+}
+
+/* Row number `element`: the contribution to the input when only that element of the result has a gradient. */
+static void put_row(ad_tape *tape, uint32_t first, uint32_t index, int64_t element, int input, const ad_view *row) {
+    ad_tensor *given = NULL;
+    if (put_unit(tape, index, element)) {
+        operation_back(tape, first, 0, input, &given);
+        if (!(ad_node_at(tape, index)->flags & AD_NODE_INLINE))
+            ad_tensor_unref(ad_cotangent_at(tape, index)->value.tensor);
+    } else {
+        ad_tape_out_of_memory(tape, "ad_tape_local_jacobian", ad_node_at(tape, index)->where);
+    }
+    if (given) ad_kernels_get()->copy(&given->view, row, 1.0, false);
+    ad_tensor_unref(given);
+}
+
+static ad_tensor *local_jacobian(ad_tape *tape, uint32_t first, uint32_t index, int input) {
+    const ad_node *node = ad_node_at(tape, ad_node_inputs(ad_node_at(tape, first))[input]);
+    ad_shape from = ad_node_shape(node), to = ad_node_shape(ad_node_at(tape, index));
+    ad_shape shape = AD_SHAPE(ad_shape_count(&to), ad_shape_count(&from));
+    ad_tensor *tensor = ad_shape_count(&shape) < 0 ? NULL : ad_pool_tensor(tape->pool, (ad_dtype)node->dtype, &shape);
+    if (!tensor) {
+        ad_tape_out_of_memory(tape, "ad_tape_local_jacobian", ad_node_at(tape, index)->where);
+        return NULL;
+    }
+    ad_kernels_get()->fill(&tensor->view, 0.0);
+    stand_in s;
+    begin_stand_in(&s, tape, first);
+    for (int64_t i = 0; i < shape.dim[0] && !tape->error.status; i++) {
+        char *data = (char *)tensor->view.data + i * shape.dim[1] * (int64_t)ad_dtype_size(tensor->view.dtype);
+        ad_view row = ad_view_of(data, tensor->view.dtype, from);
+        put_row(tape, first, index, i, input, &row);
+    }
+    end_stand_in(&s, tape);
+    return tensor;
+}
+
+ad_status ad_tape_local_jacobian(ad_tape *tape, int64_t index, int input, ad_tensor **out) {
+    if (out) *out = NULL;
+    if (!tape || !out) return AD_ERR_NULL;
+    if (index < 0 || index >= tape->count || input < 0) return AD_ERR_INDEX;
+    const ad_node *node = ad_node_at(tape, (uint32_t)index);
+    uint32_t first = (uint32_t)index;
+    if (node->op == &ad_result_of) node = ad_node_at(tape, first = node->in[0]);
+    if (input >= ad_node_input_count(node)) return AD_ERR_INDEX;
+    if (node->op->derivative != AD_DIFFERENTIABLE ||
+        !ad_dtype_is_float((ad_dtype)ad_node_at(tape, (uint32_t)index)->dtype) ||
+        !ad_dtype_is_float((ad_dtype)ad_node_at(tape, ad_node_inputs(node)[input])->dtype))
+        return AD_OK;
+    ad_error_scope scope;
+    ad_error_scope_begin(&scope, tape);
+    if (ad_check_unchanged(tape, first, node->op->saves, "ad_tape_local_jacobian", node->where))
+        *out = local_jacobian(tape, first, (uint32_t)index, input);
+    ad_status status = ad_error_scope_end(&scope, tape);
+    if (status) {
+        ad_tensor_unref(*out);
+        *out = NULL;
+    }
+    return status;
+}

@@ -49,6 +49,7 @@ ad_status ad_tape_node(const ad_tape *tape, int64_t index, ad_node_info *info) {
                         ((node->flags & AD_NODE_INLINE) || ad_cotangent_at(tape, at)->value.tensor),
         .param = extra ? extra->param : NULL,
         .is_changed = extra && extra->param && extra->param->version != extra->param_version,
+        .is_incomplete = extra && extra->param && extra->param->incomplete,
     };
     info->is_seed = info->reached && (ad_cotangent_at(tape, at)->state & AD_GRAD_SEED);
     if (info->has_gradient) info->gradient = *ad_gradient_view(tape, at, &scratch);

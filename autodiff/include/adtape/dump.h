@@ -20,6 +20,7 @@ extern "C" {
 typedef enum ad_dump_format {
     AD_DUMP_TEXT, /* UTF-8, for a terminal */
     AD_DUMP_DOT,  /* for Graphviz: dot -Tsvg */
+    AD_DUMP_JSON, /* for programs: docs/tape.schema.json; every number exact */
     AD_DUMP_FORMAT_COUNT
 } ad_dump_format;
 
@@ -41,9 +42,9 @@ enum {
 typedef struct ad_dump_options {
     ad_dump_format format;
     int64_t first, end;    /* the nodes from `first` up to `end`; end 0: to the last one */
-    int64_t most_nodes;    /* more are elided in the middle; 0: 60; -1: all are shown */
-    int64_t most_elements; /* of a value; larger ones are shown as statistics; 0: 12 */
-    int precision;         /* significant digits, 1 to 17; 0: 4 */
+    int64_t most_nodes;    /* more are elided in the middle; 0: 60, of JSON all; -1: all are shown */
+    int64_t most_elements; /* of a value; larger ones are shown as statistics; 0: 12, of JSON all */
+    int precision;         /* significant digits, 1 to 17, which JSON keeps for who reads it; 0: 4 */
     int width;             /* columns of a line of text; 0: as wide as the terminal, else as needed; -1: as needed */
     unsigned hide;         /* AD_DUMP_HIDE_... */
     ad_dump_colour colour;
@@ -58,6 +59,31 @@ AD_API ad_status ad_tape_dump_with(ad_tape *tape, const ad_dump_options *options
 /* Calls `write` with pieces of the text, which are not terminated, until it returns false (AD_ERR_IO). */
 AD_API ad_status ad_tape_dump_to(ad_tape *tape, const ad_dump_options *options,
                                  bool (*write)(void *user, const char *text, size_t size), void *user);
+
+/* What a dump is made from: a tape, or something that looks like one, such as a dump that was read back. The functions
+ * answer like those of adtape/tape.h (ad_tape_node, ad_tape_scope, ad_tape_totals, ad_tape_saved, ad_contributors_count
+ * and _at, ad_tape_contribution, ad_tape_local_jacobian), and what they point to lives until the dump is made. */
+typedef struct ad_dump_source {
+    void *user;                    /* handed to all */
+    const ad_allocator *allocator; /* for the dump's own needs; NULL: the default */
+    int64_t size, scopes;          /* how many nodes, and scopes (at least 1) */
+    ad_status status;
+    const char *error;
+    ad_pass_info pass;
+    /* Nodes are asked for that are shown, and those next to them. A value without data was not kept. */
+    ad_status (*node)(void *user, int64_t index, ad_node_info *info);
+    ad_status (*scope)(void *user, int64_t number, ad_scope_info *info);
+    ad_status (*totals)(void *user, ad_totals *totals);
+    bool (*saved)(void *user, int64_t index, int *cursor, ad_saved *saved);
+    /* Called first for each run of nodes that is shown: number 0 and, if the middle is elided, 1. NULL: not needed. */
+    ad_status (*look)(void *user, int run, int64_t first, int64_t end, int64_t most_terms);
+    int64_t (*terms)(void *user, int64_t index);
+    bool (*term)(void *user, int64_t index, int64_t n, ad_contribution *term);
+    ad_status (*term_value)(void *user, int64_t consumer, int input, ad_tensor **out);
+    ad_status (*jacobian)(void *user, int64_t index, int input, ad_tensor **out);
+} ad_dump_source;
+AD_API ad_status ad_dump_source_to(const ad_dump_source *source, const ad_dump_options *options,
+                                   bool (*write)(void *user, const char *text, size_t size), void *user);
 
 #ifdef __cplusplus
 }

@@ -210,6 +210,7 @@ typedef struct ad_node_info {
     ad_view gradient;    /* when has_gradient */
     ad_param *param;     /* of a parameter leaf, else NULL; borrowed */
     bool is_changed;     /* a parameter that was edited since it was put on the tape */
+    bool is_incomplete;  /* a parameter whose gradient a failed pass left half done */
 } ad_node_info;
 AD_API ad_status ad_tape_node(const ad_tape *tape, int64_t index, ad_node_info *info);
 AD_API ad_var ad_tape_var(ad_tape *tape, int64_t index); /* a handle to a node, invalid if out of range */
@@ -273,6 +274,12 @@ AD_API bool ad_contributors_at(const ad_contributors *contributors, int64_t inde
  * gradient. *out is the caller's to unref; NULL if nothing was added, or the consumer's gradient was given back. A
  * failure does not become the tape's: AD_ERR_CHANGED if it would read a parameter that was changed since. */
 AD_API ad_status ad_tape_contribution(ad_tape *tape, int64_t consumer, int input, ad_tensor **out);
+
+/* The derivative of a result with respect to input number `input` of its operation, with everything else held fixed: a
+ * matrix with a row for each element of the result at node `index` and a column for each of the input. Found by one VJP
+ * for each row. *out is the caller's to unref; NULL if either is an integer, or the operation has no derivative. Errors as
+ * for ad_tape_contribution. */
+AD_API ad_status ad_tape_local_jacobian(ad_tape *tape, int64_t index, int input, ad_tensor **out);
 
 /* Scopes by number, in the order in which they were begun; number 0 is the top and holds everything. */
 typedef struct ad_scope_info {
