@@ -7,11 +7,20 @@
 /* Two ways to compute a gradient in f64 differ by rounding only; sums may be in another order. */
 static const double exact = 1e-10;
 
+/* Once each: other samples keep the same laws. */
+static void law_held(ad_check_report *report, const char *name) {
+    for (int i = 0; i < report->laws; i++)
+        if (report->held[i] == name) return;
+    if (report->laws < AD_CHECK_MOST_LAWS) report->held[report->laws++] = name;
+}
+
 ad_status ad_check_laws(ad_checker *checker, const ad_law *laws) {
     ad_status status = AD_OK;
     for (; laws->name && !status; laws++) {
         uint64_t position = ad_arena_position(&checker->memory);
+        int64_t compared = checker->report->compared;
         status = laws->check(checker, laws->name);
+        if (!status && *laws->name && checker->report->compared > compared) law_held(checker->report, laws->name);
         ad_arena_rewind(&checker->memory, position);
     }
     return status;

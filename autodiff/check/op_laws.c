@@ -134,6 +134,7 @@ static ad_status scalar_saves(ad_checker *checker, const char *law) {
     ad_pair seeing = op->scalar->adjoint(1, a, b, y, checker->subject->attrs);
     ad_pair blind = op->scalar->adjoint(1, ad_op_saves_input(op, 0) ? a : NAN, sees_b ? b : NAN,
                                         ad_op_saves_result(op, 0) ? y : NAN, checker->subject->attrs);
+    checker->report->compared += op->inputs;
     if (memcmp(&seeing, &blind, sizeof seeing) == 0) return AD_OK;
     return ad_report_broken(checker, law, "its .scalar->adjoint reads a value that .saves does not declare");
 }
@@ -153,12 +154,14 @@ static ad_status saves_what_it_reads(ad_checker *checker, const char *law) {
         if (ad_op_saves_input(op, i)) continue;
         ad_blindfolded shut = blindfold(op, i, -1);
         status = blind_gradient(checker, &shut.op, blind);
+        checker->report->compared += checker->inputs;
         if (!status && memcmp(seeing, blind, bytes) != 0) status = reads_undeclared(checker, law, "input", i);
     }
     for (int k = 0; k < ad_op_results(op) && !status; k++) {
         if (ad_op_saves_result(op, k)) continue;
         ad_blindfolded shut = blindfold(op, -1, k);
         status = blind_gradient(checker, &shut.op, blind);
+        checker->report->compared += checker->inputs;
         if (!status && memcmp(seeing, blind, bytes) != 0) status = reads_undeclared(checker, law, "result", k);
     }
     return status ? status : scalar_saves(checker, law);
@@ -246,6 +249,7 @@ static ad_status refuses_a_gradient(ad_checker *checker, const char *law) {
     ad_status status = subject->record(subject, checker->tape, checker->x, checker->y)
                            ? ad_backward_with_at(NULL, checker->y[0], NULL)
                            : ad_tape_status(checker->tape);
+    checker->report->compared++;
     if (status == AD_ERR_NOGRAD) return AD_OK;
     if (status) return ad_report_tape(checker);
     return ad_report_broken(checker, law, "a gradient can be asked for, but the op has no derivative");

@@ -45,14 +45,17 @@ typedef struct ad_check_point {
     double left, right;    /* one-sided slopes */
 } ad_check_point;
 
+#define AD_CHECK_MOST_LAWS 24
 typedef struct ad_check_report {
     ad_status status; /* AD_OK; AD_ERR_CHECK: a law is broken; else: the function itself failed */
     const char *law;  /* which law is broken, "" if none */
     char subject[64]; /* the op or function */
-    int sample;       /* ad_op_check: the number of the last sample that was looked at; ad_gradcheck: -1 */
+    int sample;       /* ad_op_check: the number of the last sample that was looked at, from 0; ad_gradcheck: -1 */
     bool has_point;   /* a law is broken at one element: */
     ad_check_point point;
     int64_t compared;    /* numbers that were compared; 0: nothing was, so that the check says nothing */
+    int laws;            /* that had something to compare, and held: */
+    const char *held[AD_CHECK_MOST_LAWS];
     int64_t kinks;       /* points where the one-sided slopes stay apart as the step shrinks: failures only where the
                            * derivative lies outside of them. Jumps count too, and never fail. */
     ad_check_point kink; /* the first one */
