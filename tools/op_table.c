@@ -127,6 +127,46 @@ static void apply_telling(ad_tape *tape, const ad_op *op, application *a) {
     if (!apply(tape, op, 0, a)) fail(op, a->sample.error.message);
 }
 
+/* ---- orders ---------------------------------------------------------------------------------------------------- */
+
+enum { TRIED_ORDERS = 3 };
+
+/* One number that depends on all the float ones among x[0..n). */
+static ad_var total(ad_tape *tape, int n, const ad_var *x) {
+    ad_var sum = ad_number(tape, AD_F64, 0);
+    for (int i = 0; i < n; i++)
+        if (ad_dtype_is_float(ad_value(x[i]).dtype)) sum = ad_add(sum, ad_sum(ad_sin(x[i]), AD_ALL_AXES, false));
+    return sum;
+}
+
+/* How often the derivative of a sample can be taken, up to TRIED_ORDERS. What a VJP records are ops of this table, so
+ * if every row gets that far, every order can be had. */
+static int orders_of(ad_tape *tape, const ad_op *op) {
+    application a;
+    ad_var x[AD_MAX_SAMPLE_INPUTS], y[AD_MAX_RESULTS], gradient[AD_MAX_SAMPLE_INPUTS];
+    int floats = 0, order = 0;
+    if (op->derivative != AD_DIFFERENTIABLE || !apply(tape, op, 0, &a)) return 0;
+    for (int i = 0; i < a.sample.inputs; i++)
+        if (ad_dtype_is_float(a.in[i].dtype)) x[floats++] = ad_tape_var(tape, i);
+    for (int k = 0; k < result_count(op); k++) y[k] = ad_tape_var(tape, a.sample.inputs + k);
+    ad_var now = total(tape, result_count(op), y);
+    while (order < TRIED_ORDERS && !ad_grad(now, AD_NONE, floats, x, gradient)) {
+        now = total(tape, floats, gradient);
+        order++;
+    }
+    release(tape, &a);
+    return order;
+}
+
+static void put_orders(ad_tape *tape, const ad_op *op) {
+    int orders = orders_of(tape, op);
+    if (orders == TRIED_ORDERS) {
+        printf("any");
+    } else {
+        printf("%d", orders);
+    }
+}
+
 /* ---- the table ------------------------------------------------------------------------------------------------- */
 
 static void put_type(const ad_view *view, const char *before) {
@@ -146,6 +186,8 @@ static void put_row(ad_tape *tape, const ad_op *op) {
     printf(" | ");
     put_adjoints(op, attrs);
     printf(" | ");
+    put_orders(tape, op);
+    printf(" | ");
     put_saved(op, a.sample.inputs);
     printf(" | ");
     if (op->convention) put_text(op, attrs, op->convention);
@@ -159,11 +201,11 @@ int main(void) {
         "# The ops\n\n"
         "<!-- `./dev docs` writes this page from the registry: edit the descriptors in ops/, not the page. -->\n\n"
         "Each row shows an op on one of its own samples. x̄ is the gradient of x; *kept* is what the backward pass\n"
-        "reads, and nothing else is stored for it. Constructors are declared in\n"
+        "reads, and nothing else is stored for it; *order* is how often the op can be differentiated. Constructors are declared in\n"
         "[adtape/ops.h](../autodiff/include/adtape/ops.h), every part of a descriptor in\n"
         "[adtape/op.h](../autodiff/include/adtape/op.h); [adding an op](adding-an-op.md) makes a new row.\n\n"
-        "| op | types | value | backward | kept | where there is no derivative |\n"
-        "| --- | --- | --- | --- | --- | --- |\n");
+        "| op | types | value | backward | order | kept | where there is no derivative |\n"
+        "| --- | --- | --- | --- | --- | --- | --- |\n");
     for (int i = 0; i < ad_op_count(); i++) put_row(tape, ad_op_at(i));
     ad_tape_free(tape);
     return fflush(stdout) ? 1 : 0;
