@@ -68,6 +68,13 @@ check 'gaussian_process runs' "$examples/gaussian_process"
 check_has 'gaussian_process checks its gradient, and follows it to what is likelier' "$output" 'log p(y): right' \
     'step  0: log p(y) -17.2427' 'step 80: log p(y)   1.20' 'f(1) =  0.19' 'f(3) =  0.35'
 
+check 'cnn checks its gradient and learns' "$examples/cnn"
+check_has 'cnn recognises shapes' "$output" 'cnn: right' 'step    1: loss 1.3' 'step  200: loss 0.' '% are recognised'
+check 'lstm checks its gradient and learns' "$examples/lstm"
+check_has 'lstm says its sentence' "$output" 'lstm: right' 'step    1: loss 2.' 'she sells sea shells by the sea shore.'
+check 'transformer checks its gradient and learns' "$examples/transformer"
+check_has 'transformer reverses words' "$output" 'transformer: right' 'step    1: loss' '% of 640 other words'
+
 # ---- digits -------------------------------------------------------------------------------------------------------------
 
 check 'digits learns, run from another folder' "$examples/digits"
