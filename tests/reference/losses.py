@@ -86,8 +86,20 @@ def triplet_loss():
             [random_tensor(shape) for _ in range(3)], ["number 2.5"])
 
 
+def ctc_loss():
+    """Through log_softmax, which PyTorch's gradient takes for granted."""
+    for steps, examples, classes, longest, blank in ((5, 2, 4, 2, 0), (7, 3, 3, 3, 2), (1, 1, 2, 1, 0), (4, 2, 3, 0, 1), (12, 4, 5, 4, 0)):
+        labels = [c for c in range(classes) if c != blank]
+        target = torch.tensor([[labels[(i * 5 + k * 3 + i * k) % len(labels)] for k in range(longest)] for i in range(examples)],
+                              dtype=torch.int64).reshape(examples, longest)
+        length = torch.tensor([longest - i % (longest + 1) if steps > 1 else longest for i in range(examples)])
+        step_count = torch.tensor([steps - i % 2 for i in range(examples)])
+        yield from case(lambda x, t, n, l: f.ctc_loss(torch.log_softmax(x, -1), t, n, l, blank, reduction="none"),
+                        [random_tensor((steps, examples, classes)), target, step_count, length], [f"axis {blank}"])
+
+
 OPS = {op.__name__: op for op in (mse, l1, huber, bce, bce_with_logits, kl_div, nll, poisson_nll, gaussian_nll,
-                                  gaussian_kl, hinge, cosine_loss, triplet_loss)}
+                                  gaussian_kl, hinge, cosine_loss, triplet_loss, ctc_loss)}
 
 if __name__ == "__main__":
     write_ops(OPS, "losses.py")

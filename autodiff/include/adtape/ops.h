@@ -627,6 +627,14 @@ AD_API ad_var ad_cosine_loss_at(const char *where, ad_var a, ad_var b);
 #define ad_triplet_loss(...) ad_triplet_loss_at(AD_HERE, __VA_ARGS__)
 AD_API ad_var ad_triplet_loss_at(const char *where, ad_var anchor, ad_var positive, ad_var negative, double margin);
 
+/* Connectionist temporal classification (Graves et al. 2006): -log of the probability that the steps name the target, with
+ * repetitions and blanks left out. log_p[steps, examples, classes] are log-probabilities; of example i the first
+ * step_count[i] steps count and the first length[i] classes of target[i], none of them the blank. Gives [examples]: inf,
+ * without a gradient, where there are too few steps. A composition, of a dozen nodes for each step. */
+#define ad_ctc_loss(...) ad_ctc_loss_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_ctc_loss_at(const char *where, ad_var log_p, ad_var target, ad_var step_count, ad_var length,
+                             int64_t blank);
+
 /* ---- neural layers --------------------------------------------------------------------------------------- */
 
 /* In place of a weight or bias: there is none. */
