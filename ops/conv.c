@@ -45,7 +45,8 @@ static ad_windows windows_of(const conv_attrs *a, const int64_t size[2], const i
     return windows;
 }
 
-ad_status ad_count_windows(ad_call *call, ad_windows *v) {
+/* Sets how many windows there are along each axis, at least one. */
+static ad_status count_windows(ad_call *call, ad_windows *v) {
     for (int i = 0; i < 2; i++) {
         int64_t extent, padded;
         if (v->kernel[i] < 1)
@@ -100,7 +101,7 @@ static ad_status conv2d_shape(ad_call *call) {
         status = ad_fail(call, AD_ERR_SHAPE, "the bias needs one element per filter: %s, %s", ad_describe(call, 2),
                          ad_describe(call, 1));
     ad_windows windows = windows_of(call->attrs, x + 2, w + 2);
-    if (!status) status = ad_count_windows(call, &windows);
+    if (!status) status = count_windows(call, &windows);
     ad_set_out(call, 0, call->in[0]->dtype, AD_SHAPE(x[0], w[0], windows.count[0], windows.count[1]));
     return status;
 }
@@ -108,7 +109,7 @@ static ad_status conv2d_shape(ad_call *call) {
 /* Of the transposes, which are told the size of their result: y has as many windows as that makes. */
 static ad_status check_count(ad_call *call, const int64_t size[2], const int64_t kernel[2], int y) {
     ad_windows windows = windows_of(call->attrs, size, kernel);
-    ad_status status = ad_count_windows(call, &windows);
+    ad_status status = count_windows(call, &windows);
     const int64_t *actual = call->in[y]->shape.dim + 2, *count = windows.count;
     if (!status && (count[0] != actual[0] || count[1] != actual[1]))
         status = ad_fail(call, AD_ERR_SHAPE, "an image [%lld,%lld] has [%lld,%lld] windows of [%lld,%lld], but %s",

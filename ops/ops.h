@@ -45,9 +45,6 @@ ad_view ad_scratch_view(ad_call *call, ad_dtype dtype, ad_shape shape);
 
 /* The elements in row-major order, copied to scratch memory if need be; NULL if there is none. */
 void *ad_row_major(ad_call *call, const ad_view *view);
-/* Of convolution and pooling (conv.c): sets how many windows there are along each axis, at least one. */
-struct ad_windows;
-ad_status ad_count_windows(ad_call *call, struct ad_windows *windows);
 
 /* A window is a view of a part of an array, which attributes describe; slice.c. */
 typedef ad_status ad_window(const void *attrs, const ad_view *x, ad_view *window);

@@ -40,25 +40,25 @@ CONVOLUTION(conv2d)
 CONVOLUTION(conv1d)
 CONVOLUTION(conv_transpose2d)
 
-static ad_pool_options pool_of(const reference_case *c) {
-    const int *a = c->axes.axis;
-    return (ad_pool_options){.kernel = {a[0], a[1]}, .stride = {a[2], a[3]}, .padding = {a[4], a[5]}};
-}
-
 static ad_var make_max_pool2d(const ad_var *in, const reference_case *c) {
-    ad_pool_options options = pool_of(c);
+    const int *a = c->axes.axis;
+    const ad_pool_options options = {.kernel = {a[0], a[1]}, .stride = {a[2], a[3]}, .padding = {a[4], a[5]},
+                                     .dilation = {a[6], a[6]}, .ceil = a[7]};
     return ad_max_pool2d(in[0], &options, NULL);
 }
 Test(pytorch, max_pool2d) { reference_check("max_pool2d", make_max_pool2d); }
 
 static ad_var make_avg_pool2d(const ad_var *in, const reference_case *c) {
-    ad_pool_options options = pool_of(c);
+    const int *a = c->axes.axis;
+    const ad_pool_options options = {.kernel = {a[0], a[1]}, .stride = {a[2], a[3]}, .padding = {a[4], a[5]},
+                                     .padding_is_excluded = a[6], .ceil = a[7]};
     return ad_avg_pool2d(in[0], &options);
 }
 Test(pytorch, avg_pool2d) { reference_check("avg_pool2d", make_avg_pool2d); }
 
 OP(adaptive_avg_pool2d, ad_adaptive_avg_pool2d(in[0], c->axes.axis[0], c->axes.axis[1]))
 OP(upsample_nearest, ad_upsample_nearest(in[0], c->axis))
+OP(upsample_bilinear, ad_upsample_bilinear(in[0], c->axes.axis[0], c->axes.axis[1], c->axes.axis[2]))
 OP(pixel_shuffle, ad_pixel_shuffle(in[0], c->axis))
 
 /* ---- normalization ---------------------------------------------------------------------------------------------------- */
@@ -213,6 +213,13 @@ Test(errors, of_pooling) {
     expect_error(t, AD_ERR_VALUE, "ad_avg_pool2d at", "padding 2", "half of the kernel");
     ad_adaptive_avg_pool2d(numbers(t, "x", AD_SHAPE(1, 1, 2, 2)), 0, 1);
     expect_error(t, AD_ERR_VALUE, "ad_adaptive_avg_pool2d at", "0 parts along axis 2");
+    ad_avg_pool2d(numbers(t, "x", AD_SHAPE(1, 1, 2, 2)), &(ad_pool_options){.kernel = {3, 1}});
+    expect_error(t, AD_ERR_SHAPE, "ad_avg_pool2d at", "kernel of 3", "2 elements along axis 2");
+    ad_max_pool2d(numbers(t, "x", AD_SHAPE(1, 1, 1, 4)),
+                  &(ad_pool_options){.kernel = {2, 1}, .padding = {1, 0}, .dilation = {2, 1}}, NULL);
+    expect_error(t, AD_ERR_SHAPE, "max_pool2d at", "window 0 along axis 2 sees nothing but padding");
+    ad_upsample_bilinear(numbers(t, "x", AD_SHAPE(1, 1, 2, 2)), 0, 1, false);
+    expect_error(t, AD_ERR_VALUE, "ad_upsample_bilinear at", "to 0 x 1");
     ad_upsample_nearest(numbers(t, "x", AD_SHAPE(2)), 2);
     expect_error(t, AD_ERR_SHAPE, "ad_upsample_nearest at", "x is f64[2]");
     ad_pixel_shuffle(numbers(t, "x", AD_SHAPE(1, 2, 2, 2)), 2);

@@ -17,10 +17,16 @@ static span windows_seeing(const ad_windows *v, int axis, int64_t k) {
     return (span){from, clamp(divide_up(offset + v->size[axis], v->stride[axis]), from, n)};
 }
 
-/* The elements along an axis that window i sees, for pooling. */
-static span seen_by(const ad_windows *v, int axis, int64_t i) {
-    const int64_t first = i * v->stride[axis] - v->padding[axis];
-    return (span){clamp(first, 0, v->size[axis]), clamp(first + v->kernel[axis], 0, v->size[axis])};
+/* The elements of the kernel under which window i, which begins at `first`, sees the image along an axis. */
+static span seen_from(const ad_windows *v, int axis, int64_t first) {
+    const int64_t from = clamp(divide_up(-first, v->dilation[axis]), 0, v->kernel[axis]);
+    return (span){from, clamp(divide_up(v->size[axis] - first, v->dilation[axis]), from, v->kernel[axis])};
+}
+static int64_t begin_of(const ad_windows *v, int axis, int64_t i) { return i * v->stride[axis] - v->padding[axis]; }
+
+bool ad_kernel_window_is_blind(const ad_windows *windows, int axis, int64_t i) {
+    const span seen = seen_from(windows, axis, begin_of(windows, axis, i));
+    return seen.from == seen.to;
 }
 
 #define T       float
@@ -64,8 +70,8 @@ static int64_t rows_of_block(const ad_convolution *c) {
 typedef enum side { SIDE_X, SIDE_W, SIDE_Y } side;
 
 /* The product of a block of n windows: y = w columns, or one of its transposes. */
-static ad_gemm product(const ad_convolution *c, side result, const void *w, const void *columns, int64_t row_of_columns,
-                       const void *y, int64_t n, bool add) {
+static ad_gemm product(const ad_convolution *c, side result, const void *w, const void *columns,
+                       int64_t row_of_columns, const void *y, int64_t n, bool add) {
     const int64_t k = column_length(c), row_of_y = c->windows.count[0] * c->windows.count[1];
     ad_gemm g = {.dtype = c->dtype, .add = add};
     if (result == SIDE_Y) {
@@ -88,7 +94,8 @@ static ad_gemm product(const ad_convolution *c, side result, const void *w, cons
 /* Bytes of a block of columns, in units of 64. */
 static int64_t columns_bytes(const ad_convolution *c) {
     if (columns_are_image(c)) return 0;
-    const int64_t bytes = column_length(c) * rows_of_block(c) * c->windows.count[1] * (int64_t)ad_dtype_size(c->dtype);
+    const int64_t bytes = column_length(c) * rows_of_block(c) * c->windows.count[1] *
+                          (int64_t)ad_dtype_size(c->dtype);
     return (bytes + 63) / 64 * 64;
 }
 
@@ -165,6 +172,8 @@ void ad_kernel_convolve_w(const ad_convolution *c, const void *x, void *w, const
 
 void ad_kernel_max_pool(const ad_windows *windows, ad_dtype dtype, int64_t planes, const void *x, void *y,
                         int64_t *index) {
-    if (dtype == AD_F32) max_pool_f32(windows, planes, x, y, index);
-    else max_pool_f64(windows, planes, x, y, index);
+    if (dtype == AD_F32)
+        max_pool_f32(windows, planes, x, y, index);
+    else
+        max_pool_f64(windows, planes, x, y, index);
 }

@@ -29,8 +29,10 @@ void ad_kernel_convolve_x(const ad_convolution *c, void *x, const void *w, const
 void ad_kernel_convolve_w(const ad_convolution *c, const void *x, void *w, const void *y, bool add, void *scratch);
 
 /* The largest element that each window sees, the first of equal ones or the first NaN, and where in its plane (i64) it is.
- * Each window sees one at least; dilation is 1. */
+ * Each window sees one at least. */
 void ad_kernel_max_pool(const ad_windows *windows, ad_dtype dtype, int64_t planes, const void *x, void *y,
                         int64_t *index);
+/* Window i sees nothing of the image along an axis. */
+bool ad_kernel_window_is_blind(const ad_windows *windows, int axis, int64_t i);
 
 #endif

@@ -53,16 +53,20 @@ static void S(columns)(const ad_convolution *c, void *x, int64_t first, int64_t 
 }
 
 static void S(max_pool)(const ad_windows *v, int64_t planes, const T *x, T *y, int64_t *index) {
-    for (int64_t p = 0; p < planes; p++, x += v->size[0] * v->size[1]) {
+    const int64_t width = v->size[1], down = v->dilation[0] * width, right = v->dilation[1];
+    for (int64_t p = 0; p < planes; p++, x += v->size[0] * width) {
         for (int64_t i = 0; i < v->count[0]; i++) {
-            const span rows = seen_by(v, 0, i);
+            const int64_t top = begin_of(v, 0, i);
+            const span rows = seen_from(v, 0, top);
             for (int64_t j = 0; j < v->count[1]; j++) {
-                const span columns = seen_by(v, 1, j);
-                int64_t best = rows.from * v->size[1] + columns.from;
+                const int64_t left = begin_of(v, 1, j), corner = top * width + left;
+                const span columns = seen_from(v, 1, left);
+                int64_t best = corner + rows.from * down + columns.from * right;
                 for (int64_t a = rows.from; a < rows.to; a++)
                     for (int64_t b = columns.from; b < columns.to; b++) {
-                        const T value = x[a * v->size[1] + b], most = x[best];
-                        if (most == most && (value > most || value != value)) best = a * v->size[1] + b;
+                        const int64_t at = corner + a * down + b * right;
+                        const T value = x[at], most = x[best];
+                        if (most == most && (value > most || value != value)) best = at;
                     }
                 *y++ = x[best];
                 *index++ = best;

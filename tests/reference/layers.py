@@ -4,7 +4,8 @@
     python3 tests/reference/layers.py
 
 `axis` is how many axes are normalized, or the number of groups; `axes` are stride, padding and dilation (two each), groups
-and output padding of a convolution; or kernel, stride and padding of pooling.
+and output padding of a convolution; or kernel, stride and padding of pooling, then
+dilation (max) or whether padding is excluded (avg), and whether to round up.
 """
 
 import torch
@@ -88,25 +89,30 @@ def conv_transpose2d():
                                lambda w, g: w[1] * g, transposed if output_padding == 0 else transposed[1:3], output_padding)
 
 
-# x, kernel, stride, padding
-POOLS = [((2, 3, 4, 6), (2, 2), (2, 2), (0, 0)), ((1, 2, 5, 7), (3, 2), (2, 1), (1, 0)), ((2, 1, 6, 5), (2, 5), (3, 1), (1, 2)),
-         ((1, 1, 1, 1), (1, 1), (1, 1), (0, 0))]
+# x, kernel, stride, padding, dilation, ceil
+POOLS = [((2, 3, 4, 6), (2, 2), (2, 2), (0, 0), 1, False), ((1, 2, 5, 7), (3, 2), (2, 1), (1, 0), 1, False),
+         ((2, 1, 6, 5), (2, 5), (3, 1), (1, 2), 1, False), ((1, 1, 1, 1), (1, 1), (1, 1), (0, 0), 1, False),
+         ((1, 2, 6, 7), (2, 2), (1, 2), (1, 0), 2, False), ((2, 1, 5, 8), (2, 3), (2, 2), (0, 1), 1, True),
+         ((1, 1, 5, 6), (3, 3), (2, 4), (1, 1), 1, True), ((1, 2, 7, 7), (2, 2), (3, 2), (1, 1), 3, True),
+         ((1, 1, 4, 4), (3, 3), (3, 3), (1, 1), 1, True)]
 
 
-def pooling(function):
-    for x, kernel, stride, padding in POOLS:
+def pooling(function, last):
+    for x, kernel, stride, padding, dilation, ceil in POOLS:
         count = torch.Size(x).numel()
         distinct = torch.randperm(count, generator=torch.Generator().manual_seed(count)).double().reshape(x) / 64
-        yield from case(lambda x: function(x, kernel, stride, padding), [distinct],
-                        ["axes" + "".join(f" {n}" for n in (*kernel, *stride, *padding))])
+        for option in last(dilation):
+            yield from case(lambda x: function(x, kernel, stride, padding, option, ceil), [distinct],
+                            ["axes" + "".join(f" {int(n)}" for n in (*kernel, *stride, *padding, option, ceil))])
 
 
 def max_pool2d():
-    yield from pooling(f.max_pool2d)
+    yield from pooling(lambda x, k, s, p, d, c: f.max_pool2d(x, k, s, p, d, c), lambda dilation: [dilation])
 
 
 def avg_pool2d():
-    yield from pooling(f.avg_pool2d)
+    yield from pooling(lambda x, k, s, p, e, c: f.avg_pool2d(x, k, s, p, c, not e),
+                       lambda dilation: [False, True] if dilation == 1 else [])
 
 
 def adaptive_avg_pool2d():
@@ -119,6 +125,13 @@ def upsample_nearest():
         yield from case(lambda x: f.interpolate(x, scale_factor=scale, mode="nearest"), [random_tensor(x)], [f"axis {scale}"])
 
 
+def upsample_bilinear():
+    for x, size in (((2, 2, 3, 4), (6, 8)), ((1, 1, 5, 3), (2, 7)), ((1, 2, 2, 2), (1, 1)), ((1, 1, 1, 4), (3, 4))):
+        for corners in (False, True):
+            yield from case(lambda x: f.interpolate(x, size, mode="bilinear", align_corners=corners), [random_tensor(x)],
+                            [f"axes {size[0]} {size[1]} {int(corners)}"])
+
+
 def pixel_shuffle():
     for x, scale in (((2, 8, 3, 4), 2), ((1, 9, 2, 3), 3), ((1, 2, 2, 2), 1)):
         yield from case(lambda x: f.pixel_shuffle(x, scale), [random_tensor(x)], [f"axis {scale}"])
@@ -126,7 +139,7 @@ def pixel_shuffle():
 
 OPS = {op.__name__: op for op in (layer_norm, rms_norm, batch_norm, batch_norm_with, group_norm, conv2d, conv1d,
                                   conv_transpose2d, max_pool2d, avg_pool2d, adaptive_avg_pool2d, upsample_nearest,
-                                  pixel_shuffle)}
+                                  upsample_bilinear, pixel_shuffle)}
 
 if __name__ == "__main__":
     write_ops(OPS, "layers.py")

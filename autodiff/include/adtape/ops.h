@@ -681,15 +681,18 @@ AD_API ad_var ad_conv1d_at(const char *where, ad_var x, ad_var w, ad_var b, cons
 AD_API ad_var ad_conv_transpose2d_at(const char *where, ad_var x, ad_var w, ad_var b, const ad_conv_options *options);
 
 /* Of each window of images x[N,C,H,W]: kernel and stride along height and width, a stride of 0 is the kernel; padding of up
- * to half of the kernel. */
+ * to half of the kernel. As in PyTorch, and 0 for the usual: */
 typedef struct ad_pool_options {
     int64_t kernel[2], stride[2], padding[2];
+    int64_t dilation[2];      /* of ad_max_pool2d alone; 0: 1 */
+    bool ceil;                /* a last window may reach out of the padded image, if it begins in it */
+    bool padding_is_excluded; /* of ad_avg_pool2d alone: the mean is over the elements of the image only */
 } ad_pool_options;
 /* The largest element; the gradient goes to the first of equal ones. *index, unless NULL, gets where in its plane (i64) it
  * is. Padding is never the largest. */
 #define ad_max_pool2d(...) ad_max_pool2d_at(AD_HERE, __VA_ARGS__)
 AD_API ad_var ad_max_pool2d_at(const char *where, ad_var x, const ad_pool_options *options, ad_var *index);
-/* Compositions. The mean of each window, padding counted as elements of 0; */
+/* Compositions. The mean of each window, padding counted as elements of 0, what is out of it not at all; */
 #define ad_avg_pool2d(...) ad_avg_pool2d_at(AD_HERE, __VA_ARGS__)
 AD_API ad_var ad_avg_pool2d_at(const char *where, ad_var x, const ad_pool_options *options);
 /* of height x width windows that cover the image; where its size is not divisible, they overlap by an element. */
@@ -701,6 +704,11 @@ AD_API ad_var ad_upsample_nearest_at(const char *where, ad_var x, int64_t scale)
 /* or is joined by those of the next channels: [N, C scale^2, H, W] gives [N, C, H scale, W scale]. */
 #define ad_pixel_shuffle(...) ad_pixel_shuffle_at(AD_HERE, __VA_ARGS__)
 AD_API ad_var ad_pixel_shuffle_at(const char *where, ad_var x, int64_t scale);
+/* or lies between those of x, linear along height and width; `corners`: the first and last elements are those of x, else the
+ * edges of the image are (PyTorch's align_corners, off by default). */
+#define AD_CORNERS true
+#define ad_upsample_bilinear(...) ad_upsample_bilinear_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_upsample_bilinear_at(const char *where, ad_var x, int64_t height, int64_t width, bool corners);
 
 /* softmax_xent with options, as a composition (ad_softmax_xent is one op, and faster): with class indices t as the target
  *     -(1 - smoothing) w[t] log p[t] - smoothing / C sum_c w[c] log p[c],
