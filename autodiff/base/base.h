@@ -61,6 +61,31 @@ typedef struct ad_walk {
 ad_walk ad_walk_start(int arrays, const ad_view *const *views);
 void ad_walk_next(ad_walk *walk);
 
+/* ---- work for several threads ---------------------------------------------------------------------------- */
+
+enum { AD_MAX_THREADS = 128 };
+
+/* Does items [from, to). Nothing that it computes may depend on how they were cut, nor on `worker`, which is only there
+ * to tell scratch memory apart: below the number that ad_parallel was given, and another one in each thread. */
+typedef void ad_work(const void *context, int64_t from, int64_t to, int worker);
+
+/* How many threads should share `count` items; `grain` of them (at most 2^40) are work for about a microsecond. 1 for
+ * most calls, and at no cost. */
+extern atomic_bool ad_parallel_forced; /* for tests: share all there is, between as many threads as are allowed */
+int ad_parallel_workers_for(int64_t grains);
+static inline int ad_parallel_workers(int64_t count, int64_t grain) {
+    if (AD_UNLIKELY(atomic_load_explicit(&ad_parallel_forced, memory_order_relaxed)))
+        return ad_parallel_workers_for(count);
+    return count < 2 * grain ? 1 : ad_parallel_workers_for(count / grain);
+}
+
+/* Calls `work` for all items, by at most `workers` threads, the caller's among them, and returns when all is done. Never
+ * fails; without other threads it is one call. Inside of `work`, it does everything in the calling thread. */
+void ad_parallel(int workers, int64_t count, int64_t grain, ad_work *work, const void *context);
+
+uint64_t ad_parallel_regions(void); /* calls so far that were shared */
+int ad_processors(void);            /* cores that this process may use */
+
 /* ---- arena ----------------------------------------------------------------------------------------------- */
 
 /* Memory that is given back all at once, or down to a position. Never moves, keeps its chunks for the next use. */

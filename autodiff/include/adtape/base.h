@@ -177,6 +177,16 @@ AD_API ad_tensor *ad_tensor_ref(ad_tensor *tensor);
 AD_API void ad_tensor_unref(ad_tensor *tensor);
 AD_API const ad_view *ad_tensor_view(const ad_tensor *tensor); /* lives as long as the tensor; NULL for NULL */
 
+/* ---- threads -------------------------------------------------------------------------------------------- */
+
+/* How many threads, the caller's among them, share the work of large operations. They are the process's, whatever the
+ * number of tapes; no result depends on how many there are. 1: none are started; 0: the default, which is the environment
+ * variable ADTAPE_THREADS, else OMP_NUM_THREADS, else the processor cores that the process may use; more than the library's
+ * limit is lowered to that. Those that are running are stopped, so that 1 gives everything back. Any thread may call it, at
+ * any time. AD_ERR_VALUE if count < 0. */
+AD_API ad_status ad_set_threads(int count);
+AD_API int ad_threads(void); /* 1 in a library that was built without threads */
+
 /* ---- random numbers ------------------------------------------------------------------------------------- */
 
 /* Counter-based: draw number n of seed s is a pure function of (s, n) (Philox4x32-10, Salmon et al. 2011), the same
