@@ -246,9 +246,11 @@ Test(threads, take_no_signals_and_round_as_the_caller_does) {
 
 Test(threads, stop_when_they_are_not_wanted) {
     static items all;
-    const int before = count_threads();
-    if (!use_threads(4)) return;
-    cr_assert_eq(count_threads(), before, "started without work");
+    if (!use_threads(2)) return;
+    expect_done(&all, 2, 400, 1);
+    ad_set_threads(4);
+    const int before = count_threads(); /* a sanitizer may have one of its own */
+    memset(&all, 0, sizeof all);
     expect_done(&all, 4, 400, 1);
     cr_assert_eq(count_threads(), before + 3);
     ad_set_threads(2);
