@@ -9,5 +9,6 @@
 #include <adtape/ops.h>
 #include <adtape/optim.h>
 #include <adtape/tape.h>
+#include <adtape/transform.h>
 
 #endif

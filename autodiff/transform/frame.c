@@ -1,0 +1,117 @@
+/* One call of a transformed function. */
+#include "autodiff/transform/transform.h"
+
+void *ad_frame_take(ad_frame *frame, int64_t count, size_t size) {
+    size_t bytes;
+    bool fits = !__builtin_mul_overflow((size_t)count, size, &bytes);
+    void *memory = fits ? ad_arena_take(&frame->tape->scratch, bytes) : NULL;
+    if (!memory) ad_tape_out_of_memory(frame->tape, frame->self->transform->name, frame->where);
+    return memory;
+}
+
+void ad_frame_gradient(ad_frame *frame, ad_var *out) {
+    const char *subject = frame->self->transform->name;
+    if (frame->m > 1) {
+        ad_tape_fail(frame->tape, AD_ERR_SHAPE, subject, frame->where,
+                     "%s has %d outputs, but a gradient is of one number: see ad_jacobian_of and ad_vjp_of",
+                     frame->f->name ? frame->f->name : "the function", frame->m);
+    } else if (ad_check_start(frame->y[0], (ad_var){0}, subject, frame->where)) {
+        ad_grad_at(frame->where, frame->y[0], (ad_var){0}, frame->n, frame->x, out);
+    }
+}
+
+/* Another variable of the same value, which gets a gradient. */
+static ad_var fresh(const ad_frame *frame, ad_var x) {
+    ad_tape *tape = frame->tape;
+    const ad_node *node = ad_node_at(tape, x.index);
+    ad_shape shape = ad_node_shape(node);
+    char text[AD_TYPE_TEXT + 128];
+    if (!ad_dtype_is_float((ad_dtype)node->dtype)) {
+        ad_node_text(tape, x.index, true, text, sizeof text);
+        ad_tape_fail(tape, AD_ERR_NOGRAD, frame->self->transform->name, frame->where,
+                     "%s: there is no derivative by integers; hand them over through .user", text);
+        return ad_var_invalid(tape);
+    }
+    if ((node->flags & AD_NODE_GRAD) && !frame->no_grad) return ad_reshape_at(frame->where, x, shape);
+    if (node->flags & AD_NODE_INLINE)
+        return ad_leaf_at(frame->where, tape, NULL, (ad_dtype)node->dtype, shape, &node->value);
+    return ad_leaf_tensor_at(frame->where, tape, NULL, node->value.tensor);
+}
+
+/* The inputs from number n on go with the first n: tangents. */
+static bool check_tangents(const ad_frame *frame, const ad_var *in) {
+    for (int i = 0; i < frame->n && frame->self->transform->takes_tangents; i++) {
+        ad_var x = in[i], v = in[frame->n + i];
+        ad_shape x_shape = ad_var_shape(x), v_shape = ad_var_shape(v);
+        if (ad_var_dtype(x) == ad_var_dtype(v) && ad_shape_equal(&x_shape, &v_shape)) continue;
+        char is[AD_TYPE_TEXT], expected[AD_TYPE_TEXT];
+        ad_tape_fail(frame->tape, ad_var_dtype(x) == ad_var_dtype(v) ? AD_ERR_SHAPE : AD_ERR_DTYPE,
+                     frame->self->transform->name, frame->where,
+                     "input %d is %s, but it is a direction for input %d, which is %s", frame->n + i,
+                     ad_type_text(ad_var_dtype(v), &v_shape, is), i,
+                     ad_type_text(ad_var_dtype(x), &x_shape, expected));
+        return false;
+    }
+    return true;
+}
+
+static bool open_frame(ad_frame *frame, const ad_var *in) {
+    frame->x = ad_frame_take(frame, frame->n, sizeof *frame->x);
+    frame->y = ad_frame_take(frame, frame->m, sizeof *frame->y);
+    if (!frame->x || !frame->y || !check_tangents(frame, in)) return false;
+    for (int i = 0; i < frame->n; i++) frame->x[i] = fresh(frame, in[i]);
+    return ad_function_call(frame->where, frame->f, frame->tape, frame->x, frame->y) == AD_OK;
+}
+
+void ad_transform_call(const char *where, const ad_function *self, ad_tape *tape, const ad_var *in, ad_var *out) {
+    const ad_function *f = self->of;
+    ad_frame frame = {.tape = tape,
+                      .where = where,
+                      .self = self,
+                      .f = f,
+                      .n = f->inputs,
+                      .m = f->outputs,
+                      .scratch = ad_arena_position(&tape->scratch),
+                      .no_grad = tape->no_grad};
+    /* Derivatives inside count even where nobody asks for those of the result. */
+    tape->no_grad = 0;
+    if (open_frame(&frame, in)) self->transform->record(&frame, in, out);
+    tape->no_grad = tape->error.status ? tape->no_grad : frame.no_grad;
+    ad_scratch_back(tape, frame.scratch);
+    for (int j = 0; j < self->outputs && !tape->error.status; j++)
+        if (frame.no_grad) out[j] = ad_detach_at(where, out[j]);
+}
+
+/* ---- several outputs as one -------------------------------------------------------------------------------------- */
+
+/* All elements in one row of the dtype. */
+static ad_var joined(const char *where, int m, const ad_var *y, ad_dtype dtype, ad_var *parts) {
+    for (int j = 0; j < m; j++) {
+        ad_var flat = ad_reshape_at(where, y[j], AD_SHAPE(-1));
+        parts[j] = ad_var_is_valid(flat) && ad_var_dtype(flat) != dtype ? ad_cast_at(where, flat, dtype) : flat;
+    }
+    return ad_cat_at(where, m, parts, 0);
+}
+
+bool ad_start_of(const char *where, const char *subject, int m, const ad_var *y, const ad_var *y_bar, ad_var *start,
+                 ad_var *seed) {
+    ad_tape *tape = y[0].tape;
+    ad_dtype dtype = ad_var_dtype(y[0]);
+    for (int j = 0; j < m; j++) {
+        if (!ad_check_start(y[j], y_bar[j], subject, where)) return false;
+        if (ad_var_dtype(y[j]) != dtype) dtype = AD_F64;
+    }
+    *start = y[0];
+    *seed = y_bar[0];
+    if (m == 1) return true;
+    uint64_t scratch = ad_arena_position(&tape->scratch);
+    ad_var *parts = ad_arena_take(&tape->scratch, (size_t)m * sizeof *parts);
+    if (parts) {
+        *start = joined(where, m, y, dtype, parts);
+        *seed = joined(where, m, y_bar, dtype, parts);
+    } else {
+        ad_tape_out_of_memory(tape, subject, where);
+    }
+    ad_scratch_back(tape, scratch);
+    return !tape->error.status;
+}

@@ -1,0 +1,260 @@
+/* The derivative of a function at a point, as a linear map: products with it over one recording. */
+#include "autodiff/transform/linear.h"
+
+#include <string.h>
+
+/* ---- numbers and variables ------------------------------------------------------------------------------------------ */
+
+static void read_numbers(const ad_view *view, double *numbers) {
+    ad_view to = ad_view_of(numbers, AD_F64, view->shape);
+    (void)!ad_view_copy(view, &to); /* the shapes are equal */
+}
+
+static void write_numbers(const double *numbers, const ad_view *view) {
+    ad_view from = ad_view_of((void *)(uintptr_t)numbers, AD_F64, view->shape);
+    (void)!ad_view_copy(&from, view);
+}
+
+/* A constant of the type of `like` with these elements. */
+static ad_var constant_of(const ad_linear *linear, ad_var like, const double *numbers) {
+    ad_shape shape = ad_var_shape(like);
+    ad_var made = ad_tape_filled(linear->tape, linear->where, &ad_leaf_constant, ad_var_dtype(like), &shape, 0.0);
+    if (linear->tape->error.status) return made;
+    ad_view scratch;
+    write_numbers(numbers, ad_node_view(ad_node_at(linear->tape, made.index), &scratch));
+    return made;
+}
+
+/* ---- making it ------------------------------------------------------------------------------------------------------- */
+
+static void record_start(ad_linear *linear) {
+    ad_var seed;
+    linear->start = linear->y[0];
+    /* Any cotangents do: here only the outputs are joined. */
+    if (linear->m > 1)
+        ad_start_of(linear->where, "ad_linear_new", linear->m, linear->y, linear->y, &linear->start, &seed);
+}
+
+static bool check_outputs(ad_linear *linear) {
+    for (int j = 0; j < linear->m; j++) {
+        if (ad_dtype_is_float(ad_var_dtype(linear->y[j]))) continue;
+        char text[AD_TYPE_TEXT + 128];
+        ad_node_text(linear->tape, linear->y[j].index, true, text, sizeof text);
+        ad_tape_fail(linear->tape, AD_ERR_NOGRAD, "ad_linear_new", linear->where,
+                     "output %d: %s: integers have no derivative", j, text);
+        return false;
+    }
+    return true;
+}
+
+static ad_status record(ad_linear *linear, ad_error *error) {
+    ad_tape *tape = linear->tape;
+    ad_tape_reset(tape);
+    linear->is_recorded = false;
+    linear->x = ad_arena_take(&tape->extras, (size_t)(linear->n + linear->m) * sizeof *linear->x);
+    if (linear->x) {
+        linear->y = linear->x + linear->n;
+        for (int i = 0; i < linear->n; i++)
+            linear->x[i] = ad_leaf_tensor_at(linear->where, tape, NULL, linear->in[i]);
+        ad_function_record_at(linear->where, linear->f, tape, linear->x, linear->y);
+        if (!tape->error.status && check_outputs(linear)) record_start(linear);
+    } else {
+        ad_tape_out_of_memory(tape, "ad_linear_new", linear->where);
+    }
+    if (tape->error.status) return ad_error_set(error, tape->error.status, "%s", tape->error.message);
+    linear->rows = 0;
+    for (int j = 0; j < linear->m; j++) linear->rows += ad_var_count(linear->y[j]);
+    linear->end = ad_tape_mark(tape);
+    linear->is_recorded = true;
+    return AD_OK;
+}
+
+static ad_status check_arguments(const ad_function *f, ad_tensor *const *in, ad_error *error) {
+    if (!f || !in) return ad_error_set(error, AD_ERR_NULL, "ad_linear_new: %s NULL", f ? "in is" : "f is");
+    if (f->inputs < 1 || f->outputs < 1)
+        return ad_error_set(error, AD_ERR_VALUE, "ad_linear_new: a function of %d inputs and %d outputs", f->inputs,
+                            f->outputs);
+    for (int i = 0; i < f->inputs; i++) {
+        char type[AD_TYPE_TEXT];
+        const ad_view *view = ad_tensor_view(in[i]);
+        if (!view) return ad_error_set(error, AD_ERR_NULL, "ad_linear_new: input %d is NULL", i);
+        if (!ad_dtype_is_float(view->dtype))
+            return ad_error_set(error, AD_ERR_NOGRAD,
+                                "ad_linear_new: input %d is %s: there is no derivative by integers; hand them over "
+                                "through .user",
+                                i, ad_type_text(view->dtype, &view->shape, type));
+    }
+    return AD_OK;
+}
+
+static ad_status copy_inputs(ad_linear *linear, ad_tensor *const *in, ad_error *error) {
+    ad_status status = AD_OK;
+    for (int i = 0; i < linear->n && !status; i++) {
+        const ad_view *from = ad_tensor_view(in[i]);
+        status = ad_tensor_new(&linear->in[i], linear->allocator, from->dtype, from->shape, NULL, error);
+        if (!status) status = ad_view_copy(from, ad_tensor_view(linear->in[i]));
+        linear->columns += ad_view_count(from);
+    }
+    return status;
+}
+
+ad_status ad_linear_new_at(const char *where, ad_linear **out, const ad_function *f, const ad_allocator *allocator,
+                           ad_tensor *const *in, ad_error *error) {
+    if (!out) return ad_error_set(error, AD_ERR_NULL, "ad_linear_new: out is NULL");
+    *out = NULL;
+    ad_status status = check_arguments(f, in, error);
+    if (status) return status;
+    if (!allocator) allocator = ad_allocator_default();
+    size_t size = sizeof(ad_linear) + (size_t)f->inputs * sizeof(ad_tensor *);
+    ad_linear *linear = ad_allocate(allocator, size, _Alignof(ad_linear));
+    if (!linear) return ad_error_set(error, AD_ERR_OOM, "ad_linear_new: out of memory");
+    memset(linear, 0, size);
+    linear->allocator = allocator;
+    linear->where = where;
+    linear->f = f;
+    linear->n = f->inputs;
+    linear->m = f->outputs;
+    linear->size = size;
+    linear->tape = ad_tape_new(&(ad_tape_options){.allocator = allocator});
+    status = linear->tape ? copy_inputs(linear, in, error)
+                          : ad_error_set(error, AD_ERR_OOM, "ad_linear_new: out of memory for a tape");
+    if (!status) status = record(linear, error);
+    if (status) {
+        ad_linear_free(linear);
+        return status;
+    }
+    *out = linear;
+    return AD_OK;
+}
+
+void ad_linear_free(ad_linear *linear) {
+    if (!linear) return;
+    ad_tape_free(linear->tape);
+    for (int i = 0; i < linear->n; i++) ad_tensor_unref(linear->in[i]);
+    ad_release(linear->allocator, linear, linear->size);
+}
+
+/* ---- asking it ------------------------------------------------------------------------------------------------------- */
+
+int64_t ad_linear_rows(const ad_linear *linear) { return linear ? linear->rows : 0; }
+int64_t ad_linear_columns(const ad_linear *linear) { return linear ? linear->columns : 0; }
+
+ad_status ad_linear_check(const ad_linear *linear, const char *subject, ad_error *error) {
+    if (!linear) return ad_error_set(error, AD_ERR_NULL, "%s: the map is NULL: did ad_linear_new fail?", subject);
+    if (linear->is_recorded) return AD_OK;
+    return ad_error_set(error, AD_ERR_HANDLE, "%s: the map has no values: ad_linear_move failed", subject);
+}
+
+static ad_status check_numbers(const ad_linear *linear, const char *subject, const void *in, const void *out,
+                               ad_error *error) {
+    ad_status status = ad_linear_check(linear, subject, error);
+    if (status || (in && out)) return status;
+    return ad_error_set(error, AD_ERR_NULL, "%s: the %s NULL", subject, in ? "result is" : "numbers are");
+}
+
+ad_status ad_linear_move(ad_linear *linear, const double *x, ad_error *error) {
+    if (!linear || !x)
+        return ad_error_set(error, AD_ERR_NULL, "ad_linear_move: the %s NULL", linear ? "numbers are" : "map is");
+    ad_tape_reset(linear->tape);
+    for (int i = 0; i < linear->n; i++) {
+        const ad_view *view = ad_tensor_view(linear->in[i]);
+        write_numbers(x, view);
+        x += ad_view_count(view);
+    }
+    return record(linear, error);
+}
+
+ad_status ad_linear_value(const ad_linear *linear, double *value, ad_error *error) {
+    ad_status status = check_numbers(linear, "ad_linear_value", value, value, error);
+    for (int j = 0; j < linear->m && !status; j++) {
+        ad_view view = ad_value_at(linear->where, linear->y[j]);
+        read_numbers(&view, value);
+        value += ad_view_count(&view);
+    }
+    return status;
+}
+
+static void push(const ad_linear *linear, const double *v, double *product) {
+    ad_tape *tape = linear->tape;
+    ad_var *v_var = ad_arena_take(&tape->extras, (size_t)(linear->n + linear->m) * sizeof *v_var);
+    if (!v_var) {
+        ad_tape_out_of_memory(tape, "ad_linear_push", linear->where);
+        return;
+    }
+    ad_var *y_dot = v_var + linear->n;
+    for (int i = 0; i < linear->n && !tape->error.status; i++) {
+        v_var[i] = constant_of(linear, linear->x[i], v);
+        v += ad_var_count(linear->x[i]);
+    }
+    if (ad_pushforward_at(linear->where, linear->n, linear->x, v_var, linear->m, linear->y, y_dot)) return;
+    for (int j = 0; j < linear->m; j++) {
+        ad_view view = ad_value_at(linear->where, y_dot[j]);
+        read_numbers(&view, product);
+        product += ad_view_count(&view);
+    }
+}
+
+static void pull(const ad_linear *linear, const double *u, double *product) {
+    const ad_backward_options options = {.seed = constant_of(linear, linear->start, u),
+                                         .wrt = linear->x,
+                                         .wrt_count = linear->n,
+                                         .leaves_only = true};
+    if (linear->tape->error.status || ad_backward_with_at(linear->where, linear->start, &options)) return;
+    for (int i = 0; i < linear->n && !linear->tape->error.status; i++) {
+        ad_view view = ad_gradient_at(linear->where, linear->x[i]);
+        if (view.data || ad_view_count(&view) == 0) read_numbers(&view, product);
+        product += ad_view_count(&view);
+    }
+}
+
+/* A failure concerns this product alone, and what was recorded for it is forgotten. */
+static ad_status multiply(ad_linear *linear, void (*how)(const ad_linear *, const double *, double *),
+                          const double *vector, double *product, ad_error *error) {
+    ad_error_scope scope;
+    ad_error_scope_begin(&scope, linear->tape);
+    how(linear, vector, product);
+    ad_status status = linear->tape->error.status;
+    if (status) ad_error_set(error, status, "%s", linear->tape->error.message);
+    ad_tape_rewind_to(linear->tape, &linear->end);
+    ad_error_scope_end(&scope, linear->tape);
+    return status;
+}
+
+ad_status ad_linear_push(ad_linear *linear, const double *v, double *product, ad_error *error) {
+    ad_status status = check_numbers(linear, "ad_linear_push", v, product, error);
+    return status ? status : multiply(linear, push, v, product, error);
+}
+
+ad_status ad_linear_pull(ad_linear *linear, const double *u, double *product, ad_error *error) {
+    ad_status status = check_numbers(linear, "ad_linear_pull", u, product, error);
+    return status ? status : multiply(linear, pull, u, product, error);
+}
+
+/* `vector` is [count] and `product` has room for a row or a column. */
+static ad_status fill_dense(ad_linear *linear, bool by_columns, double *vector, double *product, double *matrix,
+                            ad_error *error) {
+    int64_t rows = linear->rows, columns = linear->columns, count = by_columns ? columns : rows;
+    ad_status status = AD_OK;
+    for (int64_t e = 0; e < count && !status; e++) {
+        vector[e] = 1;
+        status = multiply(linear, by_columns ? push : pull, vector, by_columns ? product : matrix + e * columns,
+                          error);
+        vector[e] = 0;
+        for (int64_t i = 0; i < rows && by_columns; i++) matrix[i * columns + e] = product[i];
+    }
+    return status;
+}
+
+ad_status ad_linear_dense(ad_linear *linear, double *matrix, ad_error *error) {
+    ad_status status = check_numbers(linear, "ad_linear_dense", matrix, matrix, error);
+    if (status) return status;
+    size_t count = (size_t)(linear->rows + linear->columns), bytes = (count ? count : 1) * sizeof(double);
+    double *numbers = ad_allocate(linear->allocator, bytes, _Alignof(double));
+    if (!numbers) return ad_error_set(error, AD_ERR_OOM, "ad_linear_dense: out of memory");
+    memset(numbers, 0, bytes);
+    bool by_columns = linear->columns < linear->rows;
+    int64_t vectors = by_columns ? linear->columns : linear->rows;
+    status = fill_dense(linear, by_columns, numbers, numbers + vectors, matrix, error);
+    ad_release(linear->allocator, numbers, bytes);
+    return status;
+}

@@ -1,0 +1,25 @@
+/* Inside the transforms: the derivative of a function at a point. */
+#ifndef AD_LINEAR_INTERNAL_H
+#define AD_LINEAR_INTERNAL_H
+
+#include "autodiff/transform/transform.h"
+
+struct ad_linear {
+    ad_tape *tape; /* f(x), and nothing after it but during a product */
+    const ad_allocator *allocator;
+    const char *where;
+    const ad_function *f;
+    int n, m;
+    int64_t rows, columns;
+    ad_var *x, *y; /* [n], [m] */
+    ad_var start;  /* all outputs together: where walks back begin */
+    ad_mark end;
+    bool is_recorded;
+    size_t size;     /* of this block */
+    ad_tensor *in[]; /* [n]: values of x, our own */
+};
+
+/* Not NULL, and recorded. `subject` is the function that was asked. */
+ad_status ad_linear_check(const ad_linear *linear, const char *subject, ad_error *error);
+
+#endif
