@@ -75,6 +75,21 @@ check_has 'lstm says its sentence' "$output" 'lstm: right' 'step    1: loss 2.' 
 check 'transformer checks its gradient and learns' "$examples/transformer"
 check_has 'transformer reverses words' "$output" 'transformer: right' 'step    1: loss' '% of 640 other words'
 
+# ---- newton_cg, pinn, maml ----------------------------------------------------------------------------------------------
+
+# last_number TEXT SENTENCE: what follows the sentence and a colon.
+last_number() { printf '%s\n' "$1" | sed -n "s/^$2: //p"; }
+
+check 'newton_cg runs' "$examples/newton_cg"
+check 'newton_cg finds the lowest point of 10,000 variables' between 0 1e-8 \
+    "$(last_number "$output" 'largest distance of an x\[i\] from 1')"
+check 'pinn runs' "$examples/pinn"
+check 'pinn solves the heat equation to 0.002' between 0 2e-3 \
+    "$(last_number "$output" 'largest error on a grid of 33 x 33 points')"
+check 'maml runs' "$examples/maml"
+check_has 'maml shows what a step achieves before and after it is trained' "$output" 'untrained: before the step 0.' \
+    'trained:   before the step 0.' 'after it 0.0'
+
 # ---- digits -------------------------------------------------------------------------------------------------------------
 
 check 'digits learns, run from another folder' "$examples/digits"
