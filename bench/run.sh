@@ -14,8 +14,8 @@ trap 'rm -rf -- "$scratch"' EXIT
 unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE
 export OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-adtape() { for program in scalar mlp; do "$build/bench/$program" "$@"; done; }
-torch() { "$python" "$here/torch_peer.py" "$@"; }
+adtape() { for program in scalar models; do "$build/bench/$program" "$@"; done; }
+torch() { "$python" "$here/torch_peer.py" "$@" && "$python" "$here/peers/torch_models.py" "$@"; }
 
 peer=
 if "$python" -c 'import torch' 2>/dev/null; then
