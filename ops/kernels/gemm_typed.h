@@ -17,22 +17,27 @@ INLINE S(vec) S(load_first)(const T *p, S(mask) m) {
                           : (S(vec))_mm512_maskz_loadu_pd((__mmask8)m, p);
 }
 INLINE void S(store_first)(T *p, S(mask) m, S(vec) x) {
-    if (sizeof(T) == 4) _mm512_mask_storeu_ps(p, (__mmask16)m, (__m512)x);
-    else _mm512_mask_storeu_pd(p, (__mmask8)m, (__m512d)x);
+    if (sizeof(T) == 4)
+        _mm512_mask_storeu_ps(p, (__mmask16)m, (__m512)x);
+    else
+        _mm512_mask_storeu_pd(p, (__mmask8)m, (__m512d)x);
 }
 #elif defined __AVX2__
 typedef __m256i S(mask);
 INLINE S(mask) S(first)(int64_t count) {
-    return sizeof(T) == 4 ? _mm256_cmpgt_epi32(_mm256_set1_epi32((int)count), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7))
-                          : _mm256_cmpgt_epi64(_mm256_set1_epi64x(count), _mm256_setr_epi64x(0, 1, 2, 3));
+    return sizeof(T) == 4
+               ? _mm256_cmpgt_epi32(_mm256_set1_epi32((int)count), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7))
+               : _mm256_cmpgt_epi64(_mm256_set1_epi64x(count), _mm256_setr_epi64x(0, 1, 2, 3));
 }
 INLINE S(vec) S(load_first)(const T *p, S(mask) m) {
     return sizeof(T) == 4 ? (S(vec))_mm256_maskload_ps((const float *)p, m)
                           : (S(vec))_mm256_maskload_pd((const double *)p, m);
 }
 INLINE void S(store_first)(T *p, S(mask) m, S(vec) x) {
-    if (sizeof(T) == 4) _mm256_maskstore_ps((float *)p, m, (__m256)x);
-    else _mm256_maskstore_pd((double *)p, m, (__m256d)x);
+    if (sizeof(T) == 4)
+        _mm256_maskstore_ps((float *)p, m, (__m256)x);
+    else
+        _mm256_maskstore_pd((double *)p, m, (__m256d)x);
 }
 #else
 typedef int64_t S(mask);
@@ -68,35 +73,10 @@ typedef struct S(tile) {
 
 #define WHOLE(j) (full || j + 1 < vecs)
 
-/* acc += A B for `k` more columns of A. */
-INLINE void S(accumulate)(const int rows, const int vecs, const bool full, const int ahead, const S(tile) *t, int64_t k,
-                          const T **group, const T **b, S(vec) acc[ROWS][4]) {
-    const int64_t rsa = t->rsa, csa = t->csa, rsb = t->rsb;
-    const S(mask) last = t->last;
-    for (int64_t l = 0; l < k; l++) {
-        S(vec) x[4];
-        UNROLL
-        for (int j = 0; j < vecs; j++) {
-            const T *from = *b + j * S(LANES);
-            x[j] = WHOLE(j) ? S(load)(from) : S(load_first)(from, last);
-            if (ahead) __builtin_prefetch(from + ahead * rsb);
-        }
-        *b += rsb;
-        if (ahead) __builtin_prefetch(group[0] + ahead * csa);
-        UNROLL
-        for (int i = 0; i < rows; i++) {
-            const T f = group[i / 4][i % 4 * rsa];
-            UNROLL
-            for (int j = 0; j < vecs; j++) acc[i][j] += f * x[j];
-            if (i % 4 == 3 || i + 1 == rows) STEP(group[i / 4], csa);
-        }
-    }
-}
-
-INLINE void S(tile_any)(const int rows, const int vecs, const bool full, const S(tile) *t) {
+INLINE void S(tile_any)(const int rows, const int vecs, const bool full, const S(tile) * t) {
     S(vec) acc[ROWS][4];
     const T *group[(ROWS + 3) / 4], *a = t->a, *b = t->b; /* four rows share a pointer: registers are few */
-    const int64_t k = t->k, rsa = t->rsa, rsc = t->rsc;
+    const int64_t k = t->k, rsa = t->rsa, csa = t->csa, rsb = t->rsb, rsc = t->rsc;
     const S(mask) last = t->last;
     T *c = t->c;
     UNROLL
@@ -115,9 +95,25 @@ INLINE void S(tile_any)(const int rows, const int vecs, const bool full, const S
             __builtin_prefetch(to + S(LANES) * (vecs - 1), 1);
             STEP(to, rsc);
         }
-        S(accumulate)(rows, vecs, full, AHEAD, t, k - AHEAD, group, &b, acc);
-        S(accumulate)(rows, vecs, full, 0, t, AHEAD, group, &b, acc);
-    } else S(accumulate)(rows, vecs, full, 0, t, k, group, &b, acc);
+    }
+    for (int64_t l = 0; l < k; l++) {
+        S(vec) x[4];
+        UNROLL
+        for (int j = 0; j < vecs; j++) {
+            const T *from = b + j * S(LANES);
+            x[j] = WHOLE(j) ? S(load)(from) : S(load_first)(from, last);
+            if (vecs > 1) __builtin_prefetch(from + AHEAD * rsb); /* past the end it does no harm */
+        }
+        STEP(b, rsb);
+        if (vecs > 1) __builtin_prefetch(group[0] + AHEAD * csa);
+        UNROLL
+        for (int i = 0; i < rows; i++) {
+            const T f = group[i / 4][i % 4 * rsa];
+            UNROLL
+            for (int j = 0; j < vecs; j++) acc[i][j] += f * x[j];
+            if (i % 4 == 3 || i + 1 == rows) STEP(group[i / 4], csa);
+        }
+    }
     if (t->add) {
         const T *from = c;
         UNROLL
@@ -135,24 +131,24 @@ INLINE void S(tile_any)(const int rows, const int vecs, const bool full, const S
         UNROLL
         for (int j = 0; j < vecs; j++) {
             T *at = c + j * S(LANES);
-            if (WHOLE(j)) S(store)(at, acc[i][j]);
-            else S(store_first)(at, last, acc[i][j]);
+            if (WHOLE(j))
+                S(store)(at, acc[i][j]);
+            else
+                S(store_first)(at, last, acc[i][j]);
         }
         STEP(c, rsc);
     }
 }
-#undef WHOLE
-
-/* tiles[the last vector is whole][vectors - 1][rows - 1]: of three vectors half as many rows, of four a quarter. With
- * AVX-512 a part of a vector costs no more than the whole. */
+/* tiles[the last vector is whole][vectors - 1][rows - 1]. With AVX-512 a part of a vector costs no more than the whole. */
 #define TILE(r, v)                                                                                                   \
-    static void S(part_##r##_##v)(const S(tile) *t) { S(tile_any)(r, v, false, t); }                                 \
+    static void S(part_##r##_##v)(const S(tile) * t) { S(tile_any)(r, v, false, t); }                                \
     FULL(r, v)
 #if defined __AVX512F__
 #define FULL(r, v)
 #define FULL_NAME(r, v) S(part_##r##_##v),
 #else
-#define FULL(r, v) static void S(full_##r##_##v)(const S(tile) *t) { S(tile_any)(r, v, true, t); }
+#define FULL(r, v)                                                                                                   \
+    static void S(full_##r##_##v)(const S(tile) * t) { S(tile_any)(r, v, true, t); }
 #define FULL_NAME(r, v) S(full_##r##_##v),
 #endif
 #define PART_NAME(r, v) S(part_##r##_##v),
@@ -160,7 +156,7 @@ FOR_ROWS(TILE, 1)
 FOR_ROWS(TILE, 2)
 FOR_HALF(TILE, 3)
 FOR_QUARTER(TILE, 4)
-typedef void S(tile_function)(const S(tile) *t);
+typedef void S(tile_function)(const S(tile) * t);
 static S(tile_function) *const S(tiles)[2][4][ROWS] = {
     {{FOR_ROWS(PART_NAME, 1)}, {FOR_ROWS(PART_NAME, 2)}, {FOR_HALF(PART_NAME, 3)}, {FOR_QUARTER(PART_NAME, 4)}},
     {{FOR_ROWS(FULL_NAME, 1)}, {FOR_ROWS(FULL_NAME, 2)}, {FOR_HALF(FULL_NAME, 3)}, {FOR_QUARTER(FULL_NAME, 4)}},
@@ -174,7 +170,12 @@ static S(tile_function) *const S(tiles)[2][4][ROWS] = {
 
 typedef T S(wide) __attribute__((vector_size(WIDE)));
 typedef T S(wide_at) __attribute__((vector_size(WIDE), aligned(4), may_alias));
-enum { S(SQUARE) = 16 / sizeof(T), S(BAND) = WIDE / sizeof(T), S(STRIP) = (ROWS + S(LANES) - 1) / S(LANES) * S(LANES) };
+typedef T S(lane) __attribute__((vector_size(16)));
+enum {
+    S(SQUARE) = 16 / sizeof(T),
+    S(BAND) = WIDE / sizeof(T),
+    S(STRIP) = (ROWS + S(LANES) - 1) / S(LANES) * S(LANES)
+};
 
 /* Transposes each 16 bytes wide square in SQUARE rows. */
 INLINE void S(transpose)(wide64 *v) {
@@ -259,7 +260,7 @@ INLINE int S(vectors)(int vecs, int64_t n) {
 /* ---- blocks of tiles --------------------------------------------------------------------------------------------- */
 
 /* A tile of a C without contiguous rows. */
-static void S(scattered)(const S(tile) *t, S(tile_function) *tile, int64_t rows, int64_t width, int64_t csc) {
+static void S(scattered)(const S(tile) * t, S(tile_function) * tile, int64_t rows, int64_t width, int64_t csc) {
     T block[ROWS * S(PANEL)], columns[S(PANEL) * S(STRIP)];
     S(tile) to_block = *t;
     to_block.c = block, to_block.rsc = S(PANEL), to_block.add = false;
@@ -276,16 +277,18 @@ static void S(scattered)(const S(tile) *t, S(tile_function) *tile, int64_t rows,
     S(pack)(rows, width, block, S(PANEL), 1, columns, S(STRIP));
     for (int64_t i = 0; i < rows; i += S(LANES)) {
         const S(mask) some = S(first)(min_of(rows - i, S(LANES)));
-        for (int64_t j = 0; j < width; j++) {
-            T *c = t->c + i + j * csc;
-            S(vec) sum = S(load)(columns + j * S(STRIP) + i);
-            S(store_first)(c, some, t->add ? S(load_first)(c, some) + sum : sum);
+        T *column = columns + i, *c = t->c + i;
+        /* All is read before anything is written: a read next to a write of parts of a vector waits for it. */
+        for (int64_t j = 0; j < width && t->add; j++) {
+            T *sum = column + j * S(STRIP);
+            S(store)(sum, S(load)(sum) + S(load_first)(c + j * csc, some));
         }
+        for (int64_t j = 0; j < width; j++) S(store_first)(c + j * csc, some, S(load)(column + j * S(STRIP)));
     }
 }
 
 /* A strip of rows by a panel of columns: one tile, or several with fewer rows if the panel is wide. */
-INLINE void S(multiply_strip)(S(tile) *t, int64_t rows, int64_t width, int64_t csc) {
+INLINE void S(multiply_strip)(S(tile) * t, int64_t rows, int64_t width, int64_t csc) {
     const int vecs = (int)((width + S(LANES) - 1) / S(LANES));
     const bool whole = width == vecs * S(LANES);
     const cut parts = cut_evenly(rows, vecs < 3 ? ROWS : vecs == 3 ? ROWS / 2 : ROWS / 4);
@@ -293,8 +296,10 @@ INLINE void S(multiply_strip)(S(tile) *t, int64_t rows, int64_t width, int64_t c
     for (int64_t i = 0; i < parts.parts; i++) {
         const int64_t part = part_size(parts, i);
         S(tile_function) *tile = S(tiles)[whole][vecs - 1][part - 1];
-        if (csc == 1) tile(t);
-        else S(scattered)(t, tile, part, width, csc);
+        if (csc == 1)
+            tile(t);
+        else
+            S(scattered)(t, tile, part, width, csc);
         t->a += part * t->rsa;
         t->c += part * t->rsc;
     }
@@ -311,11 +316,16 @@ static void S(pack_b)(int64_t n, int64_t k, const T *b, int64_t rsb, int64_t csb
 static void S(multiply_tiles)(const ad_gemm *p, const plan *g, int64_t i0, int64_t i1, int64_t j0, int64_t j1,
                               T *packed_a, T *packed_b) {
     const cut strips = cut_evenly(i1 - i0, ROWS);
+    S(tile) t;
+    t.rsa = g->pack_a ? 1 : p->rsa;
+    t.csa = g->pack_a ? S(STRIP) : p->csa;
+    t.rsc = p->rsc;
     for (int64_t jb = j0; jb < j1; jb += NC) {
         const int64_t n = min_of(j1 - jb, NC);
         for (int64_t l = 0; l < p->k; l += g->kc) {
-            const int64_t k = min_of(g->kc, p->k - l);
+            const int64_t k = t.k = min_of(g->kc, p->k - l);
             const T *b = (const T *)p->b + l * p->rsb + jb * p->csb;
+            t.add = p->add || l > 0;
             if (g->pack_b) S(pack_b)(n, k, b, p->rsb, p->csb, g->vecs, packed_b);
             for (int64_t s = 0, i = i0, rows; s < strips.parts; s++, i += rows) {
                 rows = part_size(strips, s);
@@ -323,16 +333,10 @@ static void S(multiply_tiles)(const ad_gemm *p, const plan *g, int64_t i0, int64
                 if (g->pack_a) S(pack)(rows, k, a, p->rsa, p->csa, packed_a, S(STRIP));
                 for (int64_t j = 0, width; j < n; j += width) {
                     width = S(vectors)(g->vecs, n - j) * S(LANES);
-                    S(tile) t;
-                    t.k = k;
                     t.a = g->pack_a ? packed_a : a;
-                    t.rsa = g->pack_a ? 1 : p->rsa;
-                    t.csa = g->pack_a ? S(STRIP) : p->csa;
                     t.b = g->pack_b ? packed_b + j * k : b + j;
                     t.rsb = g->pack_b ? width : p->rsb;
                     t.c = (T *)p->c + i * p->rsc + (jb + j) * p->csc;
-                    t.rsc = p->rsc;
-                    t.add = p->add || l > 0;
                     S(multiply_strip)(&t, rows, min_of(n - j, width), p->csc);
                 }
             }
@@ -342,119 +346,166 @@ static void S(multiply_tiles)(const ad_gemm *p, const plan *g, int64_t i0, int64
 
 /* ---- dot products ------------------------------------------------------------------------------------------------ */
 
-/* The sums of the lanes of SQUARE vectors. */
-INLINE void S(sum_lanes)(const S(vec) *x, T *sums) {
-    wide64 v[4];
-    UNROLL
-    for (int i = 0; i < S(SQUARE); i++) {
-        T lane[S(LANES)];
-        S(store)(lane, x[i]);
-        v[i] = *(const wide_at *)lane;
-        if (VECTOR > WIDE) v[i] = (wide64)((S(wide))v[i] + *(const S(wide_at) *)(lane + S(LANES) - S(BAND)));
+/* Of rows of four vectors each the sums of their lanes, to `rows` by `columns` elements of C. */
+OUTLINE void S(store_dots)(int rows, int columns, S(vec) x[4][4], T *c, int64_t rsc, int64_t csc, bool add) {
+    for (int i = 0; i < rows; i++, c += rsc) {
+        S(lane) sums[4 / S(SQUARE)];
+        UNROLL
+        for (int j = 0; j < 4; j += S(SQUARE)) {
+            wide64 v[4];
+            UNROLL
+            for (int q = 0; q < S(SQUARE); q++) {
+                const S(wide_at) *half = (const S(wide_at) *)&x[i][j + q];
+                S(wide) sum = half[0];
+                if (VECTOR > WIDE) sum += half[1];
+                v[q] = (wide64)sum;
+            }
+            S(transpose)(v);
+            S(wide) sum = (S(wide))v[0];
+            UNROLL
+            for (int q = 1; q < S(SQUARE); q++) sum += (S(wide))v[q];
+            sums[j / S(SQUARE)] = (S(lane))lower((wide64)sum);
+            if (WIDE > 16) sums[j / S(SQUARE)] += (S(lane))upper((wide64)sum);
+        }
+        T *to = c;
+        UNROLL
+        for (int j = 0; j < 4; j++) {
+            const T sum = sums[j / S(SQUARE)][j % S(SQUARE)];
+            if (j < columns) *to = add ? *to + sum : sum;
+            to += csc;
+        }
     }
-    S(transpose)(v);
-    S(wide) sum = (S(wide))v[0];
-    UNROLL
-    for (int i = 1; i < S(SQUARE); i++) sum += (S(wide))v[i];
-    T lane[S(BAND)];
-    *(S(wide_at) *)lane = sum;
-    for (int i = 0; i < S(SQUARE); i++) sums[i] = lane[i] + (WIDE > 16 ? lane[S(BAND) - S(SQUARE) + i] : (T)0);
 }
 
-/* C[rows, columns] (+)= A B with contiguous rows of A, columns of B. */
+/* C[rows, columns] (+)= A B with contiguous rows of A, columns of B; up to 4 columns, or 8 of a single row, which are then
+ * summed like two rows of 4. */
 INLINE void S(dots)(const int rows, const int columns, const ad_gemm *p, const T *a, const T *b, T *c) {
-    S(vec) acc[4][8];
+    S(vec) acc[4][4], x[4];
     const int64_t k = p->k, rsa = p->rsa, csb = p->csb, whole = (k - 1) / S(LANES) * S(LANES);
     UNROLL
-    for (int i = 0; i < rows; i++) {
-        UNROLL
-        for (int j = 0; j < 8; j++) acc[i][j] = (S(vec)){0};
-    }
+    for (int i = 0; i < 16; i++) acc[i / 4][i % 4] = (S(vec)){0};
     for (int64_t l = 0; l < whole; l += S(LANES)) {
+        UNROLL
+        for (int i = 0; i < rows; i++) x[i] = S(load)(a + i * rsa + l);
         UNROLL
         for (int j = 0; j < columns; j++) {
             const S(vec) y = S(load)(b + j * csb + l);
             UNROLL
-            for (int i = 0; i < rows; i++) acc[i][j] += S(load)(a + i * rsa + l) * y;
+            for (int i = 0; i < rows; i++) acc[i + j / 4][j % 4] += x[i] * y;
         }
     }
     const S(mask) rest = S(first)(k - whole);
     UNROLL
+    for (int i = 0; i < rows; i++) x[i] = S(load_first)(a + i * rsa + whole, rest);
+    UNROLL
     for (int j = 0; j < columns; j++) {
         const S(vec) y = S(load_first)(b + j * csb + whole, rest);
         UNROLL
-        for (int i = 0; i < rows; i++) acc[i][j] += S(load_first)(a + i * rsa + whole, rest) * y;
+        for (int i = 0; i < rows; i++) acc[i + j / 4][j % 4] += x[i] * y;
     }
-    UNROLL
-    for (int i = 0; i < rows; i++) {
-        UNROLL
-        for (int j = 0; j < columns; j += S(SQUARE)) {
-            T sums[S(SQUARE)];
-            S(sum_lanes)(acc[i] + j, sums);
-            UNROLL
-            for (int q = 0; q < S(SQUARE); q++) {
-                T *to = c + i * p->rsc + (j + q) * p->csc;
-                if (j + q < columns) *to = p->add ? *to + sums[q] : sums[q];
-            }
-        }
-    }
+    if (columns == 8)
+        S(store_dots)(2, 4, acc, c, 4 * p->csc, p->csc, p->add);
+    else
+        S(store_dots)(rows, columns, acc, c, p->rsc, p->csc, p->add);
 }
 
-INLINE void S(row_dots)(const int rows, const ad_gemm *p, const T *a, int64_t i, int64_t j0, int64_t j1) {
-    const int columns = rows == 1 ? 8 : 4;
-    const T *b = p->b;
-    T *c = (T *)p->c + i * p->rsc;
-    int64_t j = j0;
-    for (; j + columns <= j1; j += columns) S(dots)(rows, columns, p, a, b + j * p->csb, c + j * p->csc);
-    for (; j < j1; j++) S(dots)(rows, 1, p, a, b + j * p->csb, c + j * p->csc);
-}
+#define FOR_COLUMNS(X, r) X(r, 1) X(r, 2) X(r, 3) X(r, 4)
+#define DOTS(r, n)                                                                                                   \
+    static void S(dots_##r##_##n)(const ad_gemm *p, const T *a, const T *b, T *c) { S(dots)(r, n, p, a, b, c); }
+#define DOTS_NAME(r, n) S(dots_##r##_##n),
+FOR_COLUMNS(DOTS, 1)
+FOR_COLUMNS(DOTS, 2)
+FOR_COLUMNS(DOTS, 3)
+FOR_COLUMNS(DOTS, 4)
+DOTS(1, 8)
 
 OUTLINE void S(multiply_dots)(const ad_gemm *p, const plan *g, int64_t i0, int64_t i1, int64_t j0, int64_t j1,
                               T *packed_a) {
+    static void (*const dots[4][4])(const ad_gemm *p, const T *a, const T *b, T *c) = {{FOR_COLUMNS(DOTS_NAME, 1)},
+                                                                                       {FOR_COLUMNS(DOTS_NAME, 2)},
+                                                                                       {FOR_COLUMNS(DOTS_NAME, 3)},
+                                                                                       {FOR_COLUMNS(DOTS_NAME, 4)}};
     const T *a = (const T *)p->a + i0 * p->rsa;
     for (int64_t l = 0; l < p->k && g->pack_a; l++) packed_a[l] = a[l * p->csa];
     if (g->pack_a) a = packed_a;
     const cut strips = cut_evenly(i1 - i0, 4);
-    for (int64_t s = 0, i = i0; s < strips.parts; s++) {
-        const int64_t rows = part_size(strips, s);
-        if (rows == 1) S(row_dots)(1, p, a, i, j0, j1);
-        else if (rows == 2) S(row_dots)(2, p, a, i, j0, j1);
-        else if (rows == 3) S(row_dots)(3, p, a, i, j0, j1);
-        else S(row_dots)(4, p, a, i, j0, j1);
-        a += rows * p->rsa, i += rows;
+    for (int64_t s = 0, i = i0, rows; s < strips.parts; s++, i += rows, a += rows * p->rsa) {
+        rows = part_size(strips, s);
+        const T *b = (const T *)p->b + j0 * p->csb;
+        T *c = (T *)p->c + i * p->rsc + j0 * p->csc;
+        for (int64_t left = j1 - j0, columns; left > 0;
+             left -= columns, b += columns * p->csb, c += columns * p->csc) {
+            columns = rows == 1 && left >= 8 ? 8 : min_of(left, 4);
+            if (columns == 8)
+                S(dots_1_8)(p, a, b, c);
+            else
+                dots[rows - 1][columns - 1](p, a, b, c);
+        }
     }
 }
+#undef FOR_COLUMNS
+#undef DOTS
+#undef DOTS_NAME
 
 /* ---- sums of rows ------------------------------------------------------------------------------------------------ */
 
-/* c (+)= x[0] b[0,:] + x[1] b[1,:] + ..., `rows` of them. */
-INLINE void S(sums)(const int rows, int64_t n, const T *x, int64_t csx, const T *b, int64_t rsb, T *c, bool add) {
-    T f[8];
+/* c (+)= x[0] b[0,:] + x[1] b[1,:] + ..., `vecs` vectors of columns. Four sums, each of every fourth row, keep a narrow c
+ * from waiting for itself. */
+INLINE void S(sum_rows)(const int vecs, const bool full, int64_t k, const T *x, int64_t csx, const T *b, int64_t rsb,
+                        T *c, S(mask) last, bool add) {
+    S(vec) acc[4][4];
     UNROLL
-    for (int l = 0; l < rows; l++) f[l] = x[l * csx];
-    for (int64_t j = 0; j < n; j += S(LANES)) {
-        const S(mask) some = S(first)(min_of(n - j, S(LANES)));
-        S(vec) even = add ? S(load_first)(c + j, some) : (S(vec)){0}, odd = {0};
+    for (int w = 0; w < 4; w++) {
         UNROLL
-        for (int l = 0; l < rows; l++) {
-            if (l % 2 == 0) even += f[l] * S(load_first)(b + l * rsb + j, some);
-            else odd += f[l] * S(load_first)(b + l * rsb + j, some);
+        for (int j = 0; j < vecs; j++) acc[w][j] = (S(vec)){0};
+    }
+    for (; k >= 4; k -= 4) {
+        UNROLL
+        for (int w = 0; w < 4; w++) {
+            UNROLL
+            for (int j = 0; j < vecs; j++) {
+                const T *from = b + j * S(LANES);
+                acc[w][j] += *x * (WHOLE(j) ? S(load)(from) : S(load_first)(from, last));
+            }
+            STEP(x, csx);
+            STEP(b, rsb);
         }
-        S(store_first)(c + j, some, even + odd);
+    }
+    for (; k > 0; k--, x += csx, b += rsb) {
+        UNROLL
+        for (int j = 0; j < vecs; j++)
+            acc[0][j] += *x * (WHOLE(j) ? S(load)(b + j * S(LANES)) : S(load_first)(b + j * S(LANES), last));
+    }
+    UNROLL
+    for (int j = 0; j < vecs; j++) {
+        T *at = c + j * S(LANES);
+        S(vec) sum = (acc[0][j] + acc[1][j]) + (acc[2][j] + acc[3][j]);
+        if (add) sum += WHOLE(j) ? S(load)(at) : S(load_first)(at, last);
+        if (WHOLE(j))
+            S(store)(at, sum);
+        else
+            S(store_first)(at, last, sum);
     }
 }
 
 OUTLINE void S(multiply_sums)(const ad_gemm *p, int64_t j0, int64_t j1) {
-    enum { BLOCK = 2048 }; /* of c, to stay in L1 */
-    const T *x = p->a;
-    for (int64_t j = j0; j < j1; j += BLOCK) {
-        const int64_t n = min_of(j1 - j, BLOCK);
-        const T *b = (const T *)p->b + j;
-        T *c = (T *)p->c + j;
-        int64_t l = 0;
-        for (; l + 8 <= p->k; l += 8)
-            S(sums)(8, n, x + l * p->csa, p->csa, b + l * p->rsb, p->rsb, c, p->add || l > 0);
-        for (; l < p->k; l++) S(sums)(1, n, x + l * p->csa, p->csa, b + l * p->rsb, p->rsb, c, p->add || l > 0);
+    for (int64_t l = 0; l < p->k; l += KC) {
+        const int64_t k = min_of(p->k - l, KC), csx = p->csa, rsb = p->rsb;
+        const T *x = (const T *)p->a + l * csx;
+        const bool add = p->add || l > 0;
+        for (int64_t j = j0, width; j < j1; j += width) {
+            const T *b = (const T *)p->b + l * rsb + j;
+            T *c = (T *)p->c + j;
+            const int64_t left = j1 - j;
+            width = left >= 4 * S(LANES) ? 4 * S(LANES) : min_of(left, 2 * S(LANES));
+            const S(mask) last = S(first)((width - 1) % S(LANES) + 1);
+            if (left >= 4 * S(LANES))
+                S(sum_rows)(4, true, k, x, csx, b, rsb, c, last, add);
+            else if (left > S(LANES))
+                S(sum_rows)(2, false, k, x, csx, b, rsb, c, last, add);
+            else
+                S(sum_rows)(1, false, k, x, csx, b, rsb, c, last, add);
+        }
     }
 }
 
@@ -464,11 +515,11 @@ OUTLINE void S(multiply_sums)(const ad_gemm *p, int64_t j0, int64_t j1) {
 INLINE double S(tiles_work)(int64_t m, int64_t n, int64_t k, bool pack_b, bool scatter) {
     const double vectors = (double)((n + S(LANES) - 1) / S(LANES)), one_row = (double)k * (double)n;
     const double scattering = scatter ? (double)m * (double)n / 2 : 0;
-    return (double)k * vectors * ((double)m + 0.5) + (pack_b ? one_row / 2 : 0) + scattering;
+    return (double)k * vectors * ((double)m + 0.5) + (pack_b ? one_row / 2 + 100 : 0) + scattering;
 }
 INLINE double S(dots_work)(int64_t m, int64_t n, int64_t k) {
     const double vectors = (double)((k + S(LANES) - 1) / S(LANES));
-    return (double)m * (double)n * (vectors * (m > 16 ? 1.5 : 1) + 6);
+    return (double)m * (double)n * (vectors * (m > 16 && n * k > OFTEN * 32 ? 1.5 : 1.15) + 6);
 }
 
 /* Plans the problem, or its transpose in `turned`: returns the one. */
@@ -496,7 +547,8 @@ static const ad_gemm *S(make_plan)(const ad_gemm *p, ad_gemm *turned, plan *g) {
     g->kc = k.size + (k.longer > 0);
     g->vecs = p->m <= ROWS / 4 ? 4 : 2;
     g->pack_a = p->csa != 1 && p->n >= (p->rsa == 1 ? OFTEN : S(PANEL));
-    g->pack_b = p->csb != 1 || (p->m >= OFTEN && p->k * p->n > LARGE / (int64_t)sizeof(T));
+    g->pack_b = p->csb != 1 || (p->m >= OFTEN && p->k * p->n > LARGE / (int64_t)sizeof(T)) ||
+                (p->m >= OFTEN / 4 && p->rsb % S(LANES) != 0);
     if (g->pack_a) g->a_bytes = (size_t)(S(STRIP) * g->kc) * sizeof(T);
     if (g->pack_b) g->b_bytes = (size_t)(round_up(min_of(NC, p->n), S(LANES)) * g->kc) * sizeof(T);
     return p;
@@ -524,3 +576,4 @@ static void S(gemm)(const ad_gemm *problem, int64_t i0, int64_t i1, int64_t j0, 
         S(multiply_sums)(p, j0, j1);
     }
 }
+#undef WHOLE
