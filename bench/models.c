@@ -1,7 +1,5 @@
 /* Training steps of whole models in f32: forward, backward and update.
  *
- *   models [--only TEXT] [check]
- *
  * Each row of the table below is one case; flops are those of its products alone, three times the forward ones where a
  * gradient is wanted on both sides. */
 #include "training.h"
@@ -281,57 +279,85 @@ typedef struct workload {
     const char *name;
     void (*open)(model *m, int64_t size);
     int64_t size;
-    int steps;    /* in a sample */
     double flops; /* of a step: multiplications and additions of its products */
 } workload;
 
 static const workload workloads[] = {
-    {"mlp 2-16-16-1 step, batch 1", open_regression, 1, 500, 6.0 * 1 * (2 * 16 + 16 * 16 + 16)},
-    {"mlp 2-16-16-1 step, batch 32", open_regression, 32, 500, 6.0 * 32 * (2 * 16 + 16 * 16 + 16)},
-    {"digits step, batch 64", open_digits, 64, 50, 6.0 * 64 * (128 * 128 + 128 * 10) + 4.0 * 64 * 64 * 128},
-    {"mlp 784-256-256-10 step, batch 64", open_mlp, 64, 20, 6.0 * 64 * (256 * 256 + 256 * 10) + 4.0 * 64 * 784 * 256},
-    {"lenet step, batch 64", open_lenet, 64, 4,
+    {"mlp 2-16-16-1 step, batch 1", open_regression, 1, 6.0 * 1 * (2 * 16 + 16 * 16 + 16)},
+    {"mlp 2-16-16-1 step, batch 32", open_regression, 32, 6.0 * 32 * (2 * 16 + 16 * 16 + 16)},
+    {"digits step, batch 64", open_digits, 64, 6.0 * 64 * (128 * 128 + 128 * 10) + 4.0 * 64 * 64 * 128},
+    {"mlp 784-256-256-10 step, batch 64", open_mlp, 64, 6.0 * 64 * (256 * 256 + 256 * 10) + 4.0 * 64 * 784 * 256},
+    {"lenet step, batch 64", open_lenet, 64,
      64 * (4.0 * 784 * 6 * 25 + 6.0 * 100 * 16 * 150 + 6.0 * (400 * 120 + 120 * 84 + 840))},
-    {"cnn step, batch 64", open_cnn, 64, 1,
+    {"cnn step, batch 64", open_cnn, 64,
      64 * (4.0 * 784 * 32 * 9 + 6.0 * 196 * 64 * 288 + 6.0 * (3136 * 128 + 1280))},
-    {"gpt step, batch 8", open_gpt, 8, 1,
+    {"gpt step, batch 8", open_gpt, 8,
      8 * TIME *(6.0 * LAYERS * 12 * D * D + 6.0 * VOCABULARY * D + LAYERS * 7.0 * TIME * D)},
-    {"lstm step, batch 16", open_lstm, 16, 1, 64 * 16 * 6.0 * 512 * (64 + 128)},
-    {"gnn step, 1e4 nodes, 1e5 edges", open_gnn, NODES, 1, NODES *(4.0 * 32 * 32 + 6.0 * 32 * 8)},
-    {"pinn step, batch 1024", open_pinn, 1024, 2, 1024 * 6.0 * 3 * (2 * 32 + 32 * 32 + 32)},
-    {"rosenbrock gradient, n 1e4", open_rosenbrock, 10000, 20, 20.0 * 10000},
+    {"lstm step, batch 16", open_lstm, 16, 64 * 16 * 6.0 * 512 * (64 + 128)},
+    {"gnn step, 1e4 nodes, 1e5 edges", open_gnn, NODES, NODES *(4.0 * 32 * 32 + 6.0 * 32 * 8)},
+    {"pinn step, batch 1024", open_pinn, 1024, 1024 * 6.0 * 3 * (2 * 32 + 32 * 32 + 32)},
+    {"rosenbrock gradient, n 1e4", open_rosenbrock, 10000, 20.0 * 10000},
 };
 
-static void run(const workload *w, ad_tape *tape, bool check) {
+typedef struct session {
+    const model *m;
+    ad_tape *tape;
+} session;
+
+static void run_value(void *user, double *part) {
+    const session *s = user;
+    double start = bench_now();
+    ad_tape_reset(s->tape);
+    s->m->loss(s->m, s->tape);
+    part[0] += bench_now() - start;
+}
+
+static void run_gradient(void *user, double *part) {
+    const session *s = user;
+    double start = bench_now();
+    ad_tape_reset(s->tape);
+    ad_backward(s->m->loss(s->m, s->tape));
+    part[0] += bench_now() - start;
+}
+
+static void run_step(void *user, double *part) {
+    const session *s = user;
+    double start = bench_now();
+    step(s->m, s->tape);
+    part[0] += bench_now() - start;
+}
+
+static void run(const bench *b, const workload *w, ad_tape *tape) {
+    static const struct {
+        const char *suffix;
+        bench_call *call;
+        bool is_compared; /* with peers, and so has flops */
+    } parts[] = {{"", run_step, true}, {": value", run_value, false}, {": gradient", run_gradient, false}};
     model m = {.batch = w->size};
     w->open(&m, w->size);
-    if (check) {
+    if (b->check) {
         for (int i = 0; i < CHECKED_STEPS; i++) step(&m, tape);
         bench_print(w->name, "loss", step(&m, tape));
-    } else {
-        double sample[BENCH_SAMPLES];
-        for (int s = -1; s < BENCH_SAMPLES; s++) {
-            double start = bench_now();
-            for (int i = 0; i < w->steps; i++) step(&m, tape);
-            if (s >= 0) sample[s] = 1e6 * (bench_now() - start) / w->steps;
-        }
-        printf("%s\tus\t%.6g\t%.6g\t0\n", w->name, bench_median(sample, BENCH_SAMPLES), w->flops);
-        fflush(stdout);
+    }
+    for (int i = 0; i < 3 && !b->check; i++) {
+        char name[BENCH_NAME];
+        double seconds[BENCH_PARTS];
+        snprintf(name, sizeof name, "%s%s", w->name, parts[i].suffix);
+        bench_measure(b, parts[i].call, &(session){&m, tape}, seconds);
+        bench_need(ad_tape_status(tape), ad_tape_error(tape));
+        if (parts[i].is_compared)
+            bench_print_work(name, "us", 1e6 * seconds[0], w->flops, 0);
+        else
+            bench_print(name, "us", 1e6 * seconds[0]);
     }
     close_model(&m);
 }
 
 int main(int argc, char **argv) {
-    bool check = false;
-    const char *only = "";
-    for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "check") == 0) check = true;
-        if (strcmp(argv[i], "--only") == 0 && i + 1 < argc) only = argv[++i];
-    }
-    ad_tape *tape = ad_tape_new(NULL);
-    bench_need(ad_tape_status(tape), ad_tape_error(tape));
+    bench b = bench_start(argc, argv);
+    ad_tape *tape = bench_tape();
     for (size_t i = 0; i < sizeof workloads / sizeof *workloads; i++)
-        if (strstr(workloads[i].name, only)) run(&workloads[i], tape, check);
+        if (bench_wants(&b, workloads[i].name)) run(&b, &workloads[i], tape);
     ad_tape_free(tape);
     return 0;
 }

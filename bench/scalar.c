@@ -1,51 +1,70 @@
-/* Scalars: what one f64 operation costs on the tape, forward and backward, and how much memory it takes. */
+/* Scalars: what one f64 operation costs on the tape, forward and backward, and how much memory it takes, for chains of
+ * 1e3 to 1e7 of them. */
 #include "bench.h"
 
+/* What an operation must at least write when it is recorded: its value, two inputs and which operation it was. On the way
+ * back that is read again, with the gradient that comes in, and a gradient is written. */
+enum { RECORD_BYTES = 8 + 2 * 4 + 4, BACK_BYTES = RECORD_BYTES + 2 * 8 };
+
+typedef struct chain {
+    ad_tape *tape;
+    int64_t n;
+    ad_var x;
+} chain;
+
 /* x <- (x b) + c, n operations in all. */
-static ad_var chain(ad_tape *tape, int n, ad_var *x) {
-    *x = ad_scalar(tape, "x", 1.0);
-    ad_var b = ad_scalar(tape, "b", 0.999), c = ad_scalar(tape, "c", 1e-3), y = *x;
-    for (int i = 0; i < n; i += 2) y = ad_add(ad_mul(y, b), c);
+static ad_var record(chain *c) {
+    ad_tape_reset(c->tape);
+    c->x = ad_scalar(c->tape, "x", 1.0);
+    ad_var factor = ad_scalar(c->tape, "b", 1 - 1e-6), term = ad_scalar(c->tape, "c", 1e-6), y = c->x;
+    for (int64_t i = 0; i < c->n; i += 2) y = ad_add(ad_mul(y, factor), term);
     return y;
 }
 
-static void measure(ad_tape *tape, int n, const char *forward_name, const char *backward_name) {
-    double forward[BENCH_SAMPLES], backward[BENCH_SAMPLES];
-    int repeat = n < 100000 ? 100000 / n : 1;
-    for (int s = -1; s < BENCH_SAMPLES; s++) { /* the first round warms up */
-        double record = 0, back = 0;
-        for (int r = 0; r < repeat; r++) {
-            ad_var x;
-            ad_tape_reset(tape);
-            double start = bench_now();
-            ad_var y = chain(tape, n, &x);
-            double recorded = bench_now();
-            ad_backward(y);
-            back += bench_now() - recorded;
-            record += recorded - start;
-        }
-        bench_need(ad_tape_status(tape), ad_tape_error(tape));
-        if (s < 0) continue;
-        forward[s] = 1e9 * record / n / repeat;
-        backward[s] = 1e9 * back / n / repeat;
+static void record_and_back(void *user, double *part) {
+    double start = bench_now();
+    ad_var y = record(user);
+    double recorded = bench_now();
+    ad_backward(y);
+    part[0] += recorded - start;
+    part[1] += bench_now() - recorded;
+}
+
+static void run(const bench *b, const char *size, int64_t n) {
+    const char *const what[] = {"record", "back", "memory"};
+    char name[3][BENCH_NAME];
+    bool wanted = false;
+    for (int i = 0; i < 3; i++) {
+        snprintf(name[i], BENCH_NAME, "scalar f64 %s n=%s", what[i], size);
+        wanted = wanted || bench_wants(b, name[i]);
     }
-    bench_print(forward_name, "ns/op", bench_median(forward, BENCH_SAMPLES));
-    bench_print(backward_name, "ns/op", bench_median(backward, BENCH_SAMPLES));
+    if (!wanted) return;
+    chain c = {.tape = bench_tape(), .n = n};
+    double seconds[BENCH_PARTS] = {0};
+    if (b->check)
+        record_and_back(&c, seconds);
+    else
+        bench_measure(b, record_and_back, &c, seconds);
+    bench_need(ad_tape_status(c.tape), ad_tape_error(c.tape));
+    if (b->check) {
+        for (int i = 0; i < 2; i++)
+            if (bench_wants(b, name[i])) bench_print(name[i], "dy/dx", ad_gradient_item(c.x));
+    } else {
+        double ns = 1e9 / (double)n, memory = (double)ad_tape_memory(c.tape) / (double)ad_tape_size(c.tape);
+        if (bench_wants(b, name[0])) bench_print_work(name[0], "ns/op", ns * seconds[0], 1, RECORD_BYTES);
+        if (bench_wants(b, name[1])) bench_print_work(name[1], "ns/op", ns * seconds[1], 2, BACK_BYTES);
+        if (bench_wants(b, name[2])) bench_print(name[2], "B/op", memory);
+    }
+    ad_tape_free(c.tape);
 }
 
 int main(int argc, char **argv) {
-    ad_tape *tape = ad_tape_new(NULL);
-    bench_need(ad_tape_status(tape), ad_tape_error(tape));
-    if (argc > 1 && strcmp(argv[1], "check") == 0) {
-        ad_var x, y = chain(tape, 1000, &x);
-        ad_backward(y);
-        bench_print("scalar chain", "dy/dx", ad_gradient_item(x));
-    } else {
-        measure(tape, 10000, "scalar op, record (1e4)", "scalar op, back (1e4)");
-        measure(tape, 1000000, "scalar op, record (1e6)", "scalar op, back (1e6)");
-        bench_print("scalar op, memory", "bytes", (double)ad_tape_memory(tape) / (double)ad_tape_size(tape));
-    }
-    bench_need(ad_tape_status(tape), ad_tape_error(tape));
-    ad_tape_free(tape);
+    bench b = bench_start(argc, argv);
+    if (b.threads > 1) return 0; /* nothing in a chain can be done at the same time */
+    run(&b, "1e3", 1000);
+    run(&b, "1e4", 10000);
+    run(&b, "1e5", 100000);
+    run(&b, "1e6", 1000000);
+    run(&b, "1e7", 10000000);
     return 0;
 }

@@ -5,15 +5,14 @@
 Eager, or with --compile through torch.compile. Prints the lines that bench/bench.h describes.
 """
 
-import argparse
 import math
-import statistics
-import time
 
 import torch
 from torch.nn import functional as f
 
-SAMPLES, CHECKED_STEPS = 15, 5
+import peer
+
+CHECKED_STEPS = 5
 
 
 def parameter(shape, size):
@@ -203,19 +202,19 @@ def rosenbrock(n):
     return loss, w, sgd(w)
 
 
-# name, what makes it, its size, steps in a sample
+# name, what makes it, its size
 WORKLOADS = [
-    ("mlp 2-16-16-1 step, batch 1", regression, 1, 500),
-    ("mlp 2-16-16-1 step, batch 32", regression, 32, 500),
-    ("digits step, batch 64", digits, 64, 50),
-    ("mlp 784-256-256-10 step, batch 64", mlp, 64, 20),
-    ("lenet step, batch 64", lenet, 64, 4),
-    ("cnn step, batch 64", cnn, 64, 1),
-    ("gpt step, batch 8", gpt, 8, 1),
-    ("lstm step, batch 16", lstm, 16, 1),
-    ("gnn step, 1e4 nodes, 1e5 edges", gnn, NODES, 1),
-    ("pinn step, batch 1024", pinn, 1024, 2),
-    ("rosenbrock gradient, n 1e4", rosenbrock, 10000, 20),
+    ("mlp 2-16-16-1 step, batch 1", regression, 1),
+    ("mlp 2-16-16-1 step, batch 32", regression, 32),
+    ("digits step, batch 64", digits, 64),
+    ("mlp 784-256-256-10 step, batch 64", mlp, 64),
+    ("lenet step, batch 64", lenet, 64),
+    ("cnn step, batch 64", cnn, 64),
+    ("gpt step, batch 8", gpt, 8),
+    ("lstm step, batch 16", lstm, 16),
+    ("gnn step, 1e4 nodes, 1e5 edges", gnn, NODES),
+    ("pinn step, batch 1024", pinn, 1024),
+    ("rosenbrock gradient, n 1e4", rosenbrock, 10000),
 ]
 # torch.compile cannot differentiate a gradient that is part of the loss.
 NOT_COMPILED = {pinn}
@@ -230,22 +229,10 @@ def step(loss, w, optimizer):
     return value
 
 
-def seconds(loss, w, optimizer, steps):
-    start = time.perf_counter()
-    for _ in range(steps):
-        step(loss, w, optimizer)
-    return (time.perf_counter() - start) / steps
-
-
 def main():
-    options = argparse.ArgumentParser()
-    options.add_argument("--compile", action="store_true")
-    options.add_argument("--threads", type=int, default=1)
-    options.add_argument("--only", default="")
-    options.add_argument("check", nargs="?")
-    options = options.parse_args()
+    options = peer.arguments("--compile")
     torch.set_num_threads(options.threads)
-    for name, make, size, steps in WORKLOADS:
+    for name, make, size in WORKLOADS:
         if options.only not in name or (options.compile and make in NOT_COMPILED):
             continue
         loss, w, optimizer = make(size)
@@ -254,11 +241,9 @@ def main():
         if options.check:
             for _ in range(CHECKED_STEPS):
                 step(loss, w, optimizer)
-            print(f"{name}\tloss\t{step(loss, w, optimizer).item():.6g}", flush=True)
+            peer.report(name, "loss", step(loss, w, optimizer).item())
         else:
-            seconds(loss, w, optimizer, steps)
-            median = statistics.median(seconds(loss, w, optimizer, steps) for _ in range(SAMPLES))
-            print(f"{name}\tus\t{1e6 * median:.6g}", flush=True)
+            peer.report(name, "us", 1e6 * peer.measure(lambda: step(loss, w, optimizer)))
 
 
 main()

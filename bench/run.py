@@ -1,0 +1,176 @@
+#!/usr/bin/env python3
+"""Runs the benchmarks of a build, beside those peers that are installed, and says which is how fast.
+
+First every program computes each of its cases once: what a peer does not compute as adtape does is not compared. Then
+all run in turn, A B A B, so that what the machine does meanwhile meets all of them. bench/bench.h describes the
+programs, docs/performance.md what the numbers mean.
+"""
+
+import argparse
+import math
+import os
+import pathlib
+import subprocess
+import sys
+
+import sides
+import results
+from progress import Progress
+
+HERE = pathlib.Path(__file__).resolve().parent
+TOLERANCE = 1e-3  # relative, of a number that both compute in float
+
+
+def arguments():
+    parser = argparse.ArgumentParser(prog="./dev bench", description="Measure adtape and its peers side by side.")
+    parser.add_argument("build", help=argparse.SUPPRESS)
+    parser.add_argument("rounds", nargs="?", type=int, help="how often each program runs; default 5, with --quick 1")
+    parser.add_argument("--only", default="", metavar="TEXT", help="the cases with this text in their names")
+    parser.add_argument("--peers", metavar="LIST", help=f"of these: {','.join(sides.FINDERS)}, or none; default: all")
+    parser.add_argument("--threads", default="1,2", metavar="LIST", help="numbers of threads; default 1,2")
+    parser.add_argument("--quick", action="store_true", help="a rough look, in minutes: one round, little time a case")
+    parser.add_argument("--json", metavar="FILE", help="where the results go; default: bench.json in the build folder")
+    options = parser.parse_args()
+    options.build = pathlib.Path(options.build).resolve()
+    options.json = pathlib.Path(options.json or options.build / "bench.json").resolve()
+    options.rounds = (1 if options.quick else 5) if options.rounds is None else options.rounds
+    try:
+        options.threads = [int(number) for number in options.threads.split(",")]
+        options.peers = sides.choose(options.peers)
+    except ValueError as error:
+        parser.error(str(error))
+    if options.rounds < 1 or min(options.threads) < 1:
+        parser.error("rounds and threads are numbers above 0")
+    return options
+
+
+# ---- programs --------------------------------------------------------------------------------------------------------
+
+
+class Failed(Exception):
+    """A program ended badly, or printed what cannot be read."""
+
+
+def lines_of(program, side, threads, *more):
+    """What a program prints, as lists of fields."""
+    command = [*program, "--threads", str(threads), *more]
+    environment = sides.environment(side, threads)
+    done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if done.returncode != 0:
+        last = (done.stderr.strip() or "nothing was said").splitlines()[-1]
+        raise Failed(f"{' '.join(command)}: exit status {done.returncode}: {last}")
+    lines = [line.split("\t") for line in done.stdout.splitlines() if "\t" in line]
+    for line in lines:
+        if len(line) not in (3, 5):
+            raise Failed(f"{' '.join(command)}: printed a line of {len(line)} fields: {line}")
+    return lines
+
+
+def measure_floor(build, options, record):
+    """The limits of the machine: the best that was seen in any round."""
+    for threads in options.threads:
+        for what, _, number in lines_of([build / "bench" / "floor"], None, threads):
+            limits = record.floors.setdefault(threads, {})
+            limits[what] = max(limits.get(what, 0.0), float(number))
+
+
+# ---- checking --------------------------------------------------------------------------------------------------------
+
+
+def agree(a, b):
+    return math.isclose(a, b, rel_tol=TOLERANCE) and math.isfinite(a)
+
+
+def check(everyone, options, record, progress):
+    """Computes every case once on every side. Cases that come out as ours do are put down as agreed."""
+    ours = {}
+    for side in everyone:
+        theirs = {}
+        for program in side.programs:
+            progress.step(f"checking {side.name}")
+            try:
+                for case, _, number in lines_of(program, side, 1, *only(options), "check"):
+                    theirs[case] = float(number)
+            except (Failed, ValueError) as error:
+                if side is everyone[0]:
+                    raise
+                record.refuse(side, str(error))
+        ours = ours or theirs
+        for case in theirs.keys() & ours.keys():
+            if agree(ours[case], theirs[case]):
+                record.agreed[side.key].add(case)
+            else:
+                record.refuse(side, f"{case}: it computes {theirs[case]:.7g}, adtape {ours[case]:.7g}")
+
+
+def only(options):
+    return ["--only", options.only] if options.only else []
+
+
+# ---- the run ---------------------------------------------------------------------------------------------------------
+
+
+def measure(everyone, options, record, progress):
+    for number in range(1, options.rounds + 1):
+        measure_floor(options.build, options, record)
+        for side in everyone:
+            for threads in options.threads:
+                for program in side.programs:
+                    progress.step(f"round {number} of {options.rounds}: {side.name}, {results.threads_text(threads)}")
+                    try:
+                        for line in lines_of(program, side, threads, *only(options)):
+                            record.add(side, threads, *line)
+                    except Failed as error:
+                        if side is everyone[0]:
+                            raise
+                        record.refuse(side, str(error))
+
+
+def our_side(build):
+    """Every bench/*.c but floor.c is a program of cases."""
+    names = sorted(path.stem for path in HERE.glob("*.c") if path.stem != "floor")
+    missing = [name for name in [*names, "floor"] if not (build / "bench" / name).is_file()]
+    if missing:
+        raise Failed(f"{build}/bench has no {', '.join(missing)}: build it first")
+    return sides.Side(key="adtape", name="adtape", programs=[[build / "bench" / name] for name in names])
+
+
+def run(options):
+    progress = Progress()
+    everyone = [our_side(options.build)]
+    for name, ignored in sorted(sides.ignored_variables().items()):
+        progress.note(f"{name}={ignored} is set, and ignored: it would change how fast a peer is")
+    for found in sides.find(options.peers, options.build, progress):
+        if isinstance(found, sides.Side):
+            everyone.append(found)
+        else:
+            progress.note(f"{found.name} is left out: {found.why}")
+    record = results.Record(everyone, options)
+    programs = sum(len(side.programs) for side in everyone)
+    progress.expect(programs * (1 + options.rounds * len(options.threads)))
+    check(everyone, options, record, progress)
+    measure(everyone, options, record, progress)
+    progress.end()
+    return record
+
+
+def main():
+    options = arguments()
+    os.environ.setdefault("ADTAPE_BENCH_SECONDS", "0.02" if options.quick else "0.1")
+    try:
+        record = run(options)
+    except Failed as error:
+        sys.exit(f"bench: {error}")
+    if not record.cases:
+        sys.exit(f"bench: there is no case with '{options.only}' in its name")
+    found = record.results()
+    found.write(options.json)
+    results.print_tables(found, sys.stdout, colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
+    print(f"\nwrote {os.path.relpath(options.json)}")
+    for refusal in record.refused:
+        print(f"not compared: {refusal}", file=sys.stderr)
+    return 1 if record.refused else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
