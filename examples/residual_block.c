@@ -5,7 +5,8 @@
  * p* is 1 at the right class and 0 elsewhere. Below, g stands for de/dy, M for diag([x3 > 0]) and a for the learning
  * rate. Everything that docs/derivations.md derives is computed twice: with plain loops, and by the tape.
  *
- *     residual_block [FILE]    the dump goes to FILE (FILE.dot: for Graphviz) instead of the screen */
+ *     residual_block [FILE]    the dump goes to FILE instead of the screen, in the format that its ending says: .html is a
+ *                              page to step through, .dot is for Graphviz, .json for programs, anything else text */
 #include <adtape.h>
 
 #include <math.h>
@@ -167,12 +168,22 @@ static ad_status descend(ad_tape *t, ad_param *weights, ad_param *bias) {
     return AD_OK;
 }
 
+static ad_dump_format format_of(const char *name) {
+    static const struct {
+        const char *ending;
+        ad_dump_format format;
+    } formats[] = {{".dot", AD_DUMP_DOT}, {".html", AD_DUMP_HTML}, {".json", AD_DUMP_JSON}};
+    const char *dot = strrchr(name, '.');
+    for (size_t i = 0; dot && i < sizeof formats / sizeof *formats; i++)
+        if (strcmp(dot, formats[i].ending) == 0) return formats[i].format;
+    return AD_DUMP_TEXT;
+}
+
 static ad_status dump(ad_tape *t, const char *name) {
     if (!name) return ad_tape_dump(t, AD_DUMP_TEXT, stdout);
     FILE *file = fopen(name, "w");
     if (!file) return ad_error_set(&error, AD_ERR_IO, "%s cannot be written", name);
-    const char *dot = strrchr(name, '.');
-    ad_status status = ad_tape_dump(t, dot && strcmp(dot, ".dot") == 0 ? AD_DUMP_DOT : AD_DUMP_TEXT, file);
+    ad_status status = ad_tape_dump(t, format_of(name), file);
     if (fclose(file) != 0 || status) return ad_error_set(&error, AD_ERR_IO, "%s: could not be written", name);
     printf("The dump of the tape is in %s.\n", name);
     return AD_OK;

@@ -54,6 +54,8 @@ check 'residual_block writes the dump to a file' "$examples/residual_block" trac
 check_has 'it is the dump' "$(cat trace.txt)" 'tape: 10 nodes' 'merge of 2'
 check 'residual_block writes a graph' "$examples/residual_block" trace.dot
 check_has 'it is a graph' "$(cat trace.dot)" 'digraph' '->' '}'
+check 'residual_block writes a page' "$examples/residual_block" trace.html
+check_has 'a whole one' "$(cat trace.html)" '<!doctype html>' '"version":1' '"label":"x2"' '</html>'
 check_fails 'residual_block says that it cannot write' 1 "$examples/residual_block" no/such/folder/trace.txt
 check_has 'and where' "$output" 'residual_block: no/such/folder/trace.txt cannot be written'
 

@@ -17,6 +17,7 @@ static const struct {
     [AD_DUMP_TEXT] = {ad_dump_text, 60, 12, AD_MOST_TERMS},
     [AD_DUMP_DOT] = {ad_dump_dot, 60, 12, AD_MOST_TERMS},
     [AD_DUMP_JSON] = {ad_dump_json, UNLIMITED, INT64_MAX, 64},
+    [AD_DUMP_HTML] = {ad_dump_html, 5000, 1024, 64},
 };
 
 void ad_dump_fail(ad_dump *dump, ad_status status) {

@@ -146,5 +146,6 @@ void ad_put_value(ad_string *string, const ad_dump *dump, const ad_view *view, c
 void ad_dump_text(ad_dump *dump);
 void ad_dump_dot(ad_dump *dump);
 void ad_dump_json(ad_dump *dump);
+void ad_dump_html(ad_dump *dump);
 
 #endif

@@ -21,6 +21,7 @@ typedef enum ad_dump_format {
     AD_DUMP_TEXT, /* UTF-8, for a terminal */
     AD_DUMP_DOT,  /* for Graphviz: dot -Tsvg */
     AD_DUMP_JSON, /* for programs: docs/tape.schema.json; every number exact */
+    AD_DUMP_HTML, /* a page to step through, for any browser: one file that loads nothing */
     AD_DUMP_FORMAT_COUNT
 } ad_dump_format;
 
@@ -42,9 +43,9 @@ enum {
 typedef struct ad_dump_options {
     ad_dump_format format;
     int64_t first, end;    /* the nodes from `first` up to `end`; end 0: to the last one */
-    int64_t most_nodes;    /* more are elided in the middle; 0: 60, of JSON all; -1: all are shown */
-    int64_t most_elements; /* of a value; larger ones are shown as statistics; 0: 12, of JSON all */
-    int precision;         /* significant digits, 1 to 17, which JSON keeps for who reads it; 0: 4 */
+    int64_t most_nodes;    /* more are elided in the middle; 0: 60, JSON all, HTML 5000; -1: all */
+    int64_t most_elements; /* of a value; larger ones are statistics; 0: 12, JSON all, HTML 1024 */
+    int precision;         /* significant digits, 1 to 17; 0: 4. JSON keeps all, and this for its reader */
     int width;             /* columns of a line of text; 0: as wide as the terminal, else as needed; -1: as needed */
     unsigned hide;         /* AD_DUMP_HIDE_... */
     ad_dump_colour colour;
