@@ -15,7 +15,7 @@
  * the same thing. Names of cases follow a few rules, which docs/performance.md explains:
  *
  *     ... f64 ...          computed in double, for the floor; anything else in float
- *     ... KEY=NUMBER ...   a point of a series: 16, 1e5, 64Ki, 16Mi
+ *     ... KEY=NUMBER ...   a point of a series: 16, 1e5, 64Ki, 16Mi; with ops=NUMBER, so many units were measured at once
  *     NAME: value          the function alone; its derivatives are NAME: gradient and NAME: hvp, and include the value */
 #ifndef BENCH_H
 #define BENCH_H

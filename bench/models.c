@@ -13,7 +13,7 @@ static void add_dense(model *m, int64_t from, int64_t to) {
 
 /* Layer number k of a model whose parameters are pairs of weights and bias. */
 static ad_var dense(const model *m, int k, ad_var x) {
-    return ad_linear(x, param_of(m, x.tape, 2 * k), param_of(m, x.tape, 2 * k + 1));
+    return ad_linear(x, param_of(m, 2 * k), param_of(m, 2 * k + 1));
 }
 
 static ad_var mean_xent(ad_var logits, ad_var label) {
@@ -83,7 +83,7 @@ static void add_images(model *m, int64_t batch) {
 static ad_var conv(const model *m, int k, int64_t padding, ad_var x) {
     const ad_conv_options options = {.padding = {padding, padding}};
     const ad_pool_options pool = {.kernel = {2, 2}};
-    ad_var y = ad_conv2d(x, param_of(m, x.tape, 2 * k), param_of(m, x.tape, 2 * k + 1), &options);
+    ad_var y = ad_conv2d(x, param_of(m, 2 * k), param_of(m, 2 * k + 1), &options);
     return ad_max_pool2d(ad_relu(y), &pool, NULL);
 }
 
@@ -127,10 +127,10 @@ enum { GAIN1, SHIFT1, W_QKV, B_QKV, W_O, B_O, GAIN2, SHIFT2, W_UP, B_UP, W_DOWN,
 enum { TOKENS, PLACES, FIRST_LAYER, GAIN = FIRST_LAYER + LAYERS * OF_LAYER, SHIFT };
 
 static ad_var norm(const model *m, ad_var x, int gain) {
-    return ad_layer_norm(x, 1, param_of(m, x.tape, gain), param_of(m, x.tape, gain + 1), 1e-5);
+    return ad_layer_norm(x, 1, param_of(m, gain), param_of(m, gain + 1), 1e-5);
 }
 static ad_var linear(const model *m, ad_var x, int weight) {
-    return ad_linear(x, param_of(m, x.tape, weight), param_of(m, x.tape, weight + 1));
+    return ad_linear(x, param_of(m, weight), param_of(m, weight + 1));
 }
 
 /* [N,T,D] -> [N,HEADS,T,D/HEADS] */
@@ -148,8 +148,8 @@ static ad_var attention(const model *m, ad_var x, int layer) {
 }
 
 static ad_var gpt_loss(const model *m, ad_tape *tape) {
-    ad_var tokens = param_of(m, tape, TOKENS);
-    ad_var x = ad_add(ad_embedding(tokens, array_of(m, tape, 0)), param_of(m, tape, PLACES));
+    ad_var tokens = param_of(m, TOKENS);
+    ad_var x = ad_add(ad_embedding(tokens, array_of(m, tape, 0)), param_of(m, PLACES));
     for (int k = 0; k < LAYERS; k++) {
         const int layer = FIRST_LAYER + k * OF_LAYER;
         x = ad_add(x, attention(m, x, layer));
@@ -188,7 +188,7 @@ static void open_gpt(model *m, int64_t batch) {
 enum { LSTM_STEPS = 64, LSTM_STATE = 128, LSTM_INPUTS = 64 };
 
 static ad_var lstm_loss(const model *m, ad_tape *tape) {
-    const ad_cell cell = {param_of(m, tape, 0), param_of(m, tape, 1), param_of(m, tape, 2), param_of(m, tape, 3)};
+    const ad_cell cell = {param_of(m, 0), param_of(m, 1), param_of(m, 2), param_of(m, 3)};
     ad_var x = array_of(m, tape, 0), h = array_of(m, tape, 1), c = h;
     for (int t = 0; t < LSTM_STEPS; t++) h = ad_lstm_cell(ad_select(x, 0, t), h, c, &cell, &c);
     return ad_mean(ad_square(h), AD_ALL_AXES, false);
@@ -260,7 +260,7 @@ static void open_pinn(model *m, int64_t batch) {
 
 /* mean of 100 (x[i+1] - x[i]^2)^2 + (1 - x[i])^2 */
 static ad_var rosenbrock_loss(const model *m, ad_tape *tape) {
-    ad_var x = param_of(m, tape, 0);
+    ad_var x = param_of(m, 0);
     ad_var head = ad_slice(x, 0, 0, -1, 1), tail = ad_slice(x, 0, 1, AD_TO_END, 1);
     ad_var valley = ad_square(ad_sub(tail, ad_square(head)));
     ad_var slope = ad_square(ad_sub(ad_number(tape, AD_F32, 1), head));
@@ -299,56 +299,29 @@ static const workload workloads[] = {
     {"rosenbrock gradient, n 1e4", open_rosenbrock, 10000, 20.0 * 10000},
 };
 
-typedef struct session {
-    const model *m;
-    ad_tape *tape;
-} session;
-
-static void run_value(void *user, double *part) {
-    const session *s = user;
-    double start = bench_now();
-    ad_tape_reset(s->tape);
-    s->m->loss(s->m, s->tape);
-    part[0] += bench_now() - start;
-}
-
-static void run_gradient(void *user, double *part) {
-    const session *s = user;
-    double start = bench_now();
-    ad_tape_reset(s->tape);
-    ad_backward(s->m->loss(s->m, s->tape));
-    part[0] += bench_now() - start;
-}
-
-static void run_step(void *user, double *part) {
-    const session *s = user;
-    double start = bench_now();
-    step(s->m, s->tape);
-    part[0] += bench_now() - start;
-}
-
 static void run(const bench *b, const workload *w, ad_tape *tape) {
     static const struct {
         const char *suffix;
         bench_call *call;
         bool is_compared; /* with peers, and so has flops */
-    } parts[] = {{"", run_step, true}, {": value", run_value, false}, {": gradient", run_gradient, false}};
-    model m = {.batch = w->size};
+    } parts[] = {{"", run_step, true},
+                 {": value", run_value, false},
+                 {": gradient", run_gradient, false},
+                 {": hvp", run_hvp, false}};
+    model m = {.tape = tape, .batch = w->size};
     w->open(&m, w->size);
-    if (b->check) {
-        for (int i = 0; i < CHECKED_STEPS; i++) step(&m, tape);
-        bench_print(w->name, "loss", step(&m, tape));
-    }
-    for (int i = 0; i < 3 && !b->check; i++) {
+    if (b->check)
+        check_model(w->name, &m);
+    else
+        make_direction(&m);
+    for (size_t i = 0; i < sizeof parts / sizeof *parts && !b->check; i++) {
         char name[BENCH_NAME];
-        double seconds[BENCH_PARTS];
         snprintf(name, sizeof name, "%s%s", w->name, parts[i].suffix);
-        bench_measure(b, parts[i].call, &(session){&m, tape}, seconds);
-        bench_need(ad_tape_status(tape), ad_tape_error(tape));
+        double us = time_model(b, parts[i].call, &m);
         if (parts[i].is_compared)
-            bench_print_work(name, "us", 1e6 * seconds[0], w->flops, 0);
+            bench_print_work(name, "us", us, w->flops, 0);
         else
-            bench_print(name, "us", 1e6 * seconds[0]);
+            bench_print(name, "us", us);
     }
     close_model(&m);
 }

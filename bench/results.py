@@ -62,7 +62,7 @@ class Case:
             return None
         size = float(found[2]) * {None: 1, "Ki": 1 << 10, "Mi": 1 << 20}[found[3]]
         rest = f"{self.name[: found.start()]}{self.name[found.end() :]}"
-        return " ".join(rest.split()), found[1], size
+        return " ".join(rest.replace(" :", ":").split()), found[1], size
 
 
 class Record:
@@ -149,7 +149,7 @@ class Results:
     def _bandwidth(self, case, limits):
         """Bytes a second of a copy that touches as much memory as the case does: between two that were measured."""
         point = case.point()
-        touched = case.bytes * (point[2] if point and case.unit.endswith("/op") else 1)
+        touched = case.bytes * (point[2] if point and point[1] == "ops" else 1)
         known = sorted((int(what.split()[1]), speed * 1e9) for what, speed in limits.items() if what.startswith("copy"))
         if touched <= known[0][0]:
             return known[0][1]

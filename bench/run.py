@@ -89,18 +89,17 @@ def check(everyone, options, record, progress):
         for program in side.programs:
             progress.step(f"checking {side.name}")
             try:
-                for case, _, number in lines_of(program, side, 1, *only(options), "check"):
-                    theirs[case] = float(number)
+                for case, what, number in lines_of(program, side, 1, *only(options), "check"):
+                    theirs[case, what] = float(number)
             except (Failed, ValueError) as error:
                 if side is everyone[0]:
                     raise
                 record.refuse(side, str(error))
         ours = ours or theirs
-        for case in theirs.keys() & ours.keys():
-            if agree(ours[case], theirs[case]):
-                record.agreed[side.key].add(case)
-            else:
-                record.refuse(side, f"{case}: it computes {theirs[case]:.7g}, adtape {ours[case]:.7g}")
+        wrong = {key for key in theirs.keys() & ours.keys() if not agree(ours[key], theirs[key])}
+        for key in sorted(wrong):
+            record.refuse(side, f"{': '.join(key)} is {theirs[key]:.7g}, that of adtape {ours[key]:.7g}")
+        record.agreed[side.key] = {case for case, _ in theirs.keys() & ours.keys()} - {case for case, _ in wrong}
 
 
 def only(options):

@@ -35,7 +35,7 @@ static void run(const bench *b, const char *size, int64_t n) {
     char name[3][BENCH_NAME];
     bool wanted = false;
     for (int i = 0; i < 3; i++) {
-        snprintf(name[i], BENCH_NAME, "scalar f64 %s n=%s", what[i], size);
+        snprintf(name[i], BENCH_NAME, "scalar f64 %s ops=%s", what[i], size);
         wanted = wanted || bench_wants(b, name[i]);
     }
     if (!wanted) return;

@@ -12,11 +12,14 @@ enum { MOST_PARAMS = 64, MOST_ARRAYS = 4, CHECKED_STEPS = 5 };
 typedef struct model {
     int params;
     ad_param *param[MOST_PARAMS];
+    ad_var used[MOST_PARAMS];      /* the parameters on the tape of this recording */
+    ad_tensor *along[MOST_PARAMS]; /* a direction, for products with the Hessian; made when first asked for */
     ad_optim *optim;
     int arrays;
     ad_tensor *array[MOST_ARRAYS]; /* data */
     ad_var (*loss)(const struct model *, ad_tape *);
     int64_t batch;
+    ad_tape *tape;
 } model;
 
 /* size * sin(1.7 i + 1) */
@@ -47,7 +50,7 @@ static inline void add_indices(model *m, ad_shape shape, int64_t factor, int64_t
     for (int64_t i = 0, n = ad_view_count(value); i < n; i++) ((int64_t *)value->data)[i] = i * factor % bound;
 }
 
-static inline ad_var param_of(const model *m, ad_tape *tape, int i) { return ad_use(tape, m->param[i]); }
+static inline ad_var param_of(const model *m, int i) { return m->used[i]; }
 static inline ad_var array_of(const model *m, ad_tape *tape, int i) {
     return ad_constant_tensor(tape, NULL, m->array[i]);
 }
@@ -67,17 +70,85 @@ static inline void use_adamw(model *m) {
 static inline void close_model(model *m) {
     ad_optim_free(m->optim);
     for (int i = 0; i < m->params; i++) ad_param_unref(m->param[i]);
+    for (int i = 0; i < m->params; i++) ad_tensor_unref(m->along[i]);
     for (int i = 0; i < m->arrays; i++) ad_tensor_unref(m->array[i]);
 }
 
-static inline double step(const model *m, ad_tape *tape) {
+/* ---- what is measured ----------------------------------------------------------------------------------------------- */
+
+static inline ad_var record_loss(model *m) {
+    ad_tape_reset(m->tape);
+    for (int i = 0; i < m->params; i++) m->used[i] = ad_use(m->tape, m->param[i]);
+    return m->loss(m, m->tape);
+}
+
+static inline double step(model *m) {
     ad_error error = {AD_OK, ""};
-    ad_tape_reset(tape);
-    ad_var loss = m->loss(m, tape);
+    ad_var loss = record_loss(m);
     ad_backward(loss);
-    bench_need(ad_tape_status(tape), ad_tape_error(tape));
+    bench_need(ad_tape_status(m->tape), ad_tape_error(m->tape));
     bench_need(ad_optim_step(m->optim, &error), error.message);
     return ad_item(loss);
+}
+
+static inline void run_step(void *user, double *part) {
+    double start = bench_now();
+    step(user);
+    part[0] += bench_now() - start;
+}
+
+static inline void run_value(void *user, double *part) {
+    double start = bench_now();
+    record_loss(user);
+    part[0] += bench_now() - start;
+}
+
+static inline void run_gradient(void *user, double *part) {
+    double start = bench_now();
+    ad_backward(record_loss(user));
+    part[0] += bench_now() - start;
+}
+
+static inline void make_direction(model *m) {
+    for (int i = 0; i < m->params; i++) {
+        ad_error error = {AD_OK, ""};
+        const ad_view *value = ad_param_value(m->param[i]);
+        bench_need(ad_tensor_new(&m->along[i], NULL, value->dtype, value->shape, value->data, &error), error.message);
+    }
+}
+
+/* The gradient is recorded, and moved along the direction: forward mode over reverse mode. */
+static inline void run_hvp(void *user, double *part) {
+    model *m = user;
+    ad_var gradient[MOST_PARAMS], along[MOST_PARAMS], product[MOST_PARAMS];
+    double start = bench_now();
+    ad_var loss = record_loss(m);
+    ad_grad(loss, AD_NONE, m->params, m->used, gradient);
+    for (int i = 0; i < m->params; i++) along[i] = ad_constant_tensor(m->tape, NULL, m->along[i]);
+    ad_pushforward(m->params, m->used, along, m->params, gradient, product);
+    part[0] += bench_now() - start;
+}
+
+static inline double gradient_fingerprint(const model *m) {
+    double sum = 0;
+    for (int i = 0; i < m->params; i++) sum += bench_fingerprint(ad_param_gradient(m->param[i]));
+    return sum;
+}
+
+/* The gradients at the start, and the loss after a few steps. */
+static inline void check_model(const char *name, model *m) {
+    step(m);
+    bench_print(name, "gradient", gradient_fingerprint(m));
+    for (int i = 1; i < CHECKED_STEPS; i++) step(m);
+    bench_print(name, "loss", step(m));
+}
+
+/* Microseconds of one call. */
+static inline double time_model(const bench *b, bench_call *call, model *m) {
+    double seconds[BENCH_PARTS];
+    bench_measure(b, call, m, seconds);
+    bench_need(ad_tape_status(m->tape), ad_tape_error(m->tape));
+    return 1e6 * seconds[0];
 }
 
 #endif

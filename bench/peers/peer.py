@@ -47,6 +47,12 @@ def report(name, unit, number):
     print(f"{name}\t{unit}\t{number:.10g}", flush=True)
 
 
+def fingerprint(flat, places):
+    """What bench_fingerprint of bench/bench.h computes, of a vector of doubles and its indices, of NumPy or PyTorch."""
+    weighted = flat * (1 + places % 8 / 8)
+    return float((2 * abs(weighted) + weighted).sum())
+
+
 def sines(count, step=0.37, size=1.0, start=0.0):
     """size sin(step i + start), as the programs in C make their data."""
     return [size * math.sin(step * i + start) for i in range(count)]

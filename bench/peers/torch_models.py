@@ -229,6 +229,11 @@ def step(loss, w, optimizer):
     return value
 
 
+def fingerprint(w):
+    """Of the gradients; a parameter that the loss does not depend on has none."""
+    return sum(peer.fingerprint(p.grad.double().flatten(), torch.arange(p.numel())) for p in w if p.grad is not None)
+
+
 def main():
     options = peer.arguments("--compile")
     torch.set_num_threads(options.threads)
@@ -239,8 +244,10 @@ def main():
         if options.compile:
             loss = torch.compile(loss)
         if options.check:
-            for _ in range(CHECKED_STEPS):
+            for done in range(CHECKED_STEPS):
                 step(loss, w, optimizer)
+                if done == 0:
+                    peer.report(name, "gradient", fingerprint(w))
             peer.report(name, "loss", step(loss, w, optimizer).item())
         else:
             peer.report(name, "us", 1e6 * peer.measure(lambda: step(loss, w, optimizer)))

@@ -32,7 +32,7 @@ def scalars(options):
     if options.compile or options.threads > 1:
         return
     for n in ("1e3", "1e4", "1e5"):
-        names = [f"scalar f64 {what} n={n}" for what in ("record", "back")]
+        names = [f"scalar f64 {what} ops={n}" for what in ("record", "back")]
         if not any(options.only in name for name in names):
             continue
         runs = [record_and_back(int(float(n))) for _ in range(1 if options.check else 4)]
