@@ -66,8 +66,7 @@ typedef struct frame {
     int64_t t, s;
     ad_view q, k, v, mask; /* mask: data NULL if there is none */
     void *memory[3];       /* blocks of scores */
-    void *rows[2];         /* blocks of rows of the result */
-    void *column;          /* one number for each row */
+    void *rows;            /* a block of rows of the result */
 } frame;
 
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -101,21 +100,6 @@ static ad_view dense(const frame *f, void *memory, int64_t rows, int64_t columns
     return ad_view_of(memory, f->dtype, AD_SHAPE(rows, columns));
 }
 
-/* Numbers, one for each row, stretched over `columns`. */
-static ad_view column_of(const frame *f, const double *numbers, int64_t rows, int64_t columns) {
-    for (int64_t i = 0; i < rows; i++) {
-        if (f->dtype == AD_F32) {
-            ((float *)f->column)[i] = (float)numbers[i];
-        } else {
-            ((double *)f->column)[i] = numbers[i];
-        }
-    }
-    ad_view view = dense(f, f->column, rows, 1);
-    view.shape.dim[1] = columns;
-    view.stride[1] = 0;
-    return view;
-}
-
 /* The product's scratch memory is given back at once: there are many. */
 static void multiply(const frame *f, const ad_view *a, const ad_view *b, const ad_view *c, bool add) {
     ad_arena *arena = ad_scratch_arena(f->call);
@@ -136,9 +120,7 @@ static bool open_frame(frame *f, ad_call *call, int64_t *matrices) {
     size_t size = ad_dtype_size(f->dtype), width = (size_t)v->dim[last];
     for (int i = 0; i < 3; i++)
         if (!(f->memory[i] = ad_scratch(call, BLOCK_ROWS * BLOCK_COLUMNS * size))) return false;
-    for (int i = 0; i < 2; i++)
-        if (!(f->rows[i] = ad_scratch(call, BLOCK_ROWS * width * size))) return false;
-    return (f->column = ad_scratch(call, BLOCK_ROWS * size)) != NULL;
+    return (f->rows = ad_scratch(call, BLOCK_ROWS * width * size)) != NULL;
 }
 
 /* A mask, or its gradient, with the shape of the scores. */
@@ -163,38 +145,20 @@ static int64_t columns_seen(const frame *f, int64_t row, int64_t rows) {
     return f->attrs.causal ? least(f->s, row + rows) : f->s;
 }
 
-/* The scores of a block in memory[*at], which is 0 or 1; the other is free. */
-static ad_view scores(const frame *f, const block *b, int *at) {
-    ad_view product = dense(f, f->memory[0], b->rows, b->columns), y = dense(f, f->memory[1], b->rows, b->columns);
+/* The products of queries and keys, in memory[0], and all else that makes the scores of them. */
+static ad_scores scores(const frame *f, const block *b) {
+    ad_view product = dense(f, f->memory[0], b->rows, b->columns);
     ad_view q = rows_of(&f->q, b->row, b->rows), k = rows_of(&f->k, b->column, b->columns), kt = ad_swap_last(&k);
+    ad_scores scores = {.dtype = f->dtype,
+                        .rows = b->rows,
+                        .columns = b->columns,
+                        .diagonal = b->row - b->column,
+                        .causal = f->attrs.causal,
+                        .scale = f->attrs.scale,
+                        .x = f->memory[0]};
     multiply(f, &q, &kt, &product, false);
-    f->kernels->copy(&product, &y, f->attrs.scale, false);
-    *at = 1;
-    if (f->mask.data) {
-        ad_view mask = part(&f->mask, b->row, b->rows, b->column, b->columns);
-        f->kernels->binary(AD_BINARY_add, &y, &mask, &product);
-        y = product;
-        *at = 0;
-    }
-    for (int64_t i = 0; f->attrs.causal && i < b->rows; i++) {
-        int64_t seen = b->row + i + 1 - b->column;
-        if (seen < 0) seen = 0;
-        if (seen >= b->columns) break;
-        ad_view hidden = part(&y, i, 1, seen, b->columns - seen);
-        f->kernels->fill(&hidden, -INFINITY);
-    }
-    return y;
-}
-
-/* exp(scores - shift); a row without a score has shift -inf, and gets zeros. Which memory is free then is 1 - *at. */
-static ad_view exponentials(const frame *f, const ad_view *x, double *shift, int *at) {
-    double finite[BLOCK_ROWS];
-    int64_t rows = x->shape.dim[0], columns = x->shape.dim[1];
-    for (int64_t i = 0; i < rows; i++) finite[i] = shift[i] == -INFINITY ? 0 : shift[i];
-    ad_view base = column_of(f, finite, rows, columns), moved = dense(f, f->memory[1 - *at], rows, columns);
-    f->kernels->binary(AD_BINARY_sub, x, &base, &moved);
-    f->kernels->unary(AD_UNARY_exp, &moved, x, NULL);
-    return *x;
+    if (f->mask.data) scores.mask = part(&f->mask, b->row, b->rows, b->column, b->columns);
+    return scores;
 }
 
 static void row_numbers(const frame *f, ad_reduction row, const ad_view *x, double *numbers) {
@@ -204,62 +168,27 @@ static void row_numbers(const frame *f, ad_reduction row, const ad_view *x, doub
 
 /* ---- forward -------------------------------------------------------------------------------------------------------- */
 
-/* What is known of the rows of a block so far. */
-typedef struct row_sums {
-    double largest[BLOCK_ROWS], sum[BLOCK_ROWS]; /* sum: of exp(score - largest) */
-    int at;                                      /* rows[at] holds that of exp(score - largest) times values */
-} row_sums;
-
-static void add_block(const frame *f, const block *b, row_sums *r) {
-    double largest[BLOCK_ROWS], factor[BLOCK_ROWS], sum[BLOCK_ROWS];
-    int at;
-    ad_view x = scores(f, b, &at);
-    row_numbers(f, AD_REDUCTION_largest, &x, largest);
-    for (int64_t i = 0; i < b->rows; i++) {
-        if (!(largest[i] <= r->largest[i])) {
-            factor[i] = exp(r->largest[i] - largest[i]);
-            r->largest[i] = largest[i];
-        } else {
-            factor[i] = 1;
-        }
-    }
-    ad_view p = exponentials(f, &x, r->largest, &at);
-    row_numbers(f, AD_REDUCTION_sum, &p, sum);
-    for (int64_t i = 0; i < b->rows; i++) r->sum[i] = r->sum[i] * factor[i] + sum[i];
-    int64_t width = f->v.shape.dim[1];
-    ad_view old = dense(f, f->rows[r->at], b->rows, width), new = dense(f, f->rows[1 - r->at], b->rows, width);
-    ad_view factors = column_of(f, factor, b->rows, width), v = rows_of(&f->v, b->column, b->columns);
-    f->kernels->binary(AD_BINARY_mul, &old, &factors, &new);
-    multiply(f, &p, &v, &new, true);
-    r->at = 1 - r->at;
-}
-
-static void finish_rows(const frame *f, const block *b, row_sums *r, const ad_view *y, const ad_view *sums) {
-    double weight[BLOCK_ROWS];
-    int64_t width = f->v.shape.dim[1];
-    for (int64_t i = 0; i < b->rows; i++) {
-        bool none = r->sum[i] == 0;
-        weight[i] = none ? 0 : 1 / r->sum[i];
-        r->sum[i] = none ? -INFINITY : r->largest[i] + log(r->sum[i]);
-    }
-    ad_view from = dense(f, f->rows[r->at], b->rows, width), to = rows_of(y, b->row, b->rows);
-    ad_view weights = column_of(f, weight, b->rows, width);
-    f->kernels->binary(AD_BINARY_mul, &from, &weights, &to);
-    ad_view logs = column_of(f, r->sum, b->rows, 1), logs_to = rows_of(sums, b->row, b->rows);
-    f->kernels->copy(&logs, &logs_to, 1, false);
-}
-
-static void forward_rows(const frame *f, block b, const ad_view *y, const ad_view *sums) {
-    row_sums r = {.at = 0};
-    for (int i = 0; i < BLOCK_ROWS; i++) r.largest[i] = -INFINITY;
-    ad_view start = dense(f, f->rows[0], b.rows, f->v.shape.dim[1]);
-    f->kernels->fill(&start, 0);
-    int64_t seen = columns_seen(f, b.row, b.rows);
+/* The rows of y are row-major; what is summed in them is divided by the sum of exponentials at the end. */
+static void forward_rows(const frame *f, block b, const ad_view *y, const ad_view *logs) {
+    double largest[BLOCK_ROWS], sum[BLOCK_ROWS], factor[BLOCK_ROWS];
+    ad_view rows = rows_of(y, b.row, b.rows);
+    const int64_t seen = columns_seen(f, b.row, b.rows), width = rows.shape.dim[1];
+    for (int i = 0; i < BLOCK_ROWS; i++) largest[i] = -INFINITY, sum[i] = 0;
+    if (seen == 0) f->kernels->fill(&rows, 0);
     for (b.column = 0; b.column < seen; b.column += BLOCK_COLUMNS) {
         b.columns = least(BLOCK_COLUMNS, seen - b.column);
-        add_block(f, &b, &r);
+        const ad_scores made = scores(f, &b);
+        f->kernels->attend(&made, largest, sum, factor);
+        if (b.column > 0) f->kernels->scale_rows(f->dtype, b.rows, width, factor, rows.data);
+        ad_view p = dense(f, made.x, b.rows, b.columns), v = rows_of(&f->v, b.column, b.columns);
+        multiply(f, &p, &v, &rows, b.column > 0);
     }
-    finish_rows(f, &b, &r, y, sums);
+    for (int64_t i = 0; i < b.rows; i++) {
+        factor[i] = sum[i] == 0 ? 0 : 1 / sum[i];
+        ad_element_set((char *)logs->data + (size_t)(b.row + i) * ad_dtype_size(f->dtype), f->dtype,
+                       sum[i] == 0 ? -INFINITY : largest[i] + log(sum[i]));
+    }
+    f->kernels->scale_rows(f->dtype, b.rows, width, factor, rows.data);
 }
 
 static ad_status attention_forward(ad_call *call) {
@@ -269,7 +198,7 @@ static ad_status attention_forward(ad_call *call) {
     ad_view sums = ad_insert_axis(&call->out[1], call->out[1].shape.rank);
     for (int64_t i = 0; i < matrices; i++) {
         enter_matrix(&f, i);
-        ad_view y = matrix_at(&call->out[0], i), logs = matrix_at(&sums, i);
+        const ad_view y = matrix_at(&call->out[0], i), logs = matrix_at(&sums, i);
         for (int64_t row = 0; row < f.t; row += BLOCK_ROWS)
             forward_rows(&f, (block){.row = row, .rows = least(BLOCK_ROWS, f.t - row)}, &y, &logs);
     }
@@ -292,44 +221,42 @@ static void add_product(const frame *f, const ad_view *a, bool transposed, const
     multiply(f, &left, b, &rows, true);
 }
 
-/* From the gradient of a block's scores to those of q, k and the mask. */
-static void pass_scores(const frame *f, const gradients *to, const block *b, const ad_view *ds, void *memory) {
+/* From the gradient of a block's scores, plain and scaled, to those of q, k and the mask. */
+static void pass_scores(const frame *f, const gradients *to, const block *b, const ad_view *bar,
+                        const ad_view *scaled) {
     if (to->mask_bar.data) {
-        ad_view bar = part(&to->mask_bar, to->one_row ? 0 : b->row, to->one_row ? 1 : b->rows,
-                           to->one_column ? 0 : b->column, to->one_column ? 1 : b->columns);
-        f->kernels->sum_to(ds, &bar, 1, true);
+        ad_view mask_bar = part(&to->mask_bar, to->one_row ? 0 : b->row, to->one_row ? 1 : b->rows,
+                                to->one_column ? 0 : b->column, to->one_column ? 1 : b->columns);
+        f->kernels->sum_to(bar, &mask_bar, 1, true);
     }
-    ad_view scaled = dense(f, memory, b->rows, b->columns);
-    f->kernels->copy(ds, &scaled, f->attrs.scale, false);
     ad_view q = rows_of(&f->q, b->row, b->rows), k = rows_of(&f->k, b->column, b->columns);
-    add_product(f, &scaled, false, &k, &to->q_bar, b->row);
-    add_product(f, &scaled, true, &q, &to->k_bar, b->column);
+    add_product(f, scaled, false, &k, &to->q_bar, b->row);
+    add_product(f, scaled, true, &q, &to->k_bar, b->column);
 }
 
 /* `less`: what is subtracted from a row of the gradient of the probabilities: <p, p_bar> = <g, y>, and -g of the sums. */
-static void backward_block(const frame *f, const gradients *to, const block *b, double *logs, const double *less) {
-    int at;
-    ad_view x = scores(f, b, &at), p = exponentials(f, &x, logs, &at);
-    ad_view product = dense(f, f->memory[1 - at], b->rows, b->columns), v = rows_of(&f->v, b->column, b->columns);
-    ad_view moved = dense(f, f->memory[2], b->rows, b->columns);
+static void backward_block(const frame *f, const gradients *to, const block *b, const double *logs,
+                           const double *less) {
+    const ad_scores made = scores(f, b);
+    f->kernels->attend_again(&made, logs);
+    ad_view p = dense(f, f->memory[0], b->rows, b->columns), bar = dense(f, f->memory[1], b->rows, b->columns);
+    ad_view scaled = dense(f, f->memory[2], b->rows, b->columns), v = rows_of(&f->v, b->column, b->columns);
     if (to->g.data) {
         ad_view g = rows_of(&to->g, b->row, b->rows), vt = ad_swap_last(&v);
         add_product(f, &p, true, &g, &to->v_bar, b->column);
-        multiply(f, &g, &vt, &product, false);
+        multiply(f, &g, &vt, &bar, false);
     } else {
-        f->kernels->fill(&product, 0);
+        f->kernels->fill(&bar, 0);
     }
-    ad_view less_column = column_of(f, less, b->rows, b->columns);
-    f->kernels->binary(AD_BINARY_sub, &product, &less_column, &moved);
-    f->kernels->binary(AD_BINARY_masked_mul, &p, &moved, &product);
-    pass_scores(f, to, b, &product, f->memory[2]);
+    f->kernels->attend_back(&made, less, bar.data, scaled.data);
+    pass_scores(f, to, b, &bar, &scaled);
 }
 
 static void backward_rows(const frame *f, const gradients *to, block b) {
     double logs[BLOCK_ROWS], less[BLOCK_ROWS] = {0};
     if (to->g.data) {
         ad_view g = rows_of(&to->g, b.row, b.rows), y = rows_of(&to->y, b.row, b.rows);
-        ad_view product = dense(f, f->rows[0], b.rows, f->v.shape.dim[1]);
+        ad_view product = dense(f, f->rows, b.rows, f->v.shape.dim[1]);
         f->kernels->binary(AD_BINARY_mul, &g, &y, &product);
         row_numbers(f, AD_REDUCTION_sum, &product, less);
     }

@@ -48,6 +48,11 @@ void AD_NAME(softmax_xent_back)(const ad_view *g, const ad_view *p, const ad_vie
 void AD_NAME(standardize)(const ad_standardize *s);
 void AD_NAME(standardize_back)(const ad_standardize *s);
 
+void AD_NAME(attend)(const ad_scores *block, double *largest, double *sum, double *factor);
+void AD_NAME(attend_again)(const ad_scores *block, const double *logs);
+void AD_NAME(attend_back)(const ad_scores *block, const double *less, void *p_bar, void *scaled);
+void AD_NAME(scale_rows)(ad_dtype dtype, int64_t rows, int64_t columns, const double *factor, void *x);
+
 void AD_NAME(gather)(const ad_view *x, int axis, const ad_view *index, const ad_view *y);
 void AD_NAME(scatter_add)(const ad_view *x, int axis, const ad_view *index, const ad_view *y);
 int64_t AD_NAME(find_bad_index)(const ad_view *index, int64_t bound);

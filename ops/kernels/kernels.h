@@ -84,6 +84,17 @@ typedef struct ad_standardize {
     bool add;                        /* to x_bar */
 } ad_standardize;
 
+/* A block of scores of attention: x holds the products of queries and keys, row-major [rows, columns], and the scores are
+ * scale x + mask. If `causal`, row i sees the columns up to diagonal + i. */
+typedef struct ad_scores {
+    ad_dtype dtype;
+    int64_t rows, columns, diagonal;
+    bool causal;
+    double scale;
+    void *x;
+    ad_view mask; /* rows x columns; data NULL: there is none */
+} ad_scores;
+
 typedef struct ad_kernels {
     const char *isa; /* "baseline", "avx2", "avx512" */
 
@@ -141,6 +152,17 @@ typedef struct ad_kernels {
 
     void (*standardize)(const ad_standardize *s);      /* writes y, mean and square */
     void (*standardize_back)(const ad_standardize *s); /* writes x_bar and product */
+
+    /* Of each row, `largest` is the largest score so far, `sum` that of exp(score - largest). With those of the block both
+     * are brought up to date, x becomes exp(score - largest), 0 where nothing is seen, and `factor` what all that was made
+     * with the old `largest` must be multiplied by. */
+    void (*attend)(const ad_scores *block, double *largest, double *sum, double *factor);
+    /* x becomes exp(score - log), the probabilities if that is the log of the row's sum of exponentials. */
+    void (*attend_again)(const ad_scores *block, const double *log);
+    /* x holds probabilities p, p_bar their cotangents, which become those of the scores, p (p_bar - less), 0 where p is;
+     * `scaled` gets the same times scale. p_bar and scaled are row-major too. */
+    void (*attend_back)(const ad_scores *block, const double *less, void *p_bar, void *scaled);
+    void (*scale_rows)(ad_dtype dtype, int64_t rows, int64_t columns, const double *factor, void *x); /* row-major */
 
     /* y[.., j, ..] = x[.., index[.., j, ..], ..]: y and index have one shape; index is i32 or i64; x, y any dtype. */
     void (*gather)(const ad_view *x, int axis, const ad_view *index, const ad_view *y);
