@@ -42,6 +42,7 @@ const ad_op ad_op_scale_gradient = {
     .shape = scale_gradient_shape,
     .vjp = scale_gradient_vjp,
     .jvp = scale_gradient_jvp,
+    .depends = ad_depends_elementwise,
     .formula = "$y = $0, its gradient times $a",
     .adjoint = {"~0 += $a * ~y"},
     .show_attrs = show_factor,

@@ -165,6 +165,7 @@ const ad_op ad_op_undiagonal = {
     .vjp = undiagonal_vjp,
     .backward = undiagonal_backward,
     .jvp = ad_jvp_linear,
+    .depends = ad_depends_moved,
     .formula = "$y = 0, with diagonal($y, $a) = $0",
     .adjoint = {"~0 += diagonal(~y, $a)"},
     .show_attrs = show_diagonal,
@@ -260,8 +261,8 @@ static bool band_sample(ad_sample *sample, int k) {
         .name = #text, .inputs = 1, .attrs_size = sizeof(band_attrs),                                                \
         .attrs = AD_ATTRS(AD_ATTR("k", INT64, band_attrs, k, AD_USUALLY(0))), .saves = AD_SAVES_NOTHING,             \
         .shape = band_shape, .forward = text##_forward, .vjp = text##_vjp, .jvp = ad_jvp_linear,                     \
-        .formula = "$y = " #text "($0, $a)", .adjoint = {"~0 += " #text "(~y, $a)"}, .show_attrs = show_band,        \
-        .sample = band_sample,                                                                                       \
+        .depends = ad_depends_moved, .formula = "$y = " #text "($0, $a)", .adjoint = {"~0 += " #text "(~y, $a)"},    \
+        .show_attrs = show_band, .sample = band_sample,                                                              \
     }
 const ad_op ad_op_tril = BAND(tril), ad_op_triu = BAND(triu);
 

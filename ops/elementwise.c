@@ -160,6 +160,7 @@ static ad_status unary_backward(ad_unary op, ad_call *call, ad_adjoint *adjoint)
                                .backward = row##_backward,                                                           \
                                .jvp = row##_jvp,                                                                     \
                                .scalar = &row##_scalar,                                                              \
+                               .depends = ad_depends_elementwise,                                                    \
                                .formula = formula_,                                                                  \
                                .adjoint = {adjoint_},                                                                \
                                .convention = convention_,                                                            \
@@ -350,6 +351,7 @@ static ad_status loss_shape(ad_call *call) {
         .backward = row##_backward,                                                                                  \
         .jvp = row##_jvp,                                                                                            \
         .scalar = &row##_scalar,                                                                                     \
+        .depends = ad_depends_elementwise,                                                                           \
         .formula = formula_,                                                                                         \
         .adjoint = {a_adjoint, b_adjoint},                                                                           \
         .convention = convention_,                                                                                   \

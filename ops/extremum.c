@@ -91,10 +91,10 @@ static void extremum_jvp(ad_jvp *j) { ad_jvp_give(j, 0, ad_tangent_picked_by_red
     {                                                                                                                \
         .name = #text, .inputs = 1, .results = 2, .attrs_size = sizeof(ad_reduce_attrs), .attrs = ad_pick_attr_list, \
         .saves = AD_SAVES_RESULT(1), .shape = ad_pick_shape, .forward = text##_forward, .vjp = extremum_vjp,         \
-        .backward = ad_pick_backward, .jvp = extremum_jvp, .formula = "$y = " #text "($0, $a)",                      \
-        .result_formula = {"$y1 = arg" #text "($0, $a)"}, .adjoint = {"~0[$y1] += ~y"},                              \
-        .convention = "of equal elements the first gets the gradient", .show_attrs = ad_show_reduce,                 \
-        .sample = ad_sample_pick,                                                                                    \
+        .backward = ad_pick_backward, .jvp = extremum_jvp, .depends = ad_depends_reduced,                            \
+        .formula = "$y = " #text "($0, $a)", .result_formula = {"$y1 = arg" #text "($0, $a)"},                       \
+        .adjoint = {"~0[$y1] += ~y"}, .convention = "of equal elements the first gets the gradient",                 \
+        .show_attrs = ad_show_reduce, .sample = ad_sample_pick,                                                      \
     }
 const ad_op ad_op_max = EXTREMUM(max), ad_op_min = EXTREMUM(min);
 
@@ -189,9 +189,10 @@ static void shared_jvp(ad_jvp *j) {
     {                                                                                                                \
         .name = #op, .inputs = 1, .attrs_size = sizeof(ad_reduce_attrs), .attrs = ad_reduce_attr_list,               \
         .saves = AD_SAVES_INPUT(0) | AD_SAVES_RESULT(0), .shape = shared_shape, .forward = op##_forward,             \
-        .vjp = shared_vjp, .backward = shared_backward, .jvp = shared_jvp, .formula = "$y = " text "($0, $a)",       \
-        .adjoint = {"~0 += [$0 = $y] ~y / how many are"}, .convention = "equal elements share the gradient evenly",  \
-        .show_attrs = ad_show_reduce, .sample = ad_sample_reduce_normal,                                             \
+        .vjp = shared_vjp, .backward = shared_backward, .jvp = shared_jvp, .depends = ad_depends_reduced,            \
+        .formula = "$y = " text "($0, $a)", .adjoint = {"~0 += [$0 = $y] ~y / how many are"},                        \
+        .convention = "equal elements share the gradient evenly", .show_attrs = ad_show_reduce,                      \
+        .sample = ad_sample_reduce_normal,                                                                           \
     }
 const ad_op ad_op_amax = SHARED_EXTREMUM(amax, "max"), ad_op_amin = SHARED_EXTREMUM(amin, "min");
 

@@ -85,6 +85,7 @@ const ad_op ad_op_gather = {
     .vjp = gather_vjp,
     .backward = gather_backward,
     .jvp = ad_jvp_linear,
+    .depends = ad_depends_moved,
     .formula = "$y = $0[$1] along $a",
     .adjoint = {"~0[$1] += ~y", ""},
     .show_attrs = ad_show_axis,
@@ -161,6 +162,18 @@ bool ad_sample_scatter(ad_sample *sample, int k) {
            ad_sample_normal(sample, index);
 }
 
+static void scatter_depends(ad_dependence *d) {
+    ad_call *call = ad_dependence_call(d);
+    ad_view x, source, y;
+    if (!ad_dependence_result(d, 0, &y)) return;
+    if (ad_dependence_input(d, 0, &x)) ad_depend(d, &y, &x, y.shape.rank);
+    if (!ad_dependence_input(d, 2, &source)) return;
+    ad_view place = ad_scratch_numbered(call, y.shape), target = ad_scratch_numbered(call, source.shape);
+    if (!place.data || !target.data) return;
+    ad_kernels_get()->gather(&place, attr_axis(call), call->in[1], &target);
+    ad_depend_added(d, &y, &source, &target);
+}
+
 const ad_op ad_op_scatter_add = {
     .name = "scatter_add",
     .inputs = 3,
@@ -171,6 +184,7 @@ const ad_op ad_op_scatter_add = {
     .forward = scatter_forward,
     .vjp = scatter_vjp,
     .jvp = ad_jvp_linear,
+    .depends = scatter_depends,
     .formula = "$y = $0, with $y[$1] += $2 along $a",
     .adjoint = {"~0 += ~y", "", "~2 += ~y[$1]"},
     .show_attrs = ad_show_axis,

@@ -102,6 +102,7 @@ const ad_op ad_op_cat = {
     .vjp = cat_vjp,
     .backward = cat_backward,
     .jvp = ad_jvp_linear,
+    .depends = ad_depends_moved,
     .formula = "$y = [$0, ...] along $a",
     .adjoint = {"~0 += its part of ~y", "~1 += its part of ~y"},
     .show_attrs = ad_show_axis,

@@ -91,6 +91,19 @@ static bool linear_sample(ad_sample *sample, int k) {
            ad_sample_normal(sample, AD_SHAPE(w[k].dim[0]));
 }
 
+/* A result depends on its row of x, and on the row of W and the element of b that its last axis names. */
+static void linear_depends(ad_dependence *d) {
+    ad_view in, y;
+    if (!ad_dependence_result(d, 0, &y)) return;
+    ad_axes order = {.count = y.shape.rank};
+    for (int i = 0; i < order.count; i++) order.axis[i] = (i + order.count - 1) % order.count;
+    ad_view by_output = y;
+    (void)!ad_view_permute(&y, &order, &by_output);
+    if (ad_dependence_input(d, 0, &in)) ad_depend(d, &y, &in, y.shape.rank - 1);
+    if (ad_dependence_input(d, 1, &in)) ad_depend(d, &by_output, &in, 1);
+    if (ad_dependence_input(d, 2, &in)) ad_depend(d, &by_output, &in, 1);
+}
+
 const ad_op ad_op_linear = {
     .name = "linear",
     .inputs = 3,
@@ -100,6 +113,7 @@ const ad_op ad_op_linear = {
     .vjp = linear_vjp,
     .backward = linear_backward,
     .jvp = linear_jvp,
+    .depends = linear_depends,
     .formula = "$y = $0 $1^T + $2",
     .adjoint = {"~0 += ~y $1", "~1 += ~y^T $0", "~2 += ~y summed over rows"},
     .sample = linear_sample,

@@ -63,6 +63,7 @@ const ad_op ad_op_logsumexp = {
     .vjp = logsumexp_vjp,
     .backward = logsumexp_backward,
     .jvp = logsumexp_jvp,
+    .depends = ad_depends_reduced,
     .formula = "$y = log sum(exp($0), $a)",
     .adjoint = {"~0 += ~y * softmax($0)"},
     .convention = "where all are -inf: -inf, and gradient 0",

@@ -223,6 +223,24 @@ static bool matmul_sample(ad_sample *sample, int k) {
     return ad_sample_normal(sample, cases[k][0]) && ad_sample_normal(sample, cases[k][1]);
 }
 
+/* Row i of A, column j of B: c[i, j] depends on all of both. */
+static void matmul_depends(ad_dependence *d) {
+    ad_view a, b, y;
+    if (!ad_dependence_result(d, 0, &y)) return;
+    y = full_result(ad_dependence_call(d), &y);
+    if (ad_dependence_input(d, 0, &a)) {
+        a = left_matrix(&a);
+        a = ad_stretch_stack(&a, &y.shape, y.shape.rank);
+        ad_depend(d, &y, &a, y.shape.rank - 1);
+    }
+    if (ad_dependence_input(d, 1, &b)) {
+        b = right_matrix(&b);
+        b = ad_stretch_stack(&b, &y.shape, y.shape.rank);
+        ad_view columns = ad_swap_last(&b), y_columns = ad_swap_last(&y);
+        ad_depend(d, &y_columns, &columns, y.shape.rank - 1);
+    }
+}
+
 const ad_op ad_op_matmul = {
     .name = "matmul",
     .inputs = 2,
@@ -232,6 +250,7 @@ const ad_op ad_op_matmul = {
     .vjp = matmul_vjp,
     .backward = matmul_backward,
     .jvp = matmul_jvp,
+    .depends = matmul_depends,
     .formula = "$y = $0 $1",
     .adjoint = {"~0 += ~y $1^T", "~1 += $0^T ~y"},
     .sample = matmul_sample,

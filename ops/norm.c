@@ -107,6 +107,7 @@ const ad_op ad_op_norm = {
     .vjp = norm_vjp,
     .backward = norm_backward,
     .jvp = norm_jvp,
+    .depends = ad_depends_reduced,
     .formula = "$y = norm($0, $a)",
     .adjoint = {"~0 += ~y * sign($0) * abs($0 / $y)^(p - 1)"},
     .convention = "where all are 0, and for p < 1 where $0 is: 0",

@@ -56,6 +56,17 @@ ad_status ad_window_back(ad_call *call, ad_adjoint *adjoint, ad_window *find);
 /* or the gradient of input 0 gets the window of the cotangent. */
 ad_status ad_window_pass(ad_call *call, ad_adjoint *adjoint, ad_window *find);
 
+/* ---- which elements depend on which (depends.c): for ad_op.depends ------------------------------------------------- */
+
+/* On those along an axis, of ops whose attributes begin with an ad_axis_attrs, and whose other axes are the result's. */
+void ad_depends_along(ad_dependence *dependence);
+/* On those of the same row, along the last axis, of the inputs. */
+void ad_depends_rows(ad_dependence *dependence);
+/* On those that are reduced to it, of ops whose attributes begin with an ad_reduce_attrs (reduce.c). */
+void ad_depends_reduced(ad_dependence *dependence);
+/* An f64 scratch array of 0, 1, 2, ... in row-major order; data NULL if there is no memory. */
+ad_view ad_scratch_numbered(ad_call *call, ad_shape shape);
+
 /* ---- reductions over axes (reduce.c) ---------------------------------------------------------------------------- */
 
 /* Ops with more attributes begin theirs with these; ops along one axis have a list of one. */

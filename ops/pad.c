@@ -99,6 +99,7 @@ const ad_op ad_op_pad = {
     .vjp = pad_vjp,
     .backward = pad_backward,
     .jvp = pad_jvp,
+    .depends = ad_depends_moved,
     .formula = "$y = $0 with margins $a",
     .adjoint = {"~0 += ~y without the margins"},
     .show_attrs = show_pad,

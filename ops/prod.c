@@ -44,6 +44,7 @@ const ad_op ad_op_prod = {
     .forward = prod_forward,
     .vjp = prod_vjp,
     .jvp = prod_jvp,
+    .depends = ad_depends_reduced,
     .formula = "$y = prod($0, $a)",
     .adjoint = {"~0 += ~y * prod(the others)"},
     .show_attrs = ad_show_reduce,

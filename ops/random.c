@@ -73,6 +73,7 @@ const ad_op ad_op_dropout = {
     .vjp = dropout_vjp,
     .backward = dropout_backward,
     .jvp = ad_jvp_linear,
+    .depends = ad_depends_elementwise,
     .formula = "$y = dropout($0, p = $a)",
     .adjoint = {"~0 += dropout(~y, p = $a), the same elements"},
     .show_attrs = show_dropout,

@@ -145,6 +145,29 @@ ad_status ad_reduce_back(ad_call *call, ad_adjoint *adjoint, ad_reduction_back r
     return AD_OK;
 }
 
+/* ---- which elements are reduced to which -------------------------------------------------------------------------- */
+
+/* Of x and y, of one rank: the axes that are not reduced first, at which they are the same. */
+static void depend_on_others(ad_dependence *d, const ad_view *x, const ad_view *y, const ad_flattening *f) {
+    ad_view from = *x, to = *y;
+    if (f->order.count) {
+        (void)!ad_view_permute(x, &f->order, &from);
+        (void)!ad_view_permute(y, &f->order, &to);
+    }
+    ad_depend(d, &to, &from, f->flat.rank - 1);
+}
+
+void ad_depends_reduced(ad_dependence *d) {
+    const ad_call *call = ad_dependence_call(d);
+    ad_flattening f = ad_flattening_of(call->attrs, call->in[0]->shape);
+    for (int k = 0; k < (call->op->results ? call->op->results : 1); k++) {
+        ad_view x, y;
+        if (!ad_dependence_input(d, 0, &x) || !ad_dependence_result(d, k, &y)) continue;
+        ad_view kept = ad_as_kept(call, &y);
+        depend_on_others(d, &x, &kept, &f);
+    }
+}
+
 /* ---- attributes, samples, constructors --------------------------------------------------------------------------- */
 
 const ad_attr ad_reduce_attr_list[] = {AD_REDUCE_ATTRS_OF(ad_reduce_attrs, axes, keepdim), AD_ATTRS_END};
@@ -208,6 +231,7 @@ const ad_op ad_op_sum = {
     .vjp = sum_vjp,
     .backward = sum_backward,
     .jvp = ad_jvp_linear,
+    .depends = ad_depends_reduced,
     .formula = "$y = sum($0, $a)",
     .adjoint = {"~0 += ~y, stretched"},
     .show_attrs = ad_show_reduce,
@@ -255,6 +279,7 @@ const ad_op ad_op_mean = {
     .vjp = mean_vjp,
     .backward = mean_backward,
     .jvp = ad_jvp_linear,
+    .depends = ad_depends_reduced,
     .formula = "$y = mean($0, $a)",
     .adjoint = {"~0 += ~y / n, stretched"},
     .show_attrs = ad_show_reduce,
@@ -294,6 +319,27 @@ static ad_status sum_to_backward(ad_call *call, ad_adjoint *adjoint) {
     return AD_OK;
 }
 
+/* A reduction of the axes that have size 1 in the result, or are missing there. */
+static void sum_to_depends(ad_dependence *d) {
+    ad_view x, y;
+    if (!ad_dependence_input(d, 0, &x) || !ad_dependence_result(d, 0, &y)) return;
+    ad_shape shape = x.shape;
+    ad_reduce_attrs attrs = {.axes = {.count = 0}};
+    int missing = x.shape.rank - y.shape.rank;
+    for (int i = 0; i < shape.rank; i++) {
+        shape.dim[i] = i < missing ? 1 : y.shape.dim[i - missing];
+        if (shape.dim[i] != x.shape.dim[i]) attrs.axes.axis[attrs.axes.count++] = i;
+    }
+    ad_view kept = y;
+    (void)!ad_view_reshape(&y, &shape, &kept);
+    if (attrs.axes.count) {
+        ad_flattening f = ad_flattening_of(&attrs, x.shape);
+        depend_on_others(d, &x, &kept, &f);
+    } else {
+        ad_depend(d, &kept, &x, shape.rank);
+    }
+}
+
 static bool sum_to_sample(ad_sample *sample, int k) {
     ad_shape a, b, common;
     if (!ad_sample_shape_pair(k, &a, &b) || ad_shape_broadcast(&a, &b, &common) != AD_OK) return false;
@@ -312,6 +358,7 @@ const ad_op ad_op_sum_to = {
     .vjp = sum_to_vjp,
     .backward = sum_to_backward,
     .jvp = ad_jvp_linear,
+    .depends = sum_to_depends,
     .formula = "$y = $0 summed to $a",
     .adjoint = {"~0 += ~y, stretched"},
     .show_attrs = ad_show_shape,

@@ -93,6 +93,7 @@ const ad_op ad_op_index_select = {
     .vjp = select_vjp,
     .backward = select_backward,
     .jvp = ad_jvp_linear,
+    .depends = ad_depends_moved,
     .formula = "$y = rows $1 of $0 along $a",
     .adjoint = {"rows $1 of ~0 += ~y", ""},
     .show_attrs = ad_show_axis,
@@ -148,6 +149,18 @@ static bool add_sample(ad_sample *sample, int k) {
            ad_sample_normal(sample, rows);
 }
 
+static void add_depends(ad_dependence *d) {
+    ad_call *call = ad_dependence_call(d);
+    ad_view x, source, y;
+    if (!ad_dependence_result(d, 0, &y)) return;
+    if (ad_dependence_input(d, 0, &x)) ad_depend(d, &y, &x, y.shape.rank);
+    if (!ad_dependence_input(d, 2, &source)) return;
+    ad_view place = ad_scratch_numbered(call, y.shape), target = ad_scratch_numbered(call, source.shape);
+    if (!place.data || !target.data) return;
+    ad_kernel_take_rows(&place, attr_axis(call), call->in[1], &target);
+    ad_depend_added(d, &y, &source, &target);
+}
+
 const ad_op ad_op_index_add = {
     .name = "index_add",
     .inputs = 3,
@@ -158,6 +171,7 @@ const ad_op ad_op_index_add = {
     .forward = add_forward,
     .vjp = add_vjp,
     .jvp = ad_jvp_linear,
+    .depends = add_depends,
     .formula = "$y = $0, with rows $1 += $2 along $a",
     .adjoint = {"~0 += ~y", "", "~2 += rows $1 of ~y"},
     .show_attrs = ad_show_axis,

@@ -112,6 +112,7 @@ const ad_op ad_op_recurrence = {
     .forward = recurrence_forward,
     .vjp = recurrence_vjp,
     .jvp = recurrence_jvp,
+    .depends = ad_depends_along,
     .formula = "$y[i+1] = $0[i] * $y[i] + $1[i] along $a",
     .adjoint = {"~0 += m * $y, m[i-1] = $0[i] * m[i] + ~y[i]", "~1 += m"},
     .convention = "a factor of 0 gives 0, whatever the other is",
@@ -146,6 +147,7 @@ const ad_op ad_op_cumsum = {
     .forward = cumsum_forward,
     .vjp = cumsum_vjp,
     .jvp = ad_jvp_linear,
+    .depends = ad_depends_along,
     .formula = "$y = cumsum($0, $a)",
     .adjoint = {"~0 += cumsum(~y, the other way)"},
     .show_attrs = show_scan,
@@ -193,6 +195,7 @@ const ad_op ad_op_cumprod = {
     .shape = scan_shape,
     .forward = cumprod_forward,
     .vjp = cumprod_vjp,
+    .depends = ad_depends_along,
     .formula = "$y = cumprod($0, $a)",
     .adjoint = {"~0 += $y[i-1] * s, s[i] = ~y[i] + $0[i+1] * s[i+1]"},
     .show_attrs = show_scan,
@@ -235,6 +238,7 @@ const ad_op ad_op_logcumsumexp = {
     .shape = scan_shape,
     .forward = logcumsumexp_forward,
     .vjp = logcumsumexp_vjp,
+    .depends = ad_depends_along,
     .formula = "$y = log cumsum(exp($0), $a)",
     .adjoint = {"~0 += exp($0 - $y) * s, s[i] = ~y[i] + exp($y[i] - $y[i+1]) * s[i+1]"},
     .convention = "where all so far are -inf: -inf, and gradient 0",
@@ -277,9 +281,10 @@ static void cumulative_jvp(ad_jvp *j) {
     {                                                                                                                \
         .name = #text, .inputs = 1, .results = 2, .attrs_size = sizeof(scan_attrs), .attrs = AD_ATTRS(SCAN_ATTRS),   \
         .saves = AD_SAVES_RESULT(1), .shape = cumulative_shape, .forward = text##_forward, .vjp = cumulative_vjp,    \
-        .jvp = cumulative_jvp, .formula = "$y = " #text "($0, $a)", .result_formula = {"$y1 = its index"},           \
-        .adjoint = {"~0[$y1] += ~y"}, .convention = "of equal elements the first gets the gradient",                 \
-        .show_attrs = show_scan, .sample = scan_sample,                                                              \
+        .jvp = cumulative_jvp, .depends = ad_depends_along, .formula = "$y = " #text "($0, $a)",                     \
+        .result_formula = {"$y1 = its index"}, .adjoint = {"~0[$y1] += ~y"},                                         \
+        .convention = "of equal elements the first gets the gradient", .show_attrs = show_scan,                      \
+        .sample = scan_sample,                                                                                       \
     }
 const ad_op ad_op_cummax = CUMULATIVE(cummax), ad_op_cummin = CUMULATIVE(cummin);
 

@@ -60,6 +60,7 @@ const ad_op ad_op_scatter = {
     .forward = replace_forward,
     .vjp = replace_vjp,
     .jvp = ad_jvp_linear,
+    .depends = ad_depends_moved,
     .formula = "$y = $0, with $y[$1] = $2 along $a",
     .result_formula = {"$y1 = [$2 stayed]"},
     .adjoint = {"~0 += ~y, but 0 at [$1]", "", "~2 += $y1 ? ~y[$1] : 0"},

@@ -90,6 +90,7 @@ const ad_op ad_op_where = {
     .forward = where_forward,
     .vjp = where_vjp,
     .jvp = where_jvp,
+    .depends = ad_depends_elementwise,
     .formula = "$y = $0 ? $1 : $2",
     .adjoint = {"", "~1 += $0 ? ~y : 0", "~2 += $0 ? 0 : ~y"},
     .sample = where_sample,

@@ -84,6 +84,7 @@ const ad_op ad_op_reshape = {
     .vjp = reshape_vjp,
     .backward = reshape_backward,
     .jvp = ad_jvp_linear,
+    .depends = ad_depends_moved,
     .formula = "$y = $0 as $a",
     .adjoint = {"~0 += ~y in the shape of $0"},
     .show_attrs = ad_show_shape,

@@ -192,6 +192,7 @@ const ad_op ad_op_unslice = {
     .vjp = unslice_vjp,
     .backward = unslice_backward,
     .jvp = ad_jvp_linear,
+    .depends = ad_depends_moved,
     .formula = "$y = 0, with $y[$a] = $0",
     .adjoint = {"~0 += ~y[$a]"},
     .show_attrs = show_slice,

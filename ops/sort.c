@@ -85,9 +85,9 @@ static bool sort_sample(ad_sample *sample, int k) {
     {                                                                                                                \
         .name = #text, .inputs = 1, .results = 2, .attrs_size = sizeof(sort_attrs), .attrs = AD_ATTRS(__VA_ARGS__),  \
         .saves = AD_SAVES_RESULT(1), .shape = text##_shape, .forward = sort_forward, .vjp = sort_vjp,                \
-        .jvp = sort_jvp, .formula = formula_text, .result_formula = {"$y1 = their indices"},                         \
-        .adjoint = {"~0[$y1] += ~y"}, .convention = "of equal elements the first comes first", .show_attrs = show,   \
-        .sample = sort_sample,                                                                                       \
+        .jvp = sort_jvp, .depends = ad_depends_along, .formula = formula_text,                                       \
+        .result_formula = {"$y1 = their indices"}, .adjoint = {"~0[$y1] += ~y"},                                     \
+        .convention = "of equal elements the first comes first", .show_attrs = show, .sample = sort_sample,          \
     }
 const ad_op ad_op_sort = SORT(sort, "$y = sort($0), $a", show_sort, SORT_AXIS, SORT_ORDER("descending", false)),
             ad_op_topk = SORT(topk, "$y = of $0 the $a", show_topk, AD_ATTR("k", INT64, sort_attrs, k, AD_REQUIRED),

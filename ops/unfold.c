@@ -143,6 +143,14 @@ static bool fold_sample(ad_sample *sample, int k) {
     return windows_of(attrs, &whole, &window) == AD_OK && ad_sample_normal(sample, window.shape);
 }
 
+/* Element for element on what is added to its window. */
+static void fold_depends(ad_dependence *d) {
+    ad_view x, y, windows;
+    if (ad_dependence_input(d, 0, &x) && ad_dependence_result(d, 0, &y) &&
+        windows_of(ad_dependence_call(d)->attrs, &y, &windows) == AD_OK)
+        ad_depend(d, &windows, &x, x.shape.rank);
+}
+
 const ad_op ad_op_fold = {
     .name = "fold",
     .inputs = 1,
@@ -154,6 +162,7 @@ const ad_op ad_op_fold = {
     .vjp = fold_vjp,
     .backward = fold_backward,
     .jvp = ad_jvp_linear,
+    .depends = fold_depends,
     .formula = "$y = windows $0 added up, $a",
     .adjoint = {"~0 += windows of ~y"},
     .show_attrs = show_unfold,

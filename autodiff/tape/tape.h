@@ -298,6 +298,24 @@ struct ad_vjp {
     ad_var seed[AD_MAX_RESULTS];
 };
 
+/* ---- which elements depend on which ---------------------------------------------------------------------------- */
+
+typedef struct ad_column_set {
+    uint32_t count;
+    uint32_t stamp;
+    uint32_t column[]; /* ascending */
+} ad_column_set;
+
+/* Of the Jacobian of all of y by all of x, by rows: the columns where it may be other than 0. */
+typedef struct ad_dependence_rows {
+    ad_arena memory; /* to be closed */
+    int64_t count;
+    const ad_column_set **row;
+} ad_dependence_rows;
+/* False: the tape has the error, and there is nothing to close. */
+bool ad_tape_depends(ad_tape *tape, const char *where, int n, const ad_var *x, int m, const ad_var *y,
+                     ad_dependence_rows *rows);
+
 /* Records a 0-d f64 operation; `value` is what op->scalar->value gives for a and b. Constructors inline it, with the
  * value computed in place. Returns NULL if this is not such an application (or something is wrong): the general path
  * then decides. */

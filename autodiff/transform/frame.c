@@ -33,9 +33,9 @@ static ad_var fresh(const ad_frame *frame, ad_var x) {
         return ad_var_invalid(tape);
     }
     if ((node->flags & AD_NODE_GRAD) && !frame->no_grad) return ad_reshape_at(frame->where, x, shape);
-    if (node->flags & AD_NODE_INLINE)
-        return ad_leaf_at(frame->where, tape, NULL, (ad_dtype)node->dtype, shape, &node->value);
-    return ad_leaf_tensor_at(frame->where, tape, NULL, node->value.tensor);
+    /* x - 0 is x, and gets a gradient; it still moves when x does, should somebody push a tangent through. */
+    ad_var zero = ad_tape_filled(tape, frame->where, &ad_leaf_input, (ad_dtype)node->dtype, &shape, 0.0);
+    return ad_sub_at(frame->where, x, zero);
 }
 
 /* The inputs from number n on go with the first n: tangents. */

@@ -99,6 +99,26 @@ AD_API void ad_jvp_give(ad_jvp *jvp, int k, ad_var tangent);
 /* A JVP for ops that are linear in all their float inputs together: the op itself, applied to the tangents. */
 AD_API void ad_jvp_linear(ad_jvp *jvp);
 
+/* Which elements of the results of one application depend on which of its inputs: what sparse derivatives go by. For each
+ * element of a result and of an input there is a number, in views that can be transformed as those of the values can: sliced,
+ * permuted, stretched. */
+typedef struct ad_dependence ad_dependence;
+AD_API ad_call *ad_dependence_call(const ad_dependence *dependence);
+/* False if nothing that counts comes from input i, or goes to result k: there is nothing to say then. */
+AD_API bool ad_dependence_input(const ad_dependence *dependence, int i, ad_view *view);
+AD_API bool ad_dependence_result(const ad_dependence *dependence, int k, ad_view *view);
+/* The first `shared` axes of both views are the same, and at each place along them every element of `result` depends on
+ * every element of `input`. Repeated calls add up. */
+AD_API void ad_depend(ad_dependence *dependence, const ad_view *result, const ad_view *input, int shared);
+/* Element e of `input`, in row-major order, is added to element target[e] of `result`: integers, in any dtype. */
+AD_API void ad_depend_added(ad_dependence *dependence, const ad_view *result, const ad_view *input,
+                            const ad_view *target);
+/* For ad_op.depends. Each element depends on those at its place in the inputs, which broadcast. */
+AD_API void ad_depends_elementwise(ad_dependence *dependence);
+/* Each element is one of a float input or a constant, and where it comes from does not hang on the values of those:
+ * .forward is run on numbers that name elements. */
+AD_API void ad_depends_moved(ad_dependence *dependence);
+
 /* One random valid application, for the laws: filled by ad_op.sample. */
 #define AD_MAX_SAMPLE_INPUTS 8
 typedef struct ad_sample {
@@ -199,6 +219,9 @@ struct ad_op {
     /* The derivative in the other direction, written in ops. NULL: worked out from vjp, by transposing it twice. */
     void (*jvp)(ad_jvp *jvp);
     const ad_scalar_rule *scalar;
+    /* Which elements depend on which, for sparse derivatives. NULL: each of a result on each of every float input. Views
+     * take care of themselves. */
+    void (*depends)(ad_dependence *dependence);
 
     /* For people: in these texts $0, $1, ... are the inputs, $y (or $y0, $y1) the results, $a the attributes; ~ in
      * place of $ is the cotangent. */

@@ -91,6 +91,33 @@ AD_API ad_status ad_linear_dense(ad_linear *linear, double *matrix, ad_error *er
  * values until it is moved again. */
 AD_API ad_status ad_linear_move(ad_linear *linear, const double *x, ad_error *error);
 
+/* ---- sparse derivatives ---------------------------------------------------------------------------------- */
+
+/* A matrix by rows: elements start[r] to start[r + 1] - 1 are those of row r. */
+typedef struct ad_csr {
+    int64_t rows, columns;
+    const int64_t *start;  /* [rows + 1] */
+    const int64_t *column; /* [start[rows]], ascending in each row */
+    const double *value;   /* [start[rows]] */
+} ad_csr;
+
+/* The Jacobian of a map, of which only those elements are stored that can be other than 0. Which these are is read off the
+ * recording (ad_op.depends): never too few, perhaps too many. Columns that meet in no row are multiplied together: by one
+ * push for each group of columns (Curtis, Powell and Reid 1974), or one pull for each group of rows, whichever are fewer;
+ * of a gradient, whose Jacobian is symmetric, for the fewer groups of a star colouring (Coleman and More 1984).
+ * Errors: AD_ERR_NULL, AD_ERR_LIMIT (2^31 rows or columns), AD_ERR_OOM, and those of the products. */
+typedef struct ad_sparse ad_sparse;
+AD_API ad_status ad_sparse_new(ad_sparse **out, ad_linear *linear, ad_error *error);
+AD_API void ad_sparse_free(ad_sparse *sparse);              /* NULL is allowed */
+AD_API ad_csr ad_sparse_matrix(const ad_sparse *sparse);    /* lives as long as it; empty for NULL */
+AD_API int64_t ad_sparse_products(const ad_sparse *sparse); /* that it takes to fill it; 0 for NULL */
+/* The values where the map is now, by the same pattern: for a function whose recording does not depend on values. */
+AD_API ad_status ad_sparse_update(ad_sparse *sparse, ad_linear *linear, ad_error *error);
+
+/* The diagonal of a square J, in fewer products if J is sparse: columns that do not meet each other's diagonal elements
+ * are multiplied together. AD_ERR_SHAPE if J is not square. */
+AD_API ad_status ad_linear_diagonal(ad_linear *linear, double *diagonal, ad_error *error);
+
 #ifdef __cplusplus
 }
 #endif
