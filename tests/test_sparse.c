@@ -25,7 +25,7 @@ static void compare_pattern(const ad_op *op, int number, int n, const ad_var *x,
                             int64_t *size, int64_t *needed) {
     ad_tape *t = x[0].tape;
     ad_dependence_rows rows;
-    cr_assert(ad_tape_depends(t, AD_HERE, n, x, m, y, &rows), "%s: %s", op->name, ad_tape_error(t));
+    cr_assert(ad_tape_depends(t, "the test", AD_HERE, n, x, m, y, &rows), "%s: %s", op->name, ad_tape_error(t));
     int64_t row = 0;
     for (int j = 0; j < m; j++) {
         ad_view value = ad_value(y[j]);
@@ -265,6 +265,7 @@ Test(sparse, a_tridiagonal_hessian_of_10000_variables_takes_three_products) {
 
 /* An op of a user's that says nothing depends on everything; one that says it is elementwise does not. */
 static ad_status same_shape(ad_call *call) {
+    if (call->in[0]->dtype != AD_F64) return ad_fail(call, AD_ERR_DTYPE, "%s: only f64", ad_describe(call, 0));
     call->out[0].dtype = call->in[0]->dtype;
     call->out[0].shape = call->in[0]->shape;
     return AD_OK;
@@ -305,6 +306,36 @@ Test(sparse, an_op_that_does_not_say_is_taken_to_be_dense) {
         ad_linear_free(linear);
     }
     ad_tensor_unref(x);
+}
+
+/* One that says what is not so is caught by ad_op_check: it turns its input around. */
+static ad_status turn_forward(ad_call *call) {
+    for (int64_t i = 0, n = ad_view_count(call->in[0]); i < n; i++)
+        ((double *)call->out[0].data)[i] = ad_view_get(call->in[0], n - 1 - i);
+    return AD_OK;
+}
+static void turn_vjp(ad_vjp *v) { ad_vjp_give(v, 0, ad_flip(ad_vjp_seed(v, 0), AD_ALL_AXES)); }
+static bool turn_sample(ad_sample *sample, int k) {
+    return k == 0 && ad_sample_normal(sample, AD_SHAPE(4));
+}
+
+Test(sparse, an_op_that_says_what_is_not_so_is_caught) {
+    ad_op turn = {.name = "turn",
+                  .inputs = 1,
+                  .shape = same_shape,
+                  .forward = turn_forward,
+                  .vjp = turn_vjp,
+                  .formula = "$y = $0 backwards",
+                  .adjoint = {"~0 += ~y backwards"},
+                  .depends = ad_depends_moved,
+                  .sample = turn_sample};
+    ad_check_report report;
+    cr_assert_eq(ad_op_check(&turn, NULL, &report), AD_OK, "%s", report.message);
+    turn.depends = ad_depends_elementwise;
+    cr_assert_eq(ad_op_check(&turn, NULL, &report), AD_ERR_CHECK);
+    cr_assert_str_eq(report.law, "depends as it says");
+    cr_assert(strstr(report.message, "result 0 at [0] depends on input 0 at [3], which its .depends does not say"),
+              "%s", report.message);
 }
 
 /* ---- colourings -------------------------------------------------------------------------------------------------------------- */

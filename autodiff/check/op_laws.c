@@ -167,6 +167,58 @@ static ad_status saves_what_it_reads(ad_checker *checker, const char *law) {
     return status ? status : scalar_saves(checker, law);
 }
 
+/* ---- which elements depend on which ------------------------------------------------------------------------------- */
+
+static bool has_column(const ad_column_set *set, int64_t column) {
+    for (uint32_t i = 0; i < set->count; i++)
+        if (set->column[i] == column) return true;
+    return false;
+}
+
+/* The gradient of number `output` of the results alone is 0 but for the columns. */
+static ad_status depends_on_no_others(ad_checker *checker, const char *law, int64_t output,
+                                      const ad_column_set *columns, double *weight, double *gradient) {
+    weight[output] = 1;
+    ad_status status = ad_checker_gradient(checker, &(ad_way){.weight = weight}, gradient);
+    weight[output] = 0;
+    char of[AD_PLACE_TEXT], by[AD_PLACE_TEXT];
+    for (int64_t i = 0; i < checker->inputs && !status; i++, checker->report->compared++)
+        if (gradient[i] != 0 && !has_column(columns, i))
+            status = ad_report_broken(checker, law, "%s depends on %s, which its .depends does not say",
+                                      ad_place_text(checker, true, output, of), ad_place_text(checker, false, i, by));
+    return status;
+}
+
+/* What the op says, of its float inputs and results as they were recorded last. */
+static bool read_dependence(ad_checker *checker, ad_dependence_rows *rows) {
+    int n = 0, m = 0;
+    for (int i = 0; i < checker->subject->n; i++)
+        if (ad_dtype_is_float(checker->input[i].dtype)) checker->target[n++] = checker->x[i];
+    for (int k = 0; k < checker->results; k++)
+        if (ad_dtype_is_float(checker->result[k].dtype)) checker->again[m++] = checker->y[k];
+    return ad_tape_depends(checker->tape, "ad_op_check", NULL, n, checker->target, m, checker->again, rows);
+}
+
+static ad_status depends_as_it_says(ad_checker *checker, const char *law) {
+    if (!checker->subject->op->depends || checker->float_outputs == 0 || checker->inputs == 0) return AD_OK;
+    double *weight = ad_checker_numbers(checker, checker->outputs),
+           *gradient = ad_checker_numbers(checker, checker->inputs);
+    ad_dependence_rows rows;
+    if (!weight || !gradient) return AD_ERR_OOM;
+    ad_status status = ad_checker_output(checker, &(ad_way){0}, weight);
+    if (status) return status;
+    if (!read_dependence(checker, &rows)) return ad_report_tape(checker);
+    memset(weight, 0, (size_t)checker->outputs * sizeof *weight);
+    int64_t row = 0;
+    for (int k = 0; k < checker->results; k++) {
+        const ad_part *part = &checker->result[k];
+        for (int64_t e = 0; e < part->count && ad_dtype_is_float(part->dtype) && !status; e++)
+            status = depends_on_no_others(checker, law, part->first + e, rows.row[row++], weight, gradient);
+    }
+    ad_arena_close(&rows.memory);
+    return status;
+}
+
 /* ---- memory and precision --------------------------------------------------------------------------------------- */
 
 static ad_status any_strides(ad_checker *checker, const char *law) {
@@ -263,12 +315,13 @@ static ad_status common_laws(ad_checker *checker, const char *law) {
     return ad_check_common_laws(checker);
 }
 
-enum { max_laws = 5 };
+enum { max_laws = 6 };
 static const ad_law laws_of[][max_laws + 1] = {
     [AD_DIFFERENTIABLE] = {{"saves what it reads", saves_what_it_reads},
                            {"", common_laws},
                            {"scalar rule = general path", scalar_rule},
                            {"fused backward = VJP", fused_backward},
+                           {"depends as it says", depends_as_it_says},
                            {"any strides", any_strides}},
     [AD_STOPS_GRADIENT] = {{"the same on every run", output_is_the_same_again},
                            {"stops the gradient", stops_the_gradient},

@@ -445,8 +445,8 @@ static int64_t elements(int n, const ad_var *x) {
     return count;
 }
 
-bool ad_tape_depends(ad_tape *tape, const char *where, int n, const ad_var *x, int m, const ad_var *y,
-                     ad_dependence_rows *rows) {
+bool ad_tape_depends(ad_tape *tape, const char *subject, const char *where, int n, const ad_var *x, int m,
+                     const ad_var *y, ad_dependence_rows *rows) {
     climb c = {.tape = tape};
     uint32_t last = 0;
     for (int i = 0; i < n; i++) last = x[i].index > last ? x[i].index : last;
@@ -455,7 +455,7 @@ bool ad_tape_depends(ad_tape *tape, const char *where, int n, const ad_var *x, i
     *rows = (ad_dependence_rows){.count = elements(m, y)};
     int64_t columns = elements(n, x);
     if (columns > INT32_MAX || rows->count > INT32_MAX) {
-        ad_tape_fail(tape, AD_ERR_LIMIT, "ad_sparse_new", where, "a matrix of %lld x %lld: at most 2^31 - 1 of each",
+        ad_tape_fail(tape, AD_ERR_LIMIT, subject, where, "a matrix of %lld x %lld: at most 2^31 - 1 of each",
                      (long long)rows->count, (long long)columns);
         return false;
     }
@@ -469,7 +469,7 @@ bool ad_tape_depends(ad_tape *tape, const char *where, int n, const ad_var *x, i
         climb_up(&c, last);
         read_rows(&c, m, y, rows);
     }
-    if (c.sets.no_memory) ad_tape_out_of_memory(tape, "ad_sparse_new", where);
+    if (c.sets.no_memory) ad_tape_out_of_memory(tape, subject, where);
     if (!tape->error.status) return true;
     ad_arena_close(&rows->memory);
     return false;

@@ -313,7 +313,7 @@ typedef struct ad_dependence_rows {
     const ad_column_set **row;
 } ad_dependence_rows;
 /* False: the tape has the error, and there is nothing to close. */
-bool ad_tape_depends(ad_tape *tape, const char *where, int n, const ad_var *x, int m, const ad_var *y,
+bool ad_tape_depends(ad_tape *tape, const char *subject, const char *where, int n, const ad_var *x, int m, const ad_var *y,
                      ad_dependence_rows *rows);
 
 /* Records a 0-d f64 operation; `value` is what op->scalar->value gives for a and b. Constructors inline it, with the

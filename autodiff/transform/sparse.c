@@ -87,7 +87,8 @@ static ad_status read_pattern(ad_linear *linear, ad_arena *memory, ad_pattern *p
     ad_dependence_rows rows;
     bool fits = false;
     ad_error_scope_begin(&scope, linear->tape);
-    bool found = ad_tape_depends(linear->tape, linear->where, linear->n, linear->x, linear->m, linear->y, &rows);
+    bool found = ad_tape_depends(linear->tape, subject, linear->where, linear->n, linear->x, linear->m, linear->y,
+                                 &rows);
     if (found) {
         fits = pattern_of_rows(memory, &rows, linear->columns, pattern);
         ad_arena_close(&rows.memory);
