@@ -76,7 +76,7 @@ check_equal 'every public function has a comment' '' "$(undocumented)"
 
 code() {
     tools/glob.sh . 'autodiff/*/*.[ch]' 'autodiff/include/*/*.h' 'ops/*.[ch]' 'ops/kernels/*.[ch]' 'bench/*.*' \
-        'examples/*.[ch]' 'tests/*.[ch]' 'tests/*.sh' 'tools/*.*' dev .ci/run '*.build' '*/meson.build'
+        'examples/*.[ch]' 'tests/*.[ch]' 'tests/*.sh' 'tools/*.*' 'tools/adtape/*.*' dev .ci/run '*.build' '*/meson.build'
 }
 # lines_with PATTERN: the first few lines of code that match.
 lines_with() { code | LC_ALL=C.UTF-8 xargs grep -nE "$1" | cut -c 1-120 | head -n 20; }

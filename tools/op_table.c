@@ -1,6 +1,6 @@
 /* op_table: prints docs/ops.md, a table of every op in the registry. The types in a row, and the attributes in its
  * formulas, are those of one of the op's own samples. */
-#include <adtape.h>
+#include "tools/adtape/formula.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,47 +12,23 @@ static _Noreturn void fail(const ad_op *op, const char *message) {
 
 /* ---- the parts of a row ---------------------------------------------------------------------------------------- */
 
-/* x; or a, b, c; or x0, x1, ...: how input i is called. A bar goes over the letter. */
-static void put_input(const ad_op *op, int i, bool bar) {
-    if (op->inputs == 1) {
-        printf("x%s", bar ? "\u0304" : "");
-    } else if (op->inputs > 0 && op->inputs <= 3) {
-        printf("%c%s", 'a' + i, bar ? "\u0304" : "");
-    } else {
-        printf("x%s%d", bar ? "\u0304" : "", i);
-    }
-}
-
-static void put_result(int k, bool bar) {
-    printf("y%s", bar ? "\u0304" : "");
-    if (k > 0) printf("%d", k);
-}
-
 static void put_text(const ad_op *op, const void *attrs, const char *formula) {
     char text[256] = "";
-    ad_formula_part part;
     if (op->show_attrs) op->show_attrs(attrs, text, sizeof text);
-    while (ad_formula_next(&formula, &part)) {
-        switch (part.kind) {
-        case AD_FORMULA_TEXT: printf("%.*s", (int)part.length, part.text); break;
-        case AD_FORMULA_INPUT: put_input(op, part.number, part.is_cotangent); break;
-        case AD_FORMULA_RESULT: put_result(part.number, part.is_cotangent); break;
-        case AD_FORMULA_ATTRS: printf("%s", text); break;
-        }
-    }
+    put_formula(stdout, op, text, formula);
 }
 
-static void put_formula(const ad_op *op, const void *attrs, const char *formula) {
+static void put_code(const ad_op *op, const void *attrs, const char *formula) {
     putchar('`');
     put_text(op, attrs, formula);
     putchar('`');
 }
 
 static void put_values(const ad_op *op, const void *attrs) {
-    put_formula(op, attrs, op->formula);
+    put_code(op, attrs, op->formula);
     for (int k = 1; k < op->results; k++) {
         printf("<br>");
-        put_formula(op, attrs, op->result_formula[k - 1]);
+        put_code(op, attrs, op->result_formula[k - 1]);
     }
 }
 
@@ -63,7 +39,7 @@ static void put_adjoints(const ad_op *op, const void *attrs) {
     for (int i = 0; i < 4 && op->adjoint[i]; i++) {
         if (!*op->adjoint[i]) continue;
         printf("%s", separator);
-        put_formula(op, attrs, op->adjoint[i]);
+        put_code(op, attrs, op->adjoint[i]);
         separator = "<br>";
     }
 }
@@ -73,13 +49,13 @@ static void put_saved(const ad_op *op, int inputs) {
     for (int i = 0; i < inputs; i++) {
         if (!(op->saves & AD_SAVES_INPUT(i))) continue;
         printf("%s", separator);
-        put_input(op, i, false);
+        put_input(stdout, op, i, false);
         separator = ", ";
     }
     for (int k = 0; k < AD_MAX_RESULTS; k++) {
         if (!(op->saves & AD_SAVES_RESULT(k))) continue;
         printf("%s", separator);
-        put_result(k, false);
+        put_result(stdout, k, false);
         separator = ", ";
     }
 }

@@ -179,8 +179,8 @@ typedef struct ad_attr {
 #define AD_ATTRS(...) ((const ad_attr[]){__VA_ARGS__, AD_ATTRS_END})
 #define AD_ATTRS_END                                                                                                 \
     { NULL, AD_ATTR_DOUBLE, 0, false, 0, 0 }
-#define AD_ATTR(name, type, struct_, member, usually)                                                                \
-    { name, AD_ATTR_##type, offsetof(struct_, member), usually, 0 }
+#define AD_ATTR(name, type, struct_, member, ...)                                                                    \
+    { name, AD_ATTR_##type, offsetof(struct_, member), __VA_ARGS__, 0 }
 #define AD_ATTR_BIT_OF(name, struct_, member, bit)                                                                   \
     { name, AD_ATTR_BIT, offsetof(struct_, member), true, 0, bit }
 #define AD_USUALLY(value) true, value
