@@ -1,16 +1,16 @@
 # The documentation is true: its programs build and print what it says, its links lead somewhere, what is generated is
 # what would be generated now; and the sources keep to what a machine can check of their style.
 . "$ADTAPE_SOURCE/tests/tap.sh"
-: "${ADTAPE_CC:?}" "${ADTAPE_EXAMPLES:?}"
+: "${ADTAPE_CC:?}" "${ADTAPE_EXAMPLES:?}" "${ADTAPE_COMMAND:?}"
 cd -- "$ADTAPE_SOURCE" || exit 1
 
 # ---- what programs make --------------------------------------------------------------------------------------------
 
-if [ "$ADTAPE_EXAMPLES" = yes ] && [ -e "$ADTAPE_BUILD/libadtape.a" ]; then
+if [ "$ADTAPE_EXAMPLES$ADTAPE_COMMAND" = yesyes ] && [ -e "$ADTAPE_BUILD/libadtape.a" ]; then
     check 'what programs make of the docs is up to date' \
         env CC="$ADTAPE_CC" tools/docs.sh --check "$ADTAPE_BUILD"
 else
-    skip 'what programs make of the docs is up to date' 'the examples or the static library are not built'
+    skip 'what programs make of the docs is up to date' 'the examples, the command or the static library are not built'
 fi
 
 # Every ```c block of the page is in the program as it stands there, so it is compiled and run with it.

@@ -4,7 +4,9 @@
 #
 #     docs/ops.md    all of it, by tools/op_table
 #     any page       each block after a line <!-- code of FILE -->, or <!-- output of PROGRAM ARGUMENT... --> with a
-#                    program of examples/ or tools/
+#                    program of examples/ or tools/; and in each ```console block what follows a command, a line that
+#                    begins with "$ " and may go on behind a final \ on the next: they run in an empty folder, one for each
+#                    page, in which `adtape` is that of the build
 set -eu
 
 check=
@@ -66,11 +68,46 @@ write_blocks() {
         }' "$1"
 }
 
+# run_command TEXT: what it prints, mistakes included.
+run_command() {
+    mkdir -p "$scratch/session"
+    (cd "$scratch/session" && PATH="$build/tools/adtape:$PATH" sh -c "$1" </dev/null 2>&1) || true
+}
+
+# write_sessions PAGE: the page with the outputs in its ```console blocks written again.
+write_sessions() {
+    rm -rf "$scratch/session"
+    inside=
+    while IFS= read -r line; do
+        case $inside$line in
+        yes'$ '*)
+            command=${line#'$ '}
+            printf '%s\n' "$line"
+            while [ "${line%\\}" != "$line" ] && IFS= read -r line; do
+                printf '%s\n' "$line"
+                command=${command%\\}$line
+            done
+            run_command "$command"
+            ;;
+        yes'```')
+            inside=
+            echo '```'
+            ;;
+        yes*) ;;
+        *)
+            if [ "$line" = '```console' ]; then inside=yes; fi
+            printf '%s\n' "$line"
+            ;;
+        esac
+    done <"$1"
+}
+
 build=$(cd -- "$build" && pwd)
 "$build/tools/op_table" >"$scratch/ops.md"
 replace docs/ops.md "$scratch/ops.md"
 for page in README.md docs/*.md; do
-    write_blocks "$page" >"$scratch/page.md"
+    write_blocks "$page" >"$scratch/blocks.md"
+    write_sessions "$scratch/blocks.md" >"$scratch/page.md"
     replace "$page" "$scratch/page.md"
 done
 exit $status

@@ -13,12 +13,21 @@ static bool reads_back(const char *text, double value, ad_dtype dtype) {
     return dtype == AD_F32 ? strtof(text, NULL) == (float)value : strtod(text, NULL) == value;
 }
 
+/* As many as there are, so that 40 is not 4e+01; of numbers that are long anyway, 1. */
+static int digits_before_point(double value) {
+    double size = fabs(value);
+    int digits = 1;
+    if (size >= 1e15) return digits;
+    for (; size >= 10; size /= 10) digits++;
+    return digits;
+}
+
 static void number_text(double value, ad_dtype dtype, int precision, char text[32]) {
     if (isnan(value)) {
         snprintf(text, 32, "nan"); /* without a sign, which differs between machines */
         return;
     }
-    int least = precision ? precision : 1, most = precision ? precision : 17;
+    int least = precision ? precision : digits_before_point(value), most = precision ? precision : 17;
     for (int digits = least; digits <= most; digits++) {
         snprintf(text, 32, "%.*g", digits, value);
         if (reads_back(text, value, dtype)) break;
@@ -96,6 +105,6 @@ bool close_output(FILE *out, const char *path, cmd_fault *fault) {
     bool failed = fflush(out) != 0 || ferror(out);
     if (path && fclose(out) != 0) failed = true;
     if (!failed) return true;
-    return set_fault(fault, STATUS_SYSTEM, "%s cannot be written: %s", path ? path : "the output",
-                     errno ? strerror(errno) : "unknown error");
+    return set_fault(fault, STATUS_SYSTEM, "%s cannot be written%s%s", path ? path : "the output", errno ? ": " : "",
+                     errno ? strerror(errno) : "");
 }

@@ -84,7 +84,7 @@ bool run(cmd_program *program, ad_tape *tape, const ad_var *in, cmd_fault *fault
     for (size_t i = 0; i < program->slots; i++) {
         cmd_slot *slot = &program->slot[i];
         if (!slot->value) continue;
-        slot->var = in ? in[inputs++] : put_input_value(program, slot, tape);
+        slot->var = in ? ad_name_at(NULL, in[inputs++], slot->name) : put_input_value(program, slot, tape);
     }
     if (ad_tape_status(tape)) return set_tape_fault(fault, program, -1, tape);
     for (size_t i = 0; i < program->steps; i++) {

@@ -102,7 +102,7 @@ static void show_place(const cmd_source *source, size_t at) {
     if (cut_end) end = at + around;
     while (start < at && continues(source->text[start])) start++;
     while (end > at && end < source->length && continues(source->text[end])) end--;
-    fputs(cut_start ? "  ..." : "  ", stderr);
+    fputs(cut_start ? "  ..." : start < end ? "  " : "", stderr);
     for (size_t i = start; i < end; i++) {
         unsigned char byte = (unsigned char)source->text[i];
         fputc(byte < 0x20 || byte == 0x7F ? ' ' : byte, stderr);
