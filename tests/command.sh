@@ -111,6 +111,8 @@ check 'trace writes to a file' "$adtape" trace 'x * x' x=3 -f dot -o trace.dot
 check_has 'a graph' "$(cat trace.dot)" 'digraph' '->' '}'
 check 'trace writes JSON' "$adtape" trace 'x * x' x=3 -f json
 check_has 'of the tape' "$output" '{' '"nodes"' '}'
+check 'trace writes a page' "$adtape" trace 'x * x' x=3 -f html
+check_has 'of the tape' "$output" '<!doctype html>' '"nodes"' '</html>'
 check 'trace elides the middle of a long tape' "$adtape" trace - x=1 --forward <<EOF
 y = x$(printf ' + x%.0s' $(seq 100))
 EOF

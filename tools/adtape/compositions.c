@@ -25,7 +25,7 @@ typedef struct composed_attrs {
         (void)n, (void)attrs;                                                                                        \
         return ad_##name##_at(where, in[0], in[1], in[2]);                                                           \
     }
-/* Any other: `call` uses in and a. */
+/* Any other: its arguments, of which `in` and `a` are known. */
 #define CALLS(name, ...)                                                                                             \
     static ad_var apply_##name(const char *where, int n, const ad_var *in, const void *attrs) {                      \
         const composed_attrs *a = attrs;                                                                             \
@@ -69,8 +69,8 @@ CALLS(layer_norm, in[0], (int)a->integer, in[1], in[2], a->number)
 #define AXIS(...)          AD_ATTR("axis", INT, composed_attrs, axis, __VA_ARGS__)
 #define AXES(...)          AD_ATTR("axes", AXES, composed_attrs, axes, __VA_ARGS__)
 
-#define ROW(text, inputs_, formula_, ...)                                                                            \
-    { .op = {.name = #text, .inputs = inputs_, .formula = formula_, __VA_ARGS__}, .apply = apply_##text }
+#define ROW(text, inputs_, ...)                                                                                      \
+    { .op = {.name = #text, .inputs = inputs_, .formula = __VA_ARGS__}, .apply = apply_##text }
 #define WITH(...) .attrs_size = sizeof(composed_attrs), .attrs = AD_ATTRS(__VA_ARGS__)
 #define INDEXED(text, formula_)                                                                                      \
     { .op = {.name = #text, .inputs = 2, .formula = formula_}, .integers = 2, .apply = apply_##text }
