@@ -1,8 +1,8 @@
-/* Dumps of tapes. Small ones are compared with the files in tests/golden, to the byte; after a change that is meant
- * to show, ADTAPE_GOLDEN=write makes the files again, to be looked at before they are committed. */
+/* Dumps of tapes. */
 #define _GNU_SOURCE /* wcwidth, memmem */
 #include "helpers.h"
 #include "tapes.h"
+#include "texts.h"
 
 #include <criterion/criterion.h>
 #include <fcntl.h>
@@ -17,23 +17,6 @@
 #include <wchar.h>
 
 /* ---- dumps as strings ------------------------------------------------------------------------------------------ */
-
-typedef struct text {
-    char *data;
-    size_t length;
-    int64_t pieces, most; /* fails after so many, if that is not 0 */
-} text;
-
-static bool add_piece(void *user, const char *piece, size_t length) {
-    text *t = user;
-    if (t->most && t->pieces == t->most) return false;
-    t->pieces++;
-    t->data = realloc(t->data, t->length + length + 1);
-    memcpy(t->data + t->length, piece, length);
-    t->length += length;
-    t->data[t->length] = '\0';
-    return true;
-}
 
 /* The dump, to be freed. Whatever is dumped, lines have no blanks at their ends, and the last one is ended. */
 #define dump(tape, ...) dump_with(tape, &(ad_dump_options){.format = AD_DUMP_TEXT, __VA_ARGS__})
@@ -56,29 +39,9 @@ static void expect_dump_at(const char *line, ad_tape *tape, const ad_dump_option
     free(got);
 }
 
-static char *read_file(const char *path) {
-    FILE *file = fopen(path, "rb");
-    if (!file) return NULL;
-    text t = {.data = NULL};
-    char piece[4096];
-    for (size_t n; (n = fread(piece, 1, sizeof piece, file)) > 0;) add_piece(&t, piece, n);
-    fclose(file);
-    return t.data;
-}
-
 static void expect_golden(const char *name, ad_tape *tape, const ad_dump_options *options) {
-    char path[512];
-    snprintf(path, sizeof path, "%s/tests/golden/%s", ADTAPE_SOURCE_DIR, name);
     char *got = dump_with(tape, options);
-    const char *mode = getenv("ADTAPE_GOLDEN");
-    if (mode && strcmp(mode, "write") == 0) {
-        FILE *file = fopen(path, "wb");
-        cr_assert(file && fputs(got, file) >= 0 && fclose(file) == 0, "%s cannot be written", path);
-    }
-    char *wanted = read_file(path);
-    cr_assert_not_null(wanted, "%s is missing", path);
-    cr_expect(strcmp(got, wanted) == 0, "%s differs; this is the dump:\n%s", name, got);
-    free(wanted);
+    expect_golden_text(name, got);
     free(got);
 }
 
@@ -455,11 +418,17 @@ static int count_lines(const char *got) {
     return lines;
 }
 
-/* Node i, which has no name, has its row in the forward half. */
-static bool has_row(const char *got, int i) {
+/* Node i, called so, has its row in one of the halves. */
+static bool has_row_of(const char *got, int i, const char *label) {
     char row[64];
-    snprintf(row, sizeof row, " %d  v%d ", i, i);
+    snprintf(row, sizeof row, " %d  %s ", i, label);
     return strstr(got, row);
+}
+
+static bool has_row(const char *got, int i) {
+    char label[32];
+    snprintf(label, sizeof label, "v%d", i);
+    return has_row_of(got, i, label);
 }
 
 Test(dump, a_million_nodes_fit_a_page_and_say_how_many_are_missing) {
@@ -502,6 +471,24 @@ Test(dump, shows_a_range_or_everything_when_asked) {
     ad_tape_free(t);
 }
 
+Test(dump, shows_one_scope_and_those_inside_it) {
+    ad_tape *t = ad_tape_new(NULL);
+    ad_param *w = new_param("a", 1.5);
+    ad_backward(recurrence(t, w));
+    expect_golden("recurrence-scope.txt", t, &(ad_dump_options){.scope = "step1"});
+    char *inner = dump(t, .scope = "step1/squash"), *top = dump(t, .scope = ""), *all = dump(t, .precision = 4);
+    cr_expect(has_row_of(inner, 6, "h#6") && !has_row_of(inner, 5, "h#5"), "%s", inner);
+    cr_expect_str_eq(top, all);
+    free(inner);
+    free(top);
+    free(all);
+    char *narrow = dump(t, .scope = "step1", .first = 6);
+    cr_expect(has_row_of(narrow, 6, "h#6") && !has_row_of(narrow, 5, "h#5"), "%s", narrow);
+    free(narrow);
+    ad_tape_free(t);
+    ad_param_unref(w);
+}
+
 /* ---- what goes wrong ------------------------------------------------------------------------------------------- */
 
 Test(dump, a_stream_that_fails_is_reported) {
@@ -541,6 +528,8 @@ Test(dump, options_that_make_no_sense_are_refused) {
         {{.first = 3, .end = 2}, AD_ERR_INDEX},
         {{.first = 5, .end = 9}, AD_OK},
         {{.first = 2, .end = 2}, AD_OK},
+        {{.scope = "nowhere"}, AD_ERR_VALUE},
+        {{.scope = ""}, AD_OK},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         text got = {.data = NULL};

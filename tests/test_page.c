@@ -1,6 +1,7 @@
 /* Dumps as HTML, in a real browser: tests/page/driver.js uses the page, and what it reports is read here. */
 #include "helpers.h"
 #include "tapes.h"
+#include "texts.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
@@ -10,27 +11,6 @@
 #include <unistd.h>
 
 /* ---- the page in a browser ------------------------------------------------------------------------------------- */
-
-typedef struct text {
-    char *data;
-    size_t length;
-} text;
-
-static bool add_piece(void *user, const char *piece, size_t length) {
-    text *t = user;
-    t->data = realloc(t->data, t->length + length + 1);
-    memcpy(t->data + t->length, piece, length);
-    t->length += length;
-    t->data[t->length] = '\0';
-    return true;
-}
-
-static void add_text(text *t, const char *piece) { add_piece(t, piece, strlen(piece)); }
-
-static void add_stream(text *t, FILE *file) {
-    char piece[4096];
-    for (size_t n; (n = fread(piece, 1, sizeof piece, file)) > 0;) add_piece(t, piece, n);
-}
 
 static char *page_of(ad_tape *tape, const ad_dump_options *options) {
     text page = {.data = NULL};
@@ -47,15 +27,13 @@ static void write_driven(const char *path, const char *page) {
                                   "console.error = (...words) => pageErrors.push(words.join(' '));</script>";
     const char *head = strstr(page, "<head>"), *end = strstr(page, "</body>");
     cr_assert(head && end, "not a page");
-    FILE *file = fopen(path, "wb"), *driver = fopen(ADTAPE_SOURCE_DIR "/tests/page/driver.js", "rb");
-    cr_assert(file && driver);
-    text script = {.data = NULL};
-    add_stream(&script, driver);
+    char *script = read_file(ADTAPE_SOURCE_DIR "/tests/page/driver.js");
+    FILE *file = fopen(path, "wb");
+    cr_assert(file && script);
     fprintf(file, "%.*s%s%.*s<script>%s</script>%s", (int)(head - page), page, collect,
-            (int)(end - head - (ptrdiff_t)strlen("<head>")), head + strlen("<head>"), script.data, end);
+            (int)(end - head - (ptrdiff_t)strlen("<head>")), head + strlen("<head>"), script, end);
     cr_assert_eq(fclose(file), 0);
-    fclose(driver);
-    free(script.data);
+    free(script);
 }
 
 /* What the driver reports, one line for each thing that it found. Skips the test where there is no browser. */
@@ -73,7 +51,7 @@ static char *report_of(const char *page, const char *size) {
     FILE *browser = popen(command, "r");
     cr_assert_not_null(browser);
     text document = {.data = NULL};
-    add_text(&document, "");
+    add_piece(&document, "", 0);
     add_stream(&document, browser);
     cr_expect_eq(pclose(browser), 0, "the browser failed");
     snprintf(command, sizeof command, "rm -rf %s", folder);
@@ -198,6 +176,25 @@ Test(page, names_and_numbers_cannot_break_it) {
     free(report);
     free(page);
     ad_tape_free(t);
+}
+
+Test(page, shows_two_tapes_beside_each_other) {
+    ad_tape *tape[2];
+    for (int k = 0; k < 2; k++) {
+        tape[k] = ad_tape_new(NULL);
+        ad_var x = ad_leaf(tape[k], "x", AD_F64, AD_SHAPE(2), ((double[]){1, 2 + k}));
+        ad_backward(ad_sum(k ? x : ad_neg(x), AD_ALL_AXES, false));
+    }
+    text page = {.data = NULL};
+    const ad_difference_options options = {.dump = html, .first_name = "<before>", .second_name = "after"};
+    cr_assert_eq(ad_tape_difference_to(tape[0], tape[1], &options, add_piece, &page, NULL), AD_OK);
+    char *report = report_of(page.data, "1280,800");
+    expect_report(report,
+                  "differs Compared with &lt;before&gt; &lt;before&gt;|after −3|4 marked −3|4",
+                  "only only &lt;before&gt;v1 (neg)");
+    free(report);
+    free(page.data);
+    for (int k = 0; k < 2; k++) ad_tape_free(tape[k]);
 }
 
 /* Every op's formulas are set, whatever is in them. */

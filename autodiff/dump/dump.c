@@ -1,8 +1,6 @@
 /* ad_tape_dump: options, what is shown, and where it goes. */
 #include "autodiff/dump/dump.h"
 
-#include "autodiff/tape/tape.h"
-
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -89,11 +87,6 @@ static void prepare(ad_dump *dump) {
     ad_dump_sort_names(dump);
 }
 
-static void release(ad_dump *dump) {
-    ad_release(dump->allocator, dump->totals, (size_t)dump->source.scopes * sizeof *dump->totals);
-    ad_release(dump->allocator, dump->names, dump->name_room * sizeof *dump->names);
-}
-
 /* ---- options --------------------------------------------------------------------------------------------------- */
 
 static ad_status fill_options(ad_dump_options *options, int64_t size) {
@@ -105,6 +98,24 @@ static ad_status fill_options(ad_dump_options *options, int64_t size) {
     if (options->most_nodes == 0) options->most_nodes = formats[options->format].most_nodes;
     if (options->most_elements == 0) options->most_elements = formats[options->format].most_elements;
     if (options->precision == 0) options->precision = 4;
+    return AD_OK;
+}
+
+/* The nodes of one scope and of those inside it are a run: narrows the range to it. */
+static ad_status choose_scope(ad_dump *dump) {
+    ad_dump_options *options = &dump->options;
+    int64_t wanted = 0, first = options->end, end = options->first;
+    while (wanted < dump->source.scopes && strcmp(ad_dump_scope(dump, wanted).path, options->scope) != 0) wanted++;
+    if (wanted == dump->source.scopes) return AD_ERR_VALUE;
+    for (int64_t i = options->first; i < options->end; i++) {
+        int64_t scope = ad_dump_node(dump, i).scope_number;
+        while (scope > wanted) scope = ad_dump_scope(dump, scope).parent;
+        if (scope != wanted) continue;
+        if (first > i) first = i;
+        end = i + 1;
+    }
+    options->first = first < end ? first : end;
+    options->end = end;
     return AD_OK;
 }
 
@@ -121,44 +132,62 @@ static int terminal_width(int file) {
 
 /* ---- entry points ---------------------------------------------------------------------------------------------- */
 
-ad_status ad_dump_source_to(const ad_dump_source *source, const ad_dump_options *options,
-                            bool (*write)(void *user, const char *text, size_t size), void *user) {
-    if (!source || !write) return AD_ERR_NULL;
-    ad_dump dump = {.source = *source, .writer = {.write = write, .user = user}};
-    dump.allocator = source->allocator ? source->allocator : ad_allocator_default();
-    if (options) dump.options = *options;
-    ad_status status = fill_options(&dump.options, source->size);
+ad_status ad_dump_open(ad_dump *dump, const ad_dump_source *source, const ad_dump_options *options) {
+    *dump = (ad_dump){.source = *source};
+    dump->allocator = source->allocator ? source->allocator : ad_allocator_default();
+    if (options) dump->options = *options;
+    ad_status status = fill_options(&dump->options, source->size);
+    if (!status && dump->options.scope) status = choose_scope(dump);
     if (status) return status;
-    dump.most_terms = formats[dump.options.format].most_terms;
-    dump.writer.colour = dump.options.colour == AD_COLOUR_ALWAYS;
-    prepare(&dump);
-    if (!dump.status) formats[dump.options.format].render(&dump);
-    ad_writer_flush(&dump.writer);
-    if (dump.writer.failed) ad_dump_fail(&dump, AD_ERR_IO);
-    release(&dump);
-    return dump.status;
+    dump->most_terms = formats[dump->options.format].most_terms;
+    dump->writer.colour = dump->options.colour == AD_COLOUR_ALWAYS;
+    prepare(dump);
+    return AD_OK;
 }
 
-ad_status ad_tape_dump_to(ad_tape *tape, const ad_dump_options *options,
-                          bool (*write)(void *user, const char *text, size_t size), void *user) {
+ad_status ad_dump_close(ad_dump *dump) {
+    ad_writer_flush(&dump->writer);
+    if (dump->writer.failed) ad_dump_fail(dump, AD_ERR_IO);
+    ad_release(dump->allocator, dump->totals, (size_t)dump->source.scopes * sizeof *dump->totals);
+    ad_release(dump->allocator, dump->names, dump->name_room * sizeof *dump->names);
+    return dump->status;
+}
+
+ad_status ad_dump_source_to(const ad_dump_source *source, const ad_dump_options *options, ad_write *write,
+                            void *user) {
+    if (!source || !write) return AD_ERR_NULL;
+    ad_dump dump;
+    ad_status status = ad_dump_open(&dump, source, options);
+    if (status) return status;
+    dump.writer.write = write;
+    dump.writer.user = user;
+    if (!dump.status) formats[dump.options.format].render(&dump);
+    return ad_dump_close(&dump);
+}
+
+ad_status ad_tape_dump_to(ad_tape *tape, const ad_dump_options *options, ad_write *write, void *user) {
     if (!tape || !write) return AD_ERR_NULL;
     ad_tape_source opened;
-    ad_dump_source source = ad_tape_source_open(&opened, tape, tape->allocator);
+    ad_dump_source source = ad_tape_source_open(&opened, tape);
     ad_status status = ad_dump_source_to(&source, options, write, user);
     ad_tape_source_close(&opened);
     return status;
 }
 
-static bool write_to_stream(void *user, const char *text, size_t size) { return fwrite(text, 1, size, user) == size; }
+bool ad_write_to_stream(void *stream, const char *text, size_t size) { return fwrite(text, 1, size, stream) == size; }
+
+void ad_dump_options_of_stream(ad_dump_options *options, FILE *stream) {
+    int file = fileno(stream);
+    if (options->colour == AD_COLOUR_AUTO && terminal_takes_colour(file)) options->colour = AD_COLOUR_ALWAYS;
+    if (options->width == 0) options->width = terminal_width(file);
+}
 
 ad_status ad_tape_dump_with(ad_tape *tape, const ad_dump_options *options, FILE *stream) {
     if (!tape || !stream) return AD_ERR_NULL;
     ad_dump_options own = {.format = AD_DUMP_TEXT};
     if (options) own = *options;
-    int file = fileno(stream);
-    if (own.colour == AD_COLOUR_AUTO && terminal_takes_colour(file)) own.colour = AD_COLOUR_ALWAYS;
-    if (own.width == 0) own.width = terminal_width(file);
-    ad_status status = ad_tape_dump_to(tape, &own, write_to_stream, stream);
+    ad_dump_options_of_stream(&own, stream);
+    ad_status status = ad_tape_dump_to(tape, &own, ad_write_to_stream, stream);
     if (fflush(stream) && !status) status = AD_ERR_IO;
     return status;
 }

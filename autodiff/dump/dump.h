@@ -53,7 +53,7 @@ typedef enum ad_style {
 } ad_style;
 
 typedef struct ad_writer {
-    bool (*write)(void *user, const char *text, size_t size);
+    ad_write *write;
     void *user;
     bool colour, failed;
     int blanks; /* not yet written: a line ends without any */
@@ -65,6 +65,8 @@ void ad_writer_styled(ad_writer *writer, ad_style style, const char *text, size_
 void ad_writer_print(ad_writer *writer, const char *format, ...) AD_PRINTF(2, 3);
 void ad_writer_line(ad_writer *writer); /* ends it */
 void ad_writer_flush(ad_writer *writer);
+bool ad_write_to_stream(void *stream, const char *text, size_t size);
+void ad_dump_options_of_stream(ad_dump_options *options, FILE *stream); /* what a terminal asks for */
 
 /* ---- the dump -------------------------------------------------------------------------------------------------- */
 
@@ -77,7 +79,7 @@ typedef struct ad_tape_source {
     ad_tape *tape;
     ad_contributors *contributors[2]; /* one for each window */
 } ad_tape_source;
-ad_dump_source ad_tape_source_open(ad_tape_source *source, ad_tape *tape, const ad_allocator *allocator);
+ad_dump_source ad_tape_source_open(ad_tape_source *source, ad_tape *tape);
 void ad_tape_source_close(ad_tape_source *source);
 
 typedef struct ad_name_use {
@@ -102,6 +104,10 @@ typedef struct ad_dump {
     ad_status status; /* the first failure */
 } ad_dump;
 
+/* Fills in the options and looks at everything that will be shown; the caller sets writer.write. An error, which is one
+ * of the options, leaves nothing to close. Closing gives the first failure. */
+ad_status ad_dump_open(ad_dump *dump, const ad_dump_source *source, const ad_dump_options *options);
+ad_status ad_dump_close(ad_dump *dump);
 void ad_dump_fail(ad_dump *dump, ad_status status);
 bool ad_dump_shows(const ad_dump *dump, int64_t index);
 ad_node_info ad_dump_node(const ad_dump *dump, int64_t index);
@@ -141,7 +147,15 @@ typedef struct ad_statistics {
 } ad_statistics;
 ad_statistics ad_statistics_of(const ad_view *view);
 ad_number_style ad_number_style_of(const ad_dump *dump, int count, const ad_view *const *views);
+const void *ad_view_element(const ad_view *view, int64_t i); /* where it lies: number i in row-major order */
 void ad_put_value(ad_string *string, const ad_dump *dump, const ad_view *view, const ad_number_style *style);
+
+void ad_put_json_string(ad_writer *writer, const char *string);
+void ad_put_json_number(ad_writer *writer, double value);
+/* The page (autodiff/dump/page), and the tapes in its middle, each under a name that the page knows. */
+void ad_put_page_head(ad_writer *writer);
+void ad_put_page_tape(ad_dump *dump, const char *id);
+void ad_put_page_tail(ad_writer *writer);
 
 void ad_dump_text(ad_dump *dump);
 void ad_dump_dot(ad_dump *dump);

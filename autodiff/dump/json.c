@@ -50,22 +50,26 @@ static void new_line(json *j) {
     ad_writer_line(&j->dump->writer);
 }
 
-static void put_string(json *j, const char *string) {
+void ad_put_json_string(ad_writer *writer, const char *string) {
     const char *end = string + strlen(string);
-    separate(j);
-    put(j, "\"");
+    ad_writer_put(writer, "\"", 1);
     for (const char *at = string, *next; at < end; at = next) {
         next = at;
         uint32_t c = ad_utf8_next(&next, end);
         if (c == '"' || c == '\\') {
-            ad_writer_print(&j->dump->writer, "\\%c", (char)c);
+            ad_writer_print(writer, "\\%c", (char)c);
         } else if (c < 0x20 || c == 0x7F || c == '<' || c == 0x2028 || c == 0x2029 || c == 0xFFFD) {
-            ad_writer_print(&j->dump->writer, "\\u%04x", (unsigned)c);
+            ad_writer_print(writer, "\\u%04x", (unsigned)c);
         } else {
-            ad_writer_put(&j->dump->writer, at, (size_t)(next - at));
+            ad_writer_put(writer, at, (size_t)(next - at));
         }
     }
-    put(j, "\"");
+    ad_writer_put(writer, "\"", 1);
+}
+
+static void put_string(json *j, const char *string) {
+    separate(j);
+    ad_put_json_string(&j->dump->writer, string);
 }
 
 static void key(json *j, const char *name) {
@@ -111,19 +115,23 @@ static void shortest(double value, bool is_single, char text[40]) {
         if (!strchr("+-0123456789e", *c)) *c = '.';
 }
 
-static void put_number(json *j, double value, bool is_single) {
-    char text[40];
-    separate(j);
+static void put_float(ad_writer *writer, double value, bool is_single) {
+    char text[40] = "-0.0";
     if (isnan(value)) {
-        put(j, "\"NaN\"");
+        strcpy(text, "\"NaN\"");
     } else if (isinf(value)) {
-        put(j, value > 0 ? "\"Infinity\"" : "\"-Infinity\"");
-    } else if (value == 0 && signbit(value)) {
-        put(j, "-0.0");
-    } else {
+        strcpy(text, value > 0 ? "\"Infinity\"" : "\"-Infinity\"");
+    } else if (value != 0 || !signbit(value)) {
         shortest(value, is_single, text);
-        put(j, text);
     }
+    ad_writer_put(writer, text, strlen(text));
+}
+
+void ad_put_json_number(ad_writer *writer, double value) { put_float(writer, value, false); }
+
+static void put_number(json *j, double value, bool is_single) {
+    separate(j);
+    put_float(&j->dump->writer, value, is_single);
 }
 
 /* Integers that a double cannot hold are strings: many readers know no other numbers. */

@@ -1,5 +1,6 @@
 /* What a dump is made from, as the formats see it; and a tape as such a source. */
 #include "autodiff/dump/dump.h"
+#include "autodiff/tape/tape.h"
 
 /* ---- any source ------------------------------------------------------------------------------------------------ */
 
@@ -84,11 +85,11 @@ static ad_status tape_jacobian(void *user, int64_t index, int input, ad_tensor *
     return ad_tape_local_jacobian(((ad_tape_source *)user)->tape, index, input, out);
 }
 
-ad_dump_source ad_tape_source_open(ad_tape_source *source, ad_tape *tape, const ad_allocator *allocator) {
+ad_dump_source ad_tape_source_open(ad_tape_source *source, ad_tape *tape) {
     *source = (ad_tape_source){.tape = tape};
     ad_dump_source opened = {
         .user = source,
-        .allocator = allocator,
+        .allocator = tape->allocator,
         .size = ad_tape_size(tape),
         .scopes = ad_tape_scope_count(tape),
         .status = ad_tape_status(tape),

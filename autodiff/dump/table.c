@@ -137,8 +137,9 @@ static void fit(ad_table *table) {
     shrink(table, 2, 12);
 }
 
-void ad_table_show(ad_dump *dump, const ad_column *column, int columns, void (*rows)(ad_table *table)) {
-    ad_table table = {.dump = dump, .column = column, .columns = columns, .measuring = true};
+void ad_table_show(ad_dump *dump, const ad_column *column, int columns, void (*rows)(ad_table *table),
+                   const void *user) {
+    ad_table table = {.dump = dump, .user = user, .column = column, .columns = columns, .measuring = true};
     for (int c = 0; c < columns; c++) table.cell[c].allocator = dump->allocator;
     rows(&table);
     fit(&table);

@@ -19,6 +19,7 @@ typedef struct ad_column {
 
 typedef struct ad_table {
     ad_dump *dump;
+    const void *user; /* what `rows` needs besides */
     const ad_column *column;
     int columns;
     bool measuring;
@@ -28,7 +29,8 @@ typedef struct ad_table {
 } ad_table;
 
 /* Makes the rows with `rows`, which fills the cells and calls ad_table_row, or ad_table_line for a line of its own. */
-void ad_table_show(ad_dump *dump, const ad_column *column, int columns, void (*rows)(ad_table *table));
+void ad_table_show(ad_dump *dump, const ad_column *column, int columns, void (*rows)(ad_table *table),
+                   const void *user);
 void ad_table_row(ad_table *table); /* and empties the cells */
 void ad_table_line(ad_table *table, ad_style style, const char *format, ...) AD_PRINTF(3, 4);
 

@@ -354,7 +354,7 @@ static void print_reverse(ad_dump *dump, ad_string *line) {
     ad_string_print(line, " with respect to x%s%s", dump->source.pass.is_selective ? "; only what was asked for" : "",
                     dump->source.status ? "; perhaps incomplete, as the tape is in error" : "");
     print_title(dump, line);
-    ad_table_show(dump, reverse_columns, R_COLUMNS, reverse_rows);
+    ad_table_show(dump, reverse_columns, R_COLUMNS, reverse_rows, NULL);
 }
 
 void ad_dump_text(ad_dump *dump) {
@@ -363,13 +363,13 @@ void ad_dump_text(ad_dump *dump) {
     if (dump->options.end > dump->options.first) {
         ad_string_print(&line, "forward: each value from those above it");
         print_title(dump, &line);
-        ad_table_show(dump, forward_columns, F_COLUMNS, forward_rows);
+        ad_table_show(dump, forward_columns, F_COLUMNS, forward_rows, NULL);
         print_reverse(dump, &line);
     }
     if (dump->source.scopes > 1) {
         ad_string_print(&line, "scopes, each with those inside it");
         print_title(dump, &line);
-        ad_table_show(dump, scope_columns, S_COLUMNS, scope_rows);
+        ad_table_show(dump, scope_columns, S_COLUMNS, scope_rows, NULL);
     }
     ad_string_free(&line);
 }

@@ -10,8 +10,7 @@ enum { line_elements = 6 }; /* more continue on the next line */
 
 /* ---- numbers --------------------------------------------------------------------------------------------------- */
 
-/* Where element number i in row-major order lies. */
-static const void *element_at(const ad_view *view, int64_t i) {
+const void *ad_view_element(const ad_view *view, int64_t i) {
     int64_t offset = 0;
     for (int axis = view->shape.rank - 1; axis >= 0; axis--) {
         offset += i % view->shape.dim[axis] * view->stride[axis];
@@ -21,7 +20,7 @@ static const void *element_at(const ad_view *view, int64_t i) {
 }
 
 static int number_text(const ad_view *view, int64_t i, const ad_number_style *style, char text[64]) {
-    const void *element = element_at(view, i);
+    const void *element = ad_view_element(view, i);
     if (!ad_dtype_is_float(view->dtype)) {
         int64_t value = view->dtype == AD_I64 ? *(const int64_t *)element : *(const int32_t *)element;
         return snprintf(text, 64, "%*" PRId64, style->width, value);

@@ -97,11 +97,20 @@ function merging() {
   say("merge", text(".merge-part .card td"));
 }
 
+function differing() {
+  press("Home");
+  press("n");
+  if (!document.querySelector(".difference-part")) return;
+  expect("rows that differ are marked", count(".row.changed") > 0);
+  say("differs", text(".difference-part h3"), text(".difference-part .note"), text(".difference-part td"), "marked", text(".difference-part td.differs"));
+  say("only", text(".row.only"));
+}
+
 laidOut();
 say("load", performance.now().toFixed(0), "ms");
 say("title", document.title);
 say("math", count("math"));
-if (last > 0) for (const part of [stepping, everyStep, tree, searching, looks, merging]) part();
+if (last > 0) for (const part of [stepping, everyStep, tree, searching, looks, merging, differing]) part();
 for (const failure of pageErrors) say("FAILED", failure);
 document.documentElement.append(Object.assign(document.createElement("pre"), { id: "report", textContent: lines.join("\n") }));
 })();

@@ -229,8 +229,8 @@ function drawStage(at) {
   $("tape-panel").className = phaseOf(step) + "-step";
   $("stage").replaceChildren(
     element("div", { class: "eyebrow" }, element("span", { class: "phase" }, phaseOf(step)), element("h2", null, titleOf(step)), placeOf(step)),
-    element("div", { class: "headline" }, ...headline(step)), ...body.filter(Boolean),
-    ...(step.kind === "end" ? [] : differencePart(step)));
+    element("div", { class: "headline" }, ...headline(step)), ...(step.kind === "end" ? [] : differencePart(step)),
+    ...body.filter(Boolean));
   $("stage").scrollTop = 0;
   repaint();
 }

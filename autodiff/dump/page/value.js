@@ -102,7 +102,7 @@ function heatOf(x, largest) {
 
 // ---- layout -----------------------------------------------------------------------------------------------------------
 
-const most = { columns: 8, rows: 10, cells: 64 };
+const most = { columns: 9, rows: 10, cells: 64 };
 
 // Rows and columns of a value: the last axis is a row; a vector stands upright if it is short.
 function gridOf(value) {

@@ -43,6 +43,7 @@ enum {
 typedef struct ad_dump_options {
     ad_dump_format format;
     int64_t first, end;    /* the nodes from `first` up to `end`; end 0: to the last one */
+    const char *scope;     /* of those only the ones in the first scope of this path, and inside it; NULL: all */
     int64_t most_nodes;    /* more are elided in the middle; 0: 60, JSON all, HTML 5000; -1: all */
     int64_t most_elements; /* of a value; larger ones are statistics; 0: 12, JSON all, HTML 1024 */
     int precision;         /* significant digits, 1 to 17; 0: 4. JSON keeps all, and this for its reader */
@@ -58,8 +59,8 @@ AD_API ad_status ad_tape_dump(ad_tape *tape, ad_dump_format format, FILE *stream
 AD_API ad_status ad_tape_dump_with(ad_tape *tape, const ad_dump_options *options, FILE *stream); /* NULL: all zero */
 
 /* Calls `write` with pieces of the text, which are not terminated, until it returns false (AD_ERR_IO). */
-AD_API ad_status ad_tape_dump_to(ad_tape *tape, const ad_dump_options *options,
-                                 bool (*write)(void *user, const char *text, size_t size), void *user);
+typedef bool ad_write(void *user, const char *text, size_t size);
+AD_API ad_status ad_tape_dump_to(ad_tape *tape, const ad_dump_options *options, ad_write *write, void *user);
 
 /* What a dump is made from: a tape, or something that looks like one, such as a dump that was read back. The functions
  * answer like those of adtape/tape.h (ad_tape_node, ad_tape_scope, ad_tape_totals, ad_tape_saved, ad_contributors_count
@@ -83,8 +84,27 @@ typedef struct ad_dump_source {
     ad_status (*term_value)(void *user, int64_t consumer, int input, ad_tensor **out);
     ad_status (*jacobian)(void *user, int64_t index, int input, ad_tensor **out);
 } ad_dump_source;
-AD_API ad_status ad_dump_source_to(const ad_dump_source *source, const ad_dump_options *options,
-                                   bool (*write)(void *user, const char *text, size_t size), void *user);
+AD_API ad_status ad_dump_source_to(const ad_dump_source *source, const ad_dump_options *options, ad_write *write,
+                                   void *user);
+
+/* Two tapes beside each other, such as before and after a step, or with a right and a wrong derivative, and what is not
+ * the same: values, gradients, what an operation is applied to, and nodes that one of them has alone. Nodes are matched
+ * in order, by op and name. All zero: the smallest difference counts. NaN is the same as NaN. */
+typedef struct ad_difference_options {
+    ad_dump_options dump;                 /* the format is AD_DUMP_TEXT or AD_DUMP_HTML */
+    const char *first_name, *second_name; /* what the tapes are called; NULL: "first" and "second" */
+    double absolute, relative;            /* a and b are the same if |a - b| <= absolute + relative max(|a|, |b|) */
+    bool all;                             /* text: also what is the same */
+} ad_difference_options;
+
+/* *count, unless NULL, is the number of nodes that are not the same. Errors as for ad_tape_dump_with. */
+AD_API ad_status ad_tape_difference(ad_tape *first, ad_tape *second, const ad_difference_options *options,
+                                    FILE *stream, int64_t *count);
+AD_API ad_status ad_tape_difference_to(ad_tape *first, ad_tape *second, const ad_difference_options *options,
+                                       ad_write *write, void *user, int64_t *count);
+AD_API ad_status ad_dump_source_difference_to(const ad_dump_source *first, const ad_dump_source *second,
+                                              const ad_difference_options *options, ad_write *write, void *user,
+                                              int64_t *count);
 
 #ifdef __cplusplus
 }
