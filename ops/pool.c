@@ -76,7 +76,7 @@ static ad_status check_windows(ad_call *call, const ad_windows *windows, int axi
             (long long)windows->kernel[axis], (long long)windows->dilation[axis], (long long)windows->size[axis],
             2 + axis, (long long)windows->padding[axis]);
     for (int64_t i = 0; windows->dilation[axis] > 1 && i < windows->count[axis]; i++)
-        if (ad_kernel_window_is_blind(windows, axis, i))
+        if (ad_kernels_get()->window_is_blind(windows, axis, i))
             return ad_fail(call, AD_ERR_SHAPE, "window %lld along axis %d sees nothing but padding", (long long)i,
                            2 + axis);
     return AD_OK;
@@ -105,7 +105,8 @@ static ad_status max_pool2d_forward(ad_call *call) {
     const ad_windows windows = windows_of(call);
     const void *data = ad_row_major(call, x);
     if (!data) return AD_ERR_OOM;
-    ad_kernel_max_pool(&windows, x->dtype, x->shape.dim[0] * x->shape.dim[1], data, y->data, call->out[1].data);
+    ad_kernels_get()->max_pool(&windows, x->dtype, x->shape.dim[0] * x->shape.dim[1], data, y->data,
+                               call->out[1].data);
     return AD_OK;
 }
 
@@ -132,12 +133,11 @@ static ad_status max_pool2d_backward(ad_call *call, ad_adjoint *adjoint) {
     const ad_view *into = ad_into(adjoint, 0, &add);
     if (!into || !adjoint->seed[0].data) return AD_OK;
     if (!add) ad_kernels_get()->fill(into, 0);
-    void *seed = ad_row_major(call, &adjoint->seed[0]), *at = ad_row_major(call, &call->out[1]);
     if (ad_view_count(y) == 0) return AD_OK;
-    if (!seed || !at) return AD_ERR_OOM;
-    const ad_view g = ad_view_of(seed, x->dtype, flat(y->shape)), index = ad_view_of(at, AD_I64, flat(y->shape));
-    const ad_view x_bar = ad_view_of(into->data, x->dtype, flat(x->shape));
-    ad_kernels_get()->scatter_add(&g, 2, &index, &x_bar);
+    const ad_windows windows = windows_of(call);
+    const void *g = ad_row_major(call, &adjoint->seed[0]), *index = ad_row_major(call, &call->out[1]);
+    if (!g || !index) return AD_ERR_OOM;
+    ad_kernels_get()->max_pool_back(&windows, x->dtype, x->shape.dim[0] * x->shape.dim[1], g, index, into->data);
     return AD_OK;
 }
 

@@ -48,6 +48,13 @@ void AD_NAME(softmax_xent_back)(const ad_view *g, const ad_view *p, const ad_vie
 void AD_NAME(standardize)(const ad_standardize *s);
 void AD_NAME(standardize_back)(const ad_standardize *s);
 
+void AD_NAME(columns)(const struct ad_convolution *c, void *x, int64_t first, int64_t last, void *columns, bool back);
+bool AD_NAME(window_is_blind)(const struct ad_windows *windows, int axis, int64_t i);
+void AD_NAME(max_pool)(const struct ad_windows *windows, ad_dtype dtype, int64_t planes, const void *x, void *y,
+                       int64_t *index);
+void AD_NAME(max_pool_back)(const struct ad_windows *windows, ad_dtype dtype, int64_t planes, const void *g,
+                            const int64_t *index, void *x_bar);
+
 void AD_NAME(attend)(const ad_scores *block, double *largest, double *sum, double *factor);
 void AD_NAME(attend_again)(const ad_scores *block, const double *logs);
 void AD_NAME(attend_back)(const ad_scores *block, const double *less, void *p_bar, void *scaled);

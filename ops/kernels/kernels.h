@@ -95,6 +95,9 @@ typedef struct ad_scores {
     ad_view mask; /* rows x columns; data NULL: there is none */
 } ad_scores;
 
+struct ad_windows; /* of images: window.h */
+struct ad_convolution;
+
 typedef struct ad_kernels {
     const char *isa; /* "baseline", "avx2", "avx512" */
 
@@ -163,6 +166,18 @@ typedef struct ad_kernels {
      * `scaled` gets the same times scale. p_bar and scaled are row-major too. */
     void (*attend_back)(const ad_scores *block, const double *less, void *p_bar, void *scaled);
     void (*scale_rows)(ad_dtype dtype, int64_t rows, int64_t columns, const double *factor, void *x); /* row-major */
+
+    /* The columns that the windows in rows [first, last) make of the channels of one group of an image: written there, or,
+     * `back`, added from there to the image. */
+    void (*columns)(const struct ad_convolution *c, void *x, int64_t first, int64_t last, void *columns, bool back);
+    /* Window i sees nothing of the image along an axis. */
+    bool (*window_is_blind)(const struct ad_windows *windows, int axis, int64_t i);
+    /* The largest element that each window sees, which is one at least: the first of equal ones or the first NaN, and where
+     * in its plane it is. And back: x_bar[index] += g. All row-major. */
+    void (*max_pool)(const struct ad_windows *windows, ad_dtype dtype, int64_t planes, const void *x, void *y,
+                     int64_t *index);
+    void (*max_pool_back)(const struct ad_windows *windows, ad_dtype dtype, int64_t planes, const void *g,
+                          const int64_t *index, void *x_bar);
 
     /* y[.., j, ..] = x[.., index[.., j, ..], ..]: y and index have one shape; index is i32 or i64; x, y any dtype. */
     void (*gather)(const ad_view *x, int axis, const ad_view *index, const ad_view *y);

@@ -21,18 +21,14 @@ typedef struct ad_convolution {
     ad_windows windows;
 } ad_convolution;
 
+/* Bytes behind the columns of a block that may be written to. */
+enum { AD_COLUMNS_ROOM = 64 };
+
 /* Bytes of scratch memory, aligned to 64, for each of the functions below; -1 if their number overflows. */
 int64_t ad_kernel_convolution_scratch(const ad_convolution *c);
 /* The three sides of sum(y_bar * (w * x)), which is linear in each of x, w and y_bar. */
 void ad_kernel_convolve(const ad_convolution *c, const void *x, const void *w, void *y, bool add, void *scratch);
 void ad_kernel_convolve_x(const ad_convolution *c, void *x, const void *w, const void *y, bool add, void *scratch);
 void ad_kernel_convolve_w(const ad_convolution *c, const void *x, void *w, const void *y, bool add, void *scratch);
-
-/* The largest element that each window sees, the first of equal ones or the first NaN, and where in its plane (i64) it is.
- * Each window sees one at least. */
-void ad_kernel_max_pool(const ad_windows *windows, ad_dtype dtype, int64_t planes, const void *x, void *y,
-                        int64_t *index);
-/* Window i sees nothing of the image along an axis. */
-bool ad_kernel_window_is_blind(const ad_windows *windows, int axis, int64_t i);
 
 #endif
