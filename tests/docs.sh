@@ -28,6 +28,7 @@ quoted() {
         END { if (!blocks) print page ": no block"; exit bad || !blocks }' "$2" "$1"
 }
 check 'the code of adding-an-op.md is that of the example' quoted docs/adding-an-op.md examples/custom_op.c
+check 'the code of derivatives.md is that of the example' quoted docs/derivatives.md examples/derivatives.c
 
 # ---- links ---------------------------------------------------------------------------------------------------------
 

@@ -77,7 +77,7 @@ check_has 'lstm says its sentence' "$output" 'lstm: right' 'step    1: loss 2.' 
 check 'transformer checks its gradient and learns' "$examples/transformer"
 check_has 'transformer reverses words' "$output" 'transformer: right' 'step    1: loss' '% of 640 other words'
 
-# ---- newton_cg, pinn, maml ----------------------------------------------------------------------------------------------
+# ---- newton_cg, pinn, maml, ode_fit, derivatives ----------------------------------------------------------------------------------------------
 
 # last_number TEXT SENTENCE: what follows the sentence and a colon.
 last_number() { printf '%s\n' "$1" | sed -n "s/^$2: //p"; }
@@ -91,6 +91,15 @@ check 'pinn solves the heat equation to 0.002' between 0 2e-3 \
 check 'maml runs' "$examples/maml"
 check_has 'maml shows what a step achieves before and after it is trained' "$output" 'untrained: before the step 0.' \
     'trained:   before the step 0.' 'after it 0.0'
+
+check 'ode_fit runs' "$examples/ode_fit"
+fitted=$output
+check 'both solvers of ode_fit have the same derivative' between 0 1e-4 \
+    "$(last_number "$fitted" 'largest relative difference of the two')"
+check 'ode_fit finds the parameters' between 0 2e-2 "$(last_number "$fitted" 'largest relative error of a parameter')"
+check 'derivatives runs' "$examples/derivatives"
+check_has 'derivatives prints what the page says' "$output" 'gradient 4 -12' 'H v 2 -6 8 -4 0' \
+    'tridiagonal: 13 elements in 3 products' 'penalty by w 160' 'per example 2 4 | 6 -2' 'root 1, by a -0.2'
 
 # ---- digits -------------------------------------------------------------------------------------------------------------
 

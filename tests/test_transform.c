@@ -679,14 +679,14 @@ Test(transform, what_a_caller_does_wrong_is_said) {
     expect_error(t, AD_ERR_SHAPE, "ad_vjp_of at", "the seed is f64[3]");
     in[0] = ad_constant(t, "k", AD_I64, AD_SHAPE(2), (int64_t[]){1, 2});
     ad_function_record(&gradient, t, in, out);
-    expect_error(t, AD_ERR_NOGRAD, "ad_grad_of at", "k is i64[2]", "hand them over through .user");
+    expect_error(t, AD_ERR_NOGRAD, "ad_grad_of at", "k is i64[2]", "make them .constants");
     in[0] = ad_leaf(t, NULL, AD_F64, AD_SHAPE(1, 1, 1, 1, 2), (double[]){1, 2});
     ad_function_record(&jacobian, t, in, out);
     expect_error(t, AD_ERR_LIMIT, "ad_jacobian_of at", "10 axes");
     points(t, out);
     ad_function mismatched = ad_gauss_newton_of(&pair, &square);
     ad_function_record(&mismatched, t, out, out);
-    expect_error(t, AD_ERR_VALUE, "ad_gauss_newton_of at", "the loss has 1 inputs, but the function has 2 outputs");
+    expect_error(t, AD_ERR_VALUE, "ad_gauss_newton_of at", "the loss has 1 inputs", "which are 2");
     ad_tape_free(t);
 }
 
@@ -762,7 +762,7 @@ Test(transform, numbers_that_do_not_fit_are_refused) {
     ad_linear_new(&linear, &square, NULL, NULL, &error);
     expect_message(&error, AD_ERR_NULL, "ad_linear_new: in is NULL");
     ad_linear_new(&linear, &nothing, NULL, &x, &error);
-    expect_message(&error, AD_ERR_VALUE, "0 inputs and 0 outputs");
+    expect_message(&error, AD_ERR_VALUE, "0 inputs, 0 of them constants, and 0 outputs");
     ad_linear_new(&linear, &square, NULL, &none, &error);
     expect_message(&error, AD_ERR_NULL, "ad_linear_new: input 0 is NULL");
     ad_linear_new(&linear, &square, NULL, &k, &error);
@@ -900,4 +900,215 @@ Test(transform, products_allocate_nothing_after_the_first) {
     ad_linear_free(linear);
     for (int i = 0; i < 3; i++) ad_tensor_unref(weight[i]);
     test_memory_close(&memory);
+}
+
+/* ---- constants, batches ------------------------------------------------------------------------------------------------------- */
+
+/* Softmax regression of one example: weights [3,2], then constants: data [2] and a label. */
+static ad_status example_loss_fn(ad_tape *t, const ad_var *in, ad_var *out, void *user) {
+    (void)t, (void)user;
+    out[0] = ad_softmax_xent(ad_matmul(in[0], in[1]), in[2]);
+    return AD_OK;
+}
+static const ad_function example_loss = {
+    .fn = example_loss_fn, .inputs = 3, .outputs = 1, .constants = 2, .name = "example_loss"};
+
+static const double batch_data[] = {1, 2, -1, 0.5, 3, -2, 0, 1};
+static const double batch_weights[] = {0.5, -1, 2, 0.25, -0.75, 1};
+
+Test(transform, constants_are_handed_on_and_not_differentiated_by) {
+    ad_tape *t = ad_tape_new(NULL);
+    ad_var w = ad_leaf(t, "w", AD_F64, AD_SHAPE(3, 2), batch_weights), x = LEAF(t, 1, 2), label = ad_index(t, 1);
+    ad_function gradient = ad_grad_of(&example_loss), hvp = ad_hvp_of(&example_loss),
+                second = ad_jacobian_of(&gradient);
+    cr_assert(gradient.inputs == 3 && gradient.outputs == 1 && hvp.inputs == 4 && hvp.outputs == 2);
+    cr_assert(second.inputs == 3 && second.outputs == 1 && second.constants == 2);
+    ad_var in[] = {w, x, label}, with_v[] = {w, w, x, label}, g, products[2], hessian, want, by_hand;
+    ad_function_record(&gradient, t, in, &g);
+    ad_function_record(&hvp, t, with_v, products);
+    ad_function_record(&second, t, in, &hessian);
+    ad_var loss;
+    example_loss_fn(t, in, &loss, NULL);
+    ad_grad(loss, (ad_var){0}, 1, &w, &want);
+    by_hand = ad_matmul(ad_reshape(hessian, AD_SHAPE(6, 6)), ad_reshape(w, AD_SHAPE(6)));
+    for (int i = 0; i < 6; i++) {
+        ad_view a = ad_value(g), b = ad_value(want), c = ad_value(products[1]), d = ad_value(by_hand);
+        cr_assert_eq(ad_view_get(&a, i), ad_view_get(&b, i));
+        expect_near(ad_view_get(&c, i), ad_view_get(&d, i), 1e-14);
+    }
+    expect_ok(t);
+    ad_tape_free(t);
+}
+
+/* The gradient of each example, as one at a time; their sum is that of the whole batch; and a penalty on their sizes is
+ * differentiated through them. */
+Test(transform, gradients_of_each_example_of_a_batch) {
+    const int32_t labels[] = {0, 2, 1, 1};
+    ad_tape *t = ad_tape_new(NULL);
+    ad_var w = ad_leaf(t, "w", AD_F64, AD_SHAPE(3, 2), batch_weights), each, one, whole, sum;
+    ad_var x = ad_constant(t, "x", AD_F64, AD_SHAPE(4, 2), batch_data);
+    ad_var label = ad_constant(t, "label", AD_I32, AD_SHAPE(4), labels);
+    ad_function gradient = ad_grad_of(&example_loss), per_example = ad_map_of(&gradient, 1);
+    cr_assert(per_example.inputs == 3 && per_example.outputs == 1);
+    ad_function_record(&per_example, t, (ad_var[]){w, x, label}, &each);
+    ad_view got = ad_value(each);
+    cr_assert(ad_shape_equal(&got.shape, &AD_SHAPE(4, 3, 2)));
+    for (int e = 0; e < 4; e++) {
+        ad_function_record(&gradient, t, (ad_var[]){w, ad_select(x, 0, e), ad_select(label, 0, e)}, &one);
+        ad_view want = ad_value(one);
+        for (int i = 0; i < 6; i++) cr_assert_eq(ad_view_get(&got, e * 6 + i), ad_view_get(&want, i));
+    }
+    ad_var loss = total(ad_softmax_xent(ad_matmul(x, ad_transpose(w)), label));
+    ad_grad(loss, (ad_var){0}, 1, &w, &whole);
+    sum = ad_sum(each, AD_AXES(0), false);
+    ad_view all = ad_value(whole), added = ad_value(sum);
+    for (int i = 0; i < 6; i++) expect_near(ad_view_get(&added, i), ad_view_get(&all, i), 1e-15);
+    ad_backward(total(ad_square(each)));
+    cr_assert(ad_gradient_reached(w));
+    expect_ok(t);
+    ad_tape_free(t);
+}
+
+Test(transform, batches_that_do_not_fit_are_refused) {
+    ad_tape *t = ad_tape_new(NULL);
+    ad_function square = {.fn = pair_fn, .inputs = 2, .outputs = 2}, batched = ad_map_of(&square, 0),
+                none = ad_map_of(&square, 2);
+    ad_var out[2], in[] = {LEAF(t, 1, 2), LEAF(t, 1, 2, 3)};
+    ad_function_record(&batched, t, in, out);
+    expect_error(t, AD_ERR_SHAPE, "ad_map_of at", "input 1 is f64[3]", "of which there are others");
+    in[0] = ad_scalar(t, NULL, 1), in[1] = LEAF(t, 1, 2);
+    ad_function_record(&batched, t, in, out);
+    expect_error(t, AD_ERR_SHAPE, "ad_map_of at", "input 0 is f64[]", "there must be one");
+    in[0] = LEAF(t, 1, 2), in[1] = LEAF(t, 1, 2);
+    ad_function_record(&none, t, in, out);
+    expect_error(t, AD_ERR_VALUE, "ad_map_of at", "2 inputs are shared of 2");
+    ad_function no_inputs = {.fn = pair_fn, .inputs = 2, .outputs = 2, .constants = 2},
+                gradient = ad_grad_of(&no_inputs);
+    in[0] = LEAF(t, 1, 2), in[1] = LEAF(t, 1, 2);
+    ad_function_record(&gradient, t, in, out);
+    expect_error(t, AD_ERR_VALUE, ".constants is 2");
+    ad_tape_free(t);
+}
+
+/* ---- solutions ------------------------------------------------------------------------------------------------------------------ */
+
+/* x^3 + a x = b */
+static ad_status cubic_fn(ad_tape *t, const ad_var *in, ad_var *out, void *user) {
+    (void)t, (void)user;
+    out[0] = ad_sub(ad_add(ad_power(in[0], 3), ad_mul(in[1], in[0])), in[2]);
+    return AD_OK;
+}
+static const ad_function cubic = {.fn = cubic_fn, .inputs = 3, .outputs = 1, .name = "cubic"};
+
+/* x(a, b) with the guess fixed. */
+static ad_status cubic_root_fn(ad_tape *t, const ad_var *in, ad_var *out, void *user) {
+    (void)user;
+    ad_function solve = ad_root_of(&cubic);
+    return ad_function_record(&solve, t, (ad_var[]){ad_number(t, AD_F64, 1), in[0], in[1]}, out);
+}
+
+/* With d = 3 x^2 + a: x_b = 1 / d, x_a = -x / d, x_bb = -6 x / d^3, x_bbb = (72 x^2 - 6 d) / d^5. */
+Test(transform, a_root_has_its_derivatives_to_the_third) {
+    ad_function f = {.fn = cubic_root_fn, .inputs = 2, .outputs = 1}, chain[] = {f, f, f, f};
+    ad_function by_b[] = {f, ad_grad_of(&chain[0])}, hessian = ad_hessian_of(&f), forward = ad_jvp_of(&f);
+    ad_tape *t = ad_tape_new(NULL);
+    ad_var in[] = {ad_scalar(t, "a", 2), ad_scalar(t, "b", 5), ad_number(t, AD_F64, 0), ad_number(t, AD_F64, 1)},
+           out[4];
+    ad_function_record(&by_b[1], t, in, out);
+    ad_var x;
+    ad_function_record(&f, t, in, &x);
+    double at = ad_item(x), d = 3 * at * at + 2;
+    expect_near(at * at * at + 2 * at, 5, 1e-14);
+    expect_near(ad_item(out[0]), -at / d, 1e-14);
+    expect_near(ad_item(out[1]), 1 / d, 1e-14);
+    ad_function_record(&forward, t, in, out);
+    expect_near(ad_item(out[1]), 1 / d, 1e-14);
+    ad_function_record(&hessian, t, in, out);
+    expect_near(ad_item(out[3]), -6 * at / (d * d * d), 1e-14);
+    expect_near(ad_item(out[1]), ad_item(out[2]), 1e-14);
+    ad_function line = ad_directional_of(&f, 3);
+    ad_function_record(&line, t, in, out);
+    expect_near(ad_item(out[3]), (108 * at * at - 6 * d) / (d * d * d * d * d), 1e-13);
+    ad_backward(x);
+    expect_near(ad_gradient_item(in[1]), 1 / d, 1e-14);
+    expect_ok(t);
+    ad_tape_free(t);
+}
+
+/* A x + x^3 = c, for a vector; against differences, at first and second order. */
+static ad_status system_fn(ad_tape *t, const ad_var *in, ad_var *out, void *user) {
+    (void)t, (void)user;
+    out[0] = ad_sub(ad_add(ad_matmul(in[1], in[0]), ad_power(in[0], 3)), in[2]);
+    return AD_OK;
+}
+static ad_var system_root(ad_tape *t, const ad_var *x, int n, void *user) {
+    (void)n;
+    ad_function solve = ad_root_of(user);
+    ad_var root;
+    ad_function_record(&solve, t, (ad_var[]){CONSTANT(t, 0, 0, 0), x[0], x[1]}, &root);
+    return root;
+}
+
+Test(transform, the_root_of_a_system_withstands_the_checks) {
+    ad_function system = {.fn = system_fn, .inputs = 3, .outputs = 1};
+    ad_tensor *x[] = {tensor(AD_F64, AD_SHAPE(3, 3), (double[]){4, 1, 0, 1, 5, -1, 0.5, 0, 3}),
+                      tensor(AD_F64, AD_SHAPE(3), (double[]){1, -2, 3})};
+    ad_check_report report;
+    cr_assert_eq(ad_gradcheck("root", system_root, &system, 2, x, NULL, &report), AD_OK, "%s", report.message);
+    cr_assert_gt(report.compared, 100);
+    for (int i = 0; i < 2; i++) ad_tensor_unref(x[i]);
+}
+
+/* A solution that is handed in stays, bit for bit, whoever found it; and the search leaves three nodes at most. */
+Test(transform, a_root_that_is_known_stays) {
+    ad_function solve = ad_root_of(&cubic);
+    ad_tape *t = ad_tape_new(NULL);
+    ad_var in[] = {ad_number(t, AD_F64, 1 + 0x1p-52), ad_scalar(t, "a", 2), ad_scalar(t, "b", 3)}, x;
+    int64_t before = ad_tape_size(t);
+    ad_function_record(&solve, t, in, &x);
+    cr_assert_eq(ad_item(x), 1 + 0x1p-52);
+    cr_assert_eq(ad_tape_size(t), before + 1);
+    in[0] = ad_number(t, AD_F64, -20);
+    before = ad_tape_size(t);
+    ad_function_record(&solve, t, in, &x);
+    expect_near(ad_item(x), 1, 1e-12);
+    cr_assert_lt(ad_tape_size(t), before + 30);
+    ad_backward(x);
+    expect_near(ad_gradient_item(in[1]), -1.0 / 5, 1e-12);
+    expect_ok(t);
+    ad_tape_free(t);
+}
+
+static ad_status no_root_fn(ad_tape *t, const ad_var *in, ad_var *out, void *user) {
+    (void)t, (void)user;
+    out[0] = ad_add(ad_square(in[0]), ad_square(in[1]));
+    return AD_OK;
+}
+static ad_status flat_fn(ad_tape *t, const ad_var *in, ad_var *out, void *user) {
+    (void)user;
+    out[0] = ad_add(ad_sub(ad_square(in[0]), in[1]), ad_number(t, AD_F64, 1));
+    return AD_OK;
+}
+
+Test(transform, equations_without_a_solution_are_refused) {
+    ad_tape *t = ad_tape_new(NULL);
+    ad_function never = {.fn = no_root_fn, .inputs = 2, .outputs = 1},
+                flat = {.fn = flat_fn, .inputs = 2, .outputs = 1};
+    ad_function two = ad_root_of(&pair), none = ad_root_of(&never), singular = ad_root_of(&flat),
+                missing = ad_root_of(NULL);
+    ad_var in[] = {ad_number(t, AD_F64, 0.3), ad_scalar(t, "a", 1)}, out[2];
+    ad_function_record(&none, t, in, out);
+    expect_error(t, AD_ERR_VALUE, "ad_root_of at test_transform.c:", "no solution in 100 steps", "the residual is");
+    in[0] = ad_number(t, AD_F64, 0), in[1] = ad_scalar(t, "a", 2);
+    ad_function_record(&singular, t, in, out);
+    expect_error(t, AD_ERR_VALUE, "solve at test_transform.c:", "df/dx is singular");
+    in[0] = ad_number(t, AD_F64, 0), in[1] = LEAF(t, 2, 3);
+    ad_function_record(&singular, t, in, out);
+    expect_error(t, AD_ERR_SHAPE, "ad_root_of at", "the output is f64[2], but the first input f64[]");
+    in[0] = ad_number(t, AD_F64, 0), in[1] = LEAF(t, 2, 3);
+    ad_function_record(&two, t, in, out);
+    expect_error(t, AD_ERR_VALUE, "ad_root_of at", "2 outputs");
+    ad_function_record(&missing, t, in, out);
+    expect_error(t, AD_ERR_NULL, "ad_root_of at");
+    ad_tape_free(t);
 }

@@ -75,10 +75,11 @@ static void record_gauss_newton(ad_frame *frame, const ad_var *in, ad_var *out) 
     if (ad_pushforward_at(frame->where, frame->n, frame->x, in + frame->n, m, y, moved)) return;
     if (loss) {
         ad_function curve = ad_hvp_of(loss);
-        if (loss->inputs != m) {
-            ad_tape_fail(frame->tape, AD_ERR_VALUE, frame->self->transform->name, frame->where,
-                         "the loss has %d inputs, but the function has %d outputs, which should be those",
-                         loss->inputs, m);
+        if (loss->inputs != m || loss->constants != 0) {
+            ad_tape_fail(
+                frame->tape, AD_ERR_VALUE, frame->self->transform->name, frame->where,
+                "the loss has %d inputs and %d constants, but it is of the function's outputs alone, which are %d",
+                loss->inputs - loss->constants, loss->constants, m);
             return;
         }
         if (ad_function_call(frame->where, &curve, frame->tape, y, pair)) return;

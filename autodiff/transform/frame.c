@@ -29,7 +29,7 @@ static ad_var fresh(const ad_frame *frame, ad_var x) {
     if (!ad_dtype_is_float((ad_dtype)node->dtype)) {
         ad_node_text(tape, x.index, true, text, sizeof text);
         ad_tape_fail(tape, AD_ERR_NOGRAD, frame->self->transform->name, frame->where,
-                     "%s: there is no derivative by integers; hand them over through .user", text);
+                     "%s: there is no derivative by integers; make them .constants", text);
         return ad_var_invalid(tape);
     }
     if ((node->flags & AD_NODE_GRAD) && !frame->no_grad) return ad_reshape_at(frame->where, x, shape);
@@ -56,10 +56,12 @@ static bool check_tangents(const ad_frame *frame, const ad_var *in) {
 }
 
 static bool open_frame(ad_frame *frame, const ad_var *in) {
-    frame->x = ad_frame_take(frame, frame->n, sizeof *frame->x);
+    int constants = frame->f->constants;
+    frame->x = ad_frame_take(frame, frame->f->inputs, sizeof *frame->x);
     frame->y = ad_frame_take(frame, frame->m, sizeof *frame->y);
     if (!frame->x || !frame->y || !check_tangents(frame, in)) return false;
     for (int i = 0; i < frame->n; i++) frame->x[i] = fresh(frame, in[i]);
+    for (int i = 0; i < constants; i++) frame->x[frame->n + i] = in[frame->self->inputs - constants + i];
     return ad_function_call(frame->where, frame->f, frame->tape, frame->x, frame->y) == AD_OK;
 }
 
@@ -69,17 +71,22 @@ void ad_transform_call(const char *where, const ad_function *self, ad_tape *tape
                       .where = where,
                       .self = self,
                       .f = f,
-                      .n = f->inputs,
+                      .n = ad_inputs_of(f),
                       .m = f->outputs,
                       .scratch = ad_arena_position(&tape->scratch),
                       .no_grad = tape->no_grad};
-    /* Derivatives inside count even where nobody asks for those of the result. */
-    tape->no_grad = 0;
-    if (open_frame(&frame, in)) self->transform->record(&frame, in, out);
-    tape->no_grad = tape->error.status ? tape->no_grad : frame.no_grad;
+    uint32_t since = tape->first_generation;
+    if (self->transform->calls_itself) {
+        self->transform->record(&frame, in, out);
+    } else {
+        /* Derivatives inside count even where nobody asks for those of the result. */
+        tape->no_grad = 0;
+        if (open_frame(&frame, in)) self->transform->record(&frame, in, out);
+        if (tape->first_generation == since) tape->no_grad = frame.no_grad;
+        for (int j = 0; j < self->outputs && frame.no_grad && !tape->error.status; j++)
+            out[j] = ad_detach_at(where, out[j]);
+    }
     ad_scratch_back(tape, frame.scratch);
-    for (int j = 0; j < self->outputs && !tape->error.status; j++)
-        if (frame.no_grad) out[j] = ad_detach_at(where, out[j]);
 }
 
 /* ---- several outputs as one -------------------------------------------------------------------------------------- */

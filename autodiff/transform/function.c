@@ -9,13 +9,20 @@ static const char *name_of(const ad_function *f) {
 
 /* ---- on variables ------------------------------------------------------------------------------------------------ */
 
+static bool is_complete(const ad_function *f) {
+    return f->inputs > f->constants && f->constants >= 0 && f->outputs > 0;
+}
+
 static bool check_function(ad_tape *tape, const ad_function *f, const char *where) {
     if (!f) {
         ad_tape_fail(tape, AD_ERR_NULL, "ad_function_record", where, "the function is NULL");
     } else if (f->transform && !f->of) {
         ad_tape_fail(tape, AD_ERR_NULL, name_of(f), where, "the function that it transforms is NULL");
-    } else if (f->transform && (f->of->inputs < 1 || f->of->outputs < 1)) {
+    } else if (f->transform && !is_complete(f->of)) {
         return check_function(tape, f->of, where);
+    } else if (f->constants < 0 || f->constants >= ad_max_int(f->inputs, 1)) {
+        ad_tape_fail(tape, AD_ERR_VALUE, name_of(f), where,
+                     ".constants is %d: of %d inputs, at least one is differentiated by", f->constants, f->inputs);
     } else if (f->inputs < 1 || f->outputs < 1) {
         ad_tape_fail(tape, AD_ERR_VALUE, name_of(f), where,
                      ".inputs is %d and .outputs is %d: a function has at least one of each", f->inputs, f->outputs);

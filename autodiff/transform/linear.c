@@ -51,11 +51,12 @@ static ad_status record(ad_linear *linear, ad_error *error) {
     ad_tape *tape = linear->tape;
     ad_tape_reset(tape);
     linear->is_recorded = false;
-    linear->x = ad_arena_take(&tape->extras, (size_t)(linear->n + linear->m) * sizeof *linear->x);
+    linear->x = ad_arena_take(&tape->extras, (size_t)(linear->inputs + linear->m) * sizeof *linear->x);
     if (linear->x) {
-        linear->y = linear->x + linear->n;
-        for (int i = 0; i < linear->n; i++)
-            linear->x[i] = ad_leaf_tensor_at(linear->where, tape, NULL, linear->in[i]);
+        linear->y = linear->x + linear->inputs;
+        for (int i = 0; i < linear->inputs; i++)
+            linear->x[i] = i < linear->n ? ad_leaf_tensor_at(linear->where, tape, NULL, linear->in[i])
+                                         : ad_constant_tensor_at(linear->where, tape, NULL, linear->in[i]);
         ad_function_record_at(linear->where, linear->f, tape, linear->x, linear->y);
         if (!tape->error.status && check_outputs(linear)) record_start(linear);
     } else {
@@ -71,17 +72,18 @@ static ad_status record(ad_linear *linear, ad_error *error) {
 
 static ad_status check_arguments(const ad_function *f, ad_tensor *const *in, ad_error *error) {
     if (!f || !in) return ad_error_set(error, AD_ERR_NULL, "ad_linear_new: %s NULL", f ? "in is" : "f is");
-    if (f->inputs < 1 || f->outputs < 1)
-        return ad_error_set(error, AD_ERR_VALUE, "ad_linear_new: a function of %d inputs and %d outputs", f->inputs,
-                            f->outputs);
+    if (ad_inputs_of(f) < 1 || f->constants < 0 || f->outputs < 1)
+        return ad_error_set(error, AD_ERR_VALUE,
+                            "ad_linear_new: a function of %d inputs, %d of them constants, and %d outputs", f->inputs,
+                            f->constants, f->outputs);
     for (int i = 0; i < f->inputs; i++) {
         char type[AD_TYPE_TEXT];
         const ad_view *view = ad_tensor_view(in[i]);
         if (!view) return ad_error_set(error, AD_ERR_NULL, "ad_linear_new: input %d is NULL", i);
-        if (!ad_dtype_is_float(view->dtype))
+        if (i < ad_inputs_of(f) && !ad_dtype_is_float(view->dtype))
             return ad_error_set(error, AD_ERR_NOGRAD,
-                                "ad_linear_new: input %d is %s: there is no derivative by integers; hand them over "
-                                "through .user",
+                                "ad_linear_new: input %d is %s: there is no derivative by integers; make them "
+                                ".constants",
                                 i, ad_type_text(view->dtype, &view->shape, type));
     }
     return AD_OK;
@@ -89,11 +91,11 @@ static ad_status check_arguments(const ad_function *f, ad_tensor *const *in, ad_
 
 static ad_status copy_inputs(ad_linear *linear, ad_tensor *const *in, ad_error *error) {
     ad_status status = AD_OK;
-    for (int i = 0; i < linear->n && !status; i++) {
+    for (int i = 0; i < linear->inputs && !status; i++) {
         const ad_view *from = ad_tensor_view(in[i]);
         status = ad_tensor_new(&linear->in[i], linear->allocator, from->dtype, from->shape, NULL, error);
         if (!status) status = ad_view_copy(from, ad_tensor_view(linear->in[i]));
-        linear->columns += ad_view_count(from);
+        linear->columns += i < linear->n ? ad_view_count(from) : 0;
     }
     return status;
 }
@@ -112,7 +114,8 @@ ad_status ad_linear_new_at(const char *where, ad_linear **out, const ad_function
     linear->allocator = allocator;
     linear->where = where;
     linear->f = f;
-    linear->n = f->inputs;
+    linear->inputs = f->inputs;
+    linear->n = ad_inputs_of(f);
     linear->m = f->outputs;
     linear->size = size;
     linear->tape = ad_tape_new(&(ad_tape_options){.allocator = allocator});
@@ -130,7 +133,7 @@ ad_status ad_linear_new_at(const char *where, ad_linear **out, const ad_function
 void ad_linear_free(ad_linear *linear) {
     if (!linear) return;
     ad_tape_free(linear->tape);
-    for (int i = 0; i < linear->n; i++) ad_tensor_unref(linear->in[i]);
+    for (int i = 0; i < linear->inputs; i++) ad_tensor_unref(linear->in[i]);
     ad_release(linear->allocator, linear, linear->size);
 }
 

@@ -9,14 +9,14 @@ struct ad_linear {
     const ad_allocator *allocator;
     const char *where;
     const ad_function *f;
-    int n, m;
+    int inputs, n, m; /* all inputs; without constants; outputs */
     int64_t rows, columns;
-    ad_var *x, *y; /* [n], [m] */
+    ad_var *x, *y; /* [n] and the constants, [m] */
     ad_var start;  /* all outputs together: where walks back begin */
     ad_mark end;
     bool is_recorded;
     size_t size;     /* of this block */
-    ad_tensor *in[]; /* [n]: values of x, our own */
+    ad_tensor *in[]; /* values of x, our own */
 };
 
 /* Not NULL, and recorded. `subject` is the function that was asked. */

@@ -13,8 +13,8 @@ typedef struct ad_frame {
     ad_tape *tape;
     const char *where;
     const ad_function *self, *f;
-    int n, m;      /* inputs and outputs of f */
-    ad_var *x, *y; /* [n], [m] */
+    int n, m;      /* inputs of f without its constants, and outputs */
+    ad_var *x, *y; /* [n] and the constants, [m] */
     uint64_t scratch;
     uint8_t no_grad; /* of the caller */
 } ad_frame;
@@ -23,6 +23,7 @@ typedef struct ad_transform {
     const char *name;
     void (*record)(ad_frame *frame, const ad_var *in, ad_var *out);
     bool takes_tangents; /* its further inputs go with those of f */
+    bool calls_itself;   /* it is no derivative: there are no fresh inputs, and it calls f as it needs */
     bool is_gradient;    /* its Jacobian is symmetric */
 } ad_transform;
 
@@ -48,12 +49,19 @@ static inline int ad_plus(int a, int b) {
     return __builtin_add_overflow(a, b, &sum) ? 0 : sum;
 }
 
-static inline int ad_inputs_of(const ad_function *f) { return f ? f->inputs : 0; }
+/* Without constants. */
+static inline int ad_inputs_of(const ad_function *f) { return f ? f->inputs - f->constants : 0; }
 static inline int ad_outputs_of(const ad_function *f) { return f ? f->outputs : 0; }
 
+/* `inputs` without the constants, which are those of f. */
 static inline ad_function ad_transformed(const ad_transform *transform, const ad_function *f, int inputs,
                                          int outputs) {
-    return (ad_function){.inputs = inputs, .outputs = outputs, .transform = transform, .of = f};
+    int constants = f ? f->constants : 0;
+    return (ad_function){.inputs = ad_plus(inputs, constants),
+                         .outputs = outputs,
+                         .constants = constants,
+                         .transform = transform,
+                         .of = f};
 }
 
 /* A variable's type. */

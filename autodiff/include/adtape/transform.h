@@ -9,8 +9,9 @@
  *     ad_function_record(&gradient, t, &x, &g);               // variables to variables
  *     ad_function_evaluate(&gradient, NULL, &in, &out, NULL); // numbers to numbers
  *
- * A derivative is by the inputs alone, all of them floats. What else a function uses (other variables of the tape, data,
- * indices) comes through `user` and stands still, even where it depends on the same things as the inputs. */
+ * A derivative is by the inputs alone, and of these not by the last .constants, which may be integers. What else a function
+ * uses (other variables of the tape, numbers) comes through .user and stands still, even where it depends on the same things
+ * as the inputs. */
 #ifndef ADTAPE_TRANSFORM_H
 #define ADTAPE_TRANSFORM_H
 
@@ -27,11 +28,13 @@ struct ad_function {
     /* Records out[0..outputs) from in[0..inputs) on the tape. Any status but AD_OK becomes the tape's error. */
     ad_status (*fn)(ad_tape *tape, const ad_var *in, ad_var *out, void *user);
     int inputs, outputs;
+    int constants; /* that many of the inputs, the last ones, are not differentiated by, and may be integers */
     void *user;
     const char *name; /* for messages; NULL: "a function" */
     /* Of what the transforms below made; zero otherwise. */
     const struct ad_transform *transform;
     const ad_function *of, *loss;
+    int shared;
 };
 
 /* Calls f on variables of the tape. Returns the tape's status; on error the outputs are invalid variables. */
@@ -46,9 +49,9 @@ AD_API ad_status ad_function_evaluate_at(const char *where, const ad_function *f
 
 /* ---- transforms ------------------------------------------------------------------------------------------ */
 
-/* Each makes a function of f, which must stay where it is while the result is used. f has n inputs x and m outputs y; to
- * the right are the inputs and outputs of the result. v, x_dot and x_bar stand for n variables of the types of x, y_dot
- * and y_bar for m. A gradient needs a single output with one element. What is wrong with f is said when the result is
+/* Each makes a function of f, which must stay where it is while the result is used. f has n inputs x, its constants, and m
+ * outputs y; to the right are the inputs and outputs of the result, which takes the same constants, last. v, x_dot and
+ * x_bar stand for n variables of the types of x, y_dot and y_bar for m. A gradient needs a single output with one element. What is wrong with f is said when the result is
  * called. */
 AD_API ad_function ad_grad_of(const ad_function *f);           /* x -> gradient, of the types of x */
 AD_API ad_function ad_value_and_grad_of(const ad_function *f); /* x -> y, gradient */
@@ -65,11 +68,23 @@ AD_API ad_function ad_gauss_newton_of(const ad_function *f, const ad_function *l
 /* x, v -> y and d^k/dt^k f(x + t v) at t = 0 for k = 1 to `order`: (order + 1) m outputs, those of one k together. By
  * forward mode in forward mode, which records about three times as much for each order. */
 AD_API ad_function ad_directional_of(const ad_function *f, int order);
+/* f for each example of a batch: the first `shared` inputs are handed on whole, the others (constants too) are cut along
+ * axis 0, and the outputs get that axis in front. Of ad_grad_of(f): the gradient of each example on its own. f is recorded
+ * once for each. */
+AD_API ad_function ad_map_of(const ad_function *f, int shared);
+
+/* x, theta -> the x* near x with f(x*, theta) = 0: f has one output, of the type of its first input x, and further inputs
+ * theta. Found by Newton's method to 1e-12 (f32: 1e-5) in each element of f, whatever x is; who has a solution hands it in, and
+ * it stays as it is. A fixed point of g is a root of g(x) - x. Differentiated by theta (by x it is constant) as the implicit
+ * function theorem says, to any order, and by the solution alone: the search leaves nothing on the tape. Writes df/dx down: for
+ * up to some thousand unknowns. f must stay where it is while the tape holds the result. AD_ERR_VALUE if there is no
+ * solution near, or df/dx is singular there. */
+AD_API ad_function ad_root_of(const ad_function *f);
 
 /* ---- the derivative at a point --------------------------------------------------------------------------- */
 
 /* The Jacobian of f at a point, as a linear map: one recording of f, over which any number of products can be taken. All
- * elements of all inputs of f, one input after the other in row-major order, are its columns, those of all outputs its
+ * elements of all inputs of f but its constants, one input after the other in row-major order, are its columns, those of all outputs its
  * rows. The Hessian of f is the Jacobian of ad_grad_of(f). Numbers go in and out as double, whatever f computes in.
  * `f` must stay where it is while the map is used; *out is the caller's to free, NULL on error. */
 typedef struct ad_linear ad_linear;
