@@ -3,25 +3,18 @@
 
 #include <string.h>
 
-/* What is known of a node's tangent: 0, it stands still; else 1 + the node that holds the tangent. */
-enum { STANDS_STILL = 0, TANGENT_BASE = 1 };
-
-struct ad_jvp {
-    ad_tape *tape;
-    ad_call *call;
-    uint32_t first;          /* node of result 0 */
-    const uint32_t *tangent; /* per node, as above */
-    uint32_t result[AD_MAX_RESULTS];
-};
-
 /* ---- what a JVP may call ---------------------------------------------------------------------------------------- */
+
+static const uint32_t *tangent_of(const ad_jvp *jvp, int i) {
+    return ad_of_node(jvp->tangent, jvp->call->priv->inputs[i]);
+}
 
 ad_tape *ad_jvp_tape(const ad_jvp *jvp) { return jvp->tape; }
 const void *ad_jvp_attrs(const ad_jvp *jvp) { return jvp->call->attrs; }
 int ad_jvp_inputs(const ad_jvp *jvp) { return jvp->call->inputs; }
 
 bool ad_jvp_moves(const ad_jvp *jvp, int i) {
-    return i >= 0 && i < jvp->call->inputs && jvp->tangent[jvp->call->priv->inputs[i]] != STANDS_STILL;
+    return i >= 0 && i < jvp->call->inputs && *tangent_of(jvp, i) != AD_STANDS_STILL;
 }
 
 ad_var ad_jvp_input(ad_jvp *jvp, int i) {
@@ -37,7 +30,7 @@ ad_var ad_jvp_result(ad_jvp *jvp, int k) {
 }
 
 ad_var ad_jvp_tangent(ad_jvp *jvp, int i) {
-    if (ad_jvp_moves(jvp, i)) return ad_var_of(jvp->tape, jvp->tangent[jvp->call->priv->inputs[i]] - TANGENT_BASE);
+    if (ad_jvp_moves(jvp, i)) return ad_var_of(jvp->tape, *tangent_of(jvp, i) - AD_TANGENT_BASE);
     ad_var x = ad_jvp_input(jvp, i);
     if (!x.generation) return x;
     const ad_view *view = jvp->call->in[i];
@@ -67,12 +60,12 @@ void ad_jvp_give(ad_jvp *jvp, int k, ad_var tangent) {
                 ad_type_text((ad_dtype)node->dtype, &given, text), ad_type_text(out->dtype, &out->shape, wanted));
         return;
     }
-    if (jvp->result[k] != STANDS_STILL) {
-        ad_var both[] = {ad_var_of(tape, jvp->result[k] - TANGENT_BASE), tangent};
+    if (jvp->result[k] != AD_STANDS_STILL) {
+        ad_var both[] = {ad_var_of(tape, jvp->result[k] - AD_TANGENT_BASE), tangent};
         tangent = ad_apply_at(where, tape, &ad_op_add, 2, both, NULL, NULL);
         if (tape->error.status) return;
     }
-    jvp->result[k] = TANGENT_BASE + tangent.index;
+    jvp->result[k] = AD_TANGENT_BASE + tangent.index;
 }
 
 void ad_jvp_linear(ad_jvp *jvp) {
@@ -145,12 +138,12 @@ static bool check_pairs(ad_tape *tape, int n, const ad_var *x, const ad_var *x_d
 }
 
 /* Whether the operation at `index` moves; sets the tape's error if it does and has no derivative. */
-static bool moves(ad_tape *tape, const uint32_t *tangent, uint32_t index, const char *where) {
+static bool moves(ad_tape *tape, const ad_by_node *tangent, uint32_t index, const char *where) {
     const ad_node *node = ad_node_at(tape, index);
     if (ad_node_is_leaf(node) || node->op == &ad_result_of || node->op->derivative == AD_STOPS_GRADIENT) return false;
     const uint32_t *in = ad_node_inputs(node);
     bool any = false, is_float = false;
-    for (int i = 0; i < ad_node_input_count(node) && !any; i++) any = tangent[in[i]] != STANDS_STILL;
+    for (int i = 0; i < ad_node_input_count(node) && !any; i++) any = *ad_of_node(tangent, in[i]) != AD_STANDS_STILL;
     for (uint32_t k = 0; any && k < (uint32_t)ad_op_results(node->op); k++)
         is_float |= ad_dtype_is_float((ad_dtype)ad_node_at(tape, index + k)->dtype);
     if (!any || !is_float) return false;
@@ -160,7 +153,7 @@ static bool moves(ad_tape *tape, const uint32_t *tangent, uint32_t index, const 
     return false;
 }
 
-static void push(ad_tape *tape, uint32_t index, uint32_t *tangent) {
+static void push(ad_tape *tape, uint32_t index, const ad_by_node *tangent) {
     struct ad_call_private priv;
     ad_call call;
     uint64_t scratch = ad_arena_position(&tape->scratch);
@@ -171,10 +164,19 @@ static void push(ad_tape *tape, uint32_t index, uint32_t *tangent) {
         } else {
             transpose_twice(&jvp);
         }
-        for (uint32_t k = 0; k < (uint32_t)ad_op_results(call.op); k++)
-            if (tangent[index + k] == STANDS_STILL) tangent[index + k] = jvp.result[k];
+        for (uint32_t k = 0; k < (uint32_t)ad_op_results(call.op); k++) {
+            uint32_t *of = ad_of_node(tangent, index + k);
+            if (*of == AD_STANDS_STILL) *of = jvp.result[k];
+        }
     }
     ad_arena_rewind(&tape->scratch, scratch);
+}
+
+void ad_tangent_walk(ad_tape *tape, const char *where, const ad_by_node *tangent, uint32_t end) {
+    for (uint32_t index = tangent->first; index < end && !tape->error.status; index++)
+        if (*ad_of_node(tangent, index) == AD_STANDS_STILL && moves(tape, tangent, index, where) &&
+            ad_check_unchanged(tape, index, UINT32_MAX, "ad_pushforward", where))
+            push(tape, index, tangent);
 }
 
 ad_status ad_pushforward_at(const char *where, int n, const ad_var *x, const ad_var *x_dot, int m, const ad_var *y,
@@ -190,30 +192,26 @@ ad_status ad_pushforward_at(const char *where, int n, const ad_var *x, const ad_
     uint32_t last = 0, end = tape->count;
     for (int j = 0; j < m; j++) {
         if (!ad_tape_check_var(tape, y[j], "ad_pushforward", where, "one of y")) return tape->error.status;
-        if (y[j].index > last) last = y[j].index;
+        if (y[j].index >= last) last = y[j].index + 1;
     }
     /* An operation's results are pushed together, x may come after every y. */
-    while (last + 1 < end && ad_node_at(tape, last + 1)->op == &ad_result_of) last++;
+    while (last < end && ad_node_at(tape, last)->op == &ad_result_of) last++;
     for (int i = 0; i < n; i++)
-        if (x[i].index > last) last = x[i].index;
+        if (x[i].index >= last) last = x[i].index + 1;
 
     uint64_t scratch = ad_arena_position(&tape->scratch);
-    uint32_t *tangent = ad_arena_take(&tape->scratch, ((size_t)last + 1) * sizeof *tangent);
-    if (!tangent) return ad_tape_out_of_memory(tape, "ad_pushforward", where);
-    memset(tangent, 0, ((size_t)last + 1) * sizeof *tangent);
-    for (int i = 0; i < n; i++) tangent[x[i].index] = TANGENT_BASE + x_dot[i].index;
+    ad_by_node tangent;
+    if (!ad_by_node_open(tape, &tangent, 0, last, NULL)) return ad_tape_out_of_memory(tape, "ad_pushforward", where);
+    for (int i = 0; i < n; i++) tangent.at[x[i].index] = AD_TANGENT_BASE + x_dot[i].index;
 
     const char *outer = tape->where;
     tape->where = where;
-    for (uint32_t index = 0; index <= last && !tape->error.status; index++)
-        if (tangent[index] == STANDS_STILL && moves(tape, tangent, index, where) &&
-            ad_check_unchanged(tape, index, UINT32_MAX, "ad_pushforward", where))
-            push(tape, index, tangent);
+    ad_tangent_walk(tape, where, &tangent, last);
     for (int j = 0; j < m && !tape->error.status; j++) {
         const ad_node *node = ad_node_at(tape, y[j].index);
         ad_shape shape = ad_node_shape(node);
-        y_dot[j] = tangent[y[j].index] != STANDS_STILL
-                       ? ad_var_of(tape, tangent[y[j].index] - TANGENT_BASE)
+        y_dot[j] = tangent.at[y[j].index] != AD_STANDS_STILL
+                       ? ad_var_of(tape, tangent.at[y[j].index] - AD_TANGENT_BASE)
                        : ad_tape_filled(tape, where, &ad_leaf_constant, (ad_dtype)node->dtype, &shape, 0.0);
     }
     tape->where = outer;

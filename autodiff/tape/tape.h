@@ -283,9 +283,29 @@ void ad_contribute(ad_adjoint *adjoint, int i, const ad_view *view, ad_tensor *o
 /* Runs the op's VJP, recorded past the end of the tape and forgotten again. */
 void ad_vjp_numeric(ad_adjoint *adjoint);
 
+/* One number per node, from `first` on; of the nodes before it, in `outer`. A walk over nodes that a function recorded
+ * when it ran again (checkpoint.c) puts an array of theirs before the one it found. */
+typedef struct ad_by_node {
+    uint32_t *at;
+    uint32_t first;
+    const struct ad_by_node *outer;
+} ad_by_node;
+static inline uint32_t *ad_of_node(const ad_by_node *by_node, uint32_t index) {
+    while (index < by_node->first) by_node = by_node->outer;
+    return &by_node->at[index - by_node->first];
+}
+/* Adds an array of zeros for the nodes from `first` up to `end` from the tape's scratch memory; false: there is none. */
+bool ad_by_node_open(ad_tape *tape, ad_by_node *by_node, uint32_t first, uint32_t end, const ad_by_node *outer);
+
 /* What recording VJPs knows of a node: 0, not wanted; 1, wanted, no gradient yet; else 2 + the node that holds its
  * gradient so far. */
 enum { AD_NOT_WANTED = 0, AD_WANTED = 1, AD_GRADIENT_BASE = 2 };
+/* Adds a contribution to what is known of a node's gradient. */
+void ad_gradient_add(ad_tape *tape, const char *where, uint32_t *gradient, ad_var contribution);
+/* Marks as wanted each node from gradient->first up to `end` that lies on the way to one that is. */
+void ad_gradient_mark_way(const ad_tape *tape, const ad_by_node *gradient, uint32_t end);
+/* Records the VJPs from the node before `start` down to gradient->first; `end` is where the array ends. */
+void ad_gradient_walk(ad_tape *tape, const char *where, const ad_by_node *gradient, uint32_t start, uint32_t end);
 
 struct ad_vjp {
     ad_tape *tape;
@@ -293,7 +313,7 @@ struct ad_vjp {
     uint32_t first;      /* node of result 0 */
     uint32_t own;        /* nodes from here on were recorded by this VJP */
     ad_adjoint *adjoint; /* numbers only: where contributions go */
-    uint32_t *gradient;  /* recording: per node, as above */
+    const ad_by_node *gradient; /* recording: per node, as above */
     uint32_t *by_input;  /* recording one operation alone: per input, as above; seed[] is then given */
     ad_var seed[AD_MAX_RESULTS];
 };
@@ -315,6 +335,23 @@ typedef struct ad_dependence_rows {
 /* False: the tape has the error, and there is nothing to close. */
 bool ad_tape_depends(ad_tape *tape, const char *subject, const char *where, int n, const ad_var *x, int m, const ad_var *y,
                      ad_dependence_rows *rows);
+
+/* ---- forward mode --------------------------------------------------------------------------------------------- */
+
+/* What is known of a node's tangent: 0, it stands still; else 1 + the node that holds the tangent. */
+enum { AD_STANDS_STILL = 0, AD_TANGENT_BASE = 1 };
+
+struct ad_jvp {
+    ad_tape *tape;
+    ad_call *call;
+    uint32_t first;            /* node of result 0 */
+    const ad_by_node *tangent; /* per node, as above */
+    uint32_t result[AD_MAX_RESULTS];
+};
+/* Pushes tangents through the nodes from tangent->first up to `end`. */
+void ad_tangent_walk(ad_tape *tape, const char *where, const ad_by_node *tangent, uint32_t end);
+
+/* ---- the scalar path ------------------------------------------------------------------------------------------ */
 
 /* Records a 0-d f64 operation; `value` is what op->scalar->value gives for a and b. Constructors inline it, with the
  * value computed in place. Returns NULL if this is not such an application (or something is wrong): the general path

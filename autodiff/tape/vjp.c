@@ -8,7 +8,7 @@
 
 /* Recording: what is known of the gradient of input i. */
 static uint32_t *gradient_of(const ad_vjp *vjp, int i) {
-    return vjp->by_input ? &vjp->by_input[i] : &vjp->gradient[vjp->call->priv->inputs[i]];
+    return vjp->by_input ? &vjp->by_input[i] : ad_of_node(vjp->gradient, vjp->call->priv->inputs[i]);
 }
 
 ad_tape *ad_vjp_tape(const ad_vjp *vjp) { return vjp->tape; }
@@ -67,7 +67,7 @@ bool ad_vjp_has_seed(const ad_vjp *vjp, int k) {
     if (k < 0 || k >= ad_op_results(vjp->call->op)) return false;
     if (vjp->by_input) return vjp->seed[k].generation != 0;
     uint32_t index = vjp->first + (uint32_t)k;
-    return vjp->adjoint ? ad_has_gradient(vjp->tape, index) : vjp->gradient[index] >= AD_GRADIENT_BASE;
+    return vjp->adjoint ? ad_has_gradient(vjp->tape, index) : *ad_of_node(vjp->gradient, index) >= AD_GRADIENT_BASE;
 }
 
 ad_var ad_vjp_seed(ad_vjp *vjp, int k) {
@@ -79,7 +79,8 @@ ad_var ad_vjp_seed(ad_vjp *vjp, int k) {
     if (vjp->seed[k].generation) return vjp->seed[k];
     if (ad_vjp_has_seed(vjp, k)) {
         vjp->seed[k] = vjp->adjoint ? numeric_seed(vjp, k)
-                                    : ad_var_of(tape, vjp->gradient[vjp->first + (uint32_t)k] - AD_GRADIENT_BASE);
+                                    : ad_var_of(tape, *ad_of_node(vjp->gradient, vjp->first + (uint32_t)k) -
+                                                          AD_GRADIENT_BASE);
     } else {
         const ad_view *out = &vjp->call->out[k];
         vjp->seed[k] = ad_tape_filled(tape, vjp->call->priv->where, &ad_leaf_constant, out->dtype, &out->shape, 0.0);
@@ -93,6 +94,15 @@ static void give_number(ad_vjp *vjp, int i, ad_var contribution) {
     /* Values that were there before must not become a gradient by reference: a parameter may be changed later. */
     bool own = contribution.index >= vjp->own && !(node->flags & AD_NODE_INLINE);
     ad_contribute(vjp->adjoint, i, ad_node_view(node, &scratch), own ? node->value.tensor : NULL);
+}
+
+void ad_gradient_add(ad_tape *tape, const char *where, uint32_t *gradient, ad_var contribution) {
+    if (*gradient >= AD_GRADIENT_BASE) {
+        ad_var both[] = {ad_var_of(tape, *gradient - AD_GRADIENT_BASE), contribution};
+        contribution = ad_apply_at(where, tape, &ad_op_add, 2, both, NULL, NULL);
+        if (tape->error.status) return;
+    }
+    *gradient = AD_GRADIENT_BASE + contribution.index;
 }
 
 static void give_variable(ad_vjp *vjp, int i, ad_var contribution) {
@@ -112,13 +122,7 @@ static void give_variable(ad_vjp *vjp, int i, ad_var contribution) {
                 ad_type_text(vjp->call->in[i]->dtype, &expected, wanted));
         return;
     }
-    uint32_t *gradient = gradient_of(vjp, i);
-    if (*gradient >= AD_GRADIENT_BASE) {
-        ad_var both[] = {ad_var_of(vjp->tape, *gradient - AD_GRADIENT_BASE), contribution};
-        contribution = ad_apply_at(where, vjp->tape, &ad_op_add, 2, both, NULL, NULL);
-        if (vjp->tape->error.status) return;
-    }
-    *gradient = AD_GRADIENT_BASE + contribution.index;
+    ad_gradient_add(vjp->tape, where, gradient_of(vjp, i), contribution);
 }
 
 void ad_vjp_give(ad_vjp *vjp, int i, ad_var contribution) {
@@ -162,21 +166,24 @@ static bool check_targets(ad_tape *tape, int n, const ad_var *x, const char *whe
     return true;
 }
 
-/* Marks every node up to y that lies on the way to one of x. */
-static void mark_way(const ad_tape *tape, uint32_t *gradient, uint32_t y, int n, const ad_var *x) {
-    memset(gradient, 0, ((size_t)y + 1) * sizeof *gradient);
-    for (int i = 0; i < n; i++)
-        if (x[i].index <= y) gradient[x[i].index] = AD_WANTED;
-    for (uint32_t index = 0; index <= y; index++) {
+bool ad_by_node_open(ad_tape *tape, ad_by_node *by_node, uint32_t first, uint32_t end, const ad_by_node *outer) {
+    size_t size = (size_t)(end - first) * sizeof *by_node->at;
+    *by_node = (ad_by_node){.at = ad_arena_take(&tape->scratch, size), .first = first, .outer = outer};
+    if (by_node->at) memset(by_node->at, 0, size);
+    return by_node->at;
+}
+
+void ad_gradient_mark_way(const ad_tape *tape, const ad_by_node *gradient, uint32_t end) {
+    for (uint32_t index = gradient->first; index < end; index++) {
         const ad_node *node = ad_node_at(tape, index);
         if (!(node->flags & AD_NODE_GRAD)) continue;
         const uint32_t *in = ad_node_inputs(node);
         for (int i = 0; i < ad_node_input_count(node); i++)
-            if (gradient[in[i]]) gradient[index] = AD_WANTED;
+            if (*ad_of_node(gradient, in[i])) *ad_of_node(gradient, index) = AD_WANTED;
     }
 }
 
-static void record_vjp(ad_tape *tape, uint32_t first, uint32_t *gradient) {
+static void record_vjp(ad_tape *tape, uint32_t first, const ad_by_node *gradient) {
     struct ad_call_private priv;
     ad_call call;
     uint64_t scratch = ad_arena_position(&tape->scratch);
@@ -188,16 +195,23 @@ static void record_vjp(ad_tape *tape, uint32_t first, uint32_t *gradient) {
 }
 
 /* Whether a result of the operation at `index` has a gradient, and an input wants one. */
-static bool has_work(const ad_tape *tape, const uint32_t *gradient, uint32_t y, uint32_t index) {
+static bool has_work(const ad_tape *tape, const ad_by_node *gradient, uint32_t end, uint32_t index) {
     const ad_node *node = ad_node_at(tape, index);
     if (ad_node_is_leaf(node) || node->op == &ad_result_of) return false;
     bool reached = false, wanted = false;
-    for (uint32_t k = 0; k < (uint32_t)ad_op_results(node->op) && index + k <= y; k++)
-        reached |= gradient[index + k] >= AD_GRADIENT_BASE;
+    for (uint32_t k = 0; k < (uint32_t)ad_op_results(node->op) && index + k < end; k++)
+        reached |= *ad_of_node(gradient, index + k) >= AD_GRADIENT_BASE;
     const uint32_t *in = ad_node_inputs(node);
     for (int i = 0; reached && i < ad_node_input_count(node) && !wanted; i++)
-        wanted = gradient[in[i]] != AD_NOT_WANTED;
+        wanted = *ad_of_node(gradient, in[i]) != AD_NOT_WANTED;
     return wanted;
+}
+
+void ad_gradient_walk(ad_tape *tape, const char *where, const ad_by_node *gradient, uint32_t start, uint32_t end) {
+    for (uint32_t index = start; index-- > gradient->first && !tape->error.status;)
+        if (has_work(tape, gradient, end, index) &&
+            ad_check_unchanged(tape, index, ad_node_at(tape, index)->op->saves, "ad_grad", where))
+            record_vjp(tape, index, gradient);
 }
 
 ad_status ad_grad_at(const char *where, ad_var y, ad_var seed, int n, const ad_var *x, ad_var *result) {
@@ -210,12 +224,14 @@ ad_status ad_grad_at(const char *where, ad_var y, ad_var seed, int n, const ad_v
     if (!check_targets(tape, n, x, where)) return tape->error.status;
 
     /* Results after y of the same operation are read too. */
-    uint32_t last = y.index, end = tape->count;
-    while (last + 1 < end && ad_node_at(tape, last + 1)->op == &ad_result_of) last++;
+    uint32_t last = y.index + 1, end = tape->count;
+    while (last < end && ad_node_at(tape, last)->op == &ad_result_of) last++;
     uint64_t scratch = ad_arena_position(&tape->scratch);
-    uint32_t *gradient = ad_arena_take(&tape->scratch, ((size_t)last + 1) * sizeof *gradient);
-    if (!gradient) return ad_tape_out_of_memory(tape, "ad_grad", where);
-    mark_way(tape, gradient, last, n, x);
+    ad_by_node gradient;
+    if (!ad_by_node_open(tape, &gradient, 0, last, NULL)) return ad_tape_out_of_memory(tape, "ad_grad", where);
+    for (int i = 0; i < n; i++)
+        if (x[i].index < last) gradient.at[x[i].index] = AD_WANTED;
+    ad_gradient_mark_way(tape, &gradient, last);
 
     const char *outer = tape->where;
     tape->where = where;
@@ -224,16 +240,14 @@ ad_status ad_grad_at(const char *where, ad_var y, ad_var seed, int n, const ad_v
         seed = ad_tape_filled(tape, where, &ad_leaf_constant, (ad_dtype)ad_node_at(tape, y.index)->dtype, &y_shape,
                               1.0);
     /* A y that does not depend on x, or stops the gradient, stays unwanted: nothing is walked. */
-    if (!tape->error.status && gradient[y.index] != AD_NOT_WANTED) gradient[y.index] = AD_GRADIENT_BASE + seed.index;
-    for (uint32_t index = y.index + 1; index-- > 0 && !tape->error.status;)
-        if (has_work(tape, gradient, last, index) &&
-            ad_check_unchanged(tape, index, ad_node_at(tape, index)->op->saves, "ad_grad", where))
-            record_vjp(tape, index, gradient);
+    if (!tape->error.status && gradient.at[y.index] != AD_NOT_WANTED)
+        gradient.at[y.index] = AD_GRADIENT_BASE + seed.index;
+    ad_gradient_walk(tape, where, &gradient, y.index + 1, last);
     for (int i = 0; i < n && !tape->error.status; i++) {
         const ad_node *node = ad_node_at(tape, x[i].index);
         ad_shape shape = ad_node_shape(node);
-        bool reached = x[i].index <= last && gradient[x[i].index] >= AD_GRADIENT_BASE;
-        result[i] = reached ? ad_var_of(tape, gradient[x[i].index] - AD_GRADIENT_BASE)
+        bool reached = x[i].index < last && gradient.at[x[i].index] >= AD_GRADIENT_BASE;
+        result[i] = reached ? ad_var_of(tape, gradient.at[x[i].index] - AD_GRADIENT_BASE)
                             : ad_tape_filled(tape, where, &ad_leaf_constant, (ad_dtype)node->dtype, &shape, 0.0);
     }
     tape->where = outer;
