@@ -82,9 +82,13 @@ const ad_op ad_op_dropout = {
 
 ad_var ad_dropout_at(const char *where, ad_var x, double p, ad_rng *rng) {
     if (x.tape && !has_generator(x.tape, rng, "dropout", where)) return ad_var_invalid(x.tape);
-    dropout_attrs attrs = {.rng = rng ? *rng : (ad_rng){0}, .p = p};
+    dropout_attrs attrs = {.rng = {.seed = 0}, .p = p};
+    if (x.tape && !ad_draw(x.tape, rng, "dropout", where, &attrs.rng)) return ad_var_invalid(x.tape);
     ad_var y = ad_apply_1(where, &ad_op_dropout, x, &attrs);
-    if (ad_var_is_valid(y)) rng->counter += (uint64_t)ad_view_count(&(ad_view){.shape = ad_value_at(where, y).shape});
+    if (!ad_var_is_valid(y)) return y;
+    ad_view value = ad_value_at(where, y);
+    attrs.rng.counter += (uint64_t)ad_view_count(&value);
+    ad_drawn(y.tape, rng, attrs.rng);
     return y;
 }
 
@@ -139,13 +143,16 @@ static ad_tensor *new_tensor(const char *where, ad_tape *tape, const char *subje
 static ad_var drawn(const char *where, ad_tape *tape, const char *name, ad_dtype dtype, ad_shape shape,
                     distribution d, ad_rng *rng) {
     if (!tape || tape->error.status || !has_generator(tape, rng, d.name, where)) return ad_var_invalid(tape);
+    ad_rng after;
     ad_tensor *tensor = new_tensor(where, tape, d.name, dtype, &shape);
-    if (!tensor) return ad_var_invalid(tape);
-    ad_rng after = *rng;
+    if (!tensor || !ad_draw(tape, rng, d.name, where, &after)) {
+        ad_tensor_unref(tensor);
+        return ad_var_invalid(tape);
+    }
     draw(&tensor->view, &after, &d);
     ad_var y = ad_constant_tensor_at(where, tape, name, tensor);
     ad_tensor_unref(tensor);
-    if (ad_var_is_valid(y)) *rng = after;
+    if (ad_var_is_valid(y)) ad_drawn(tape, rng, after);
     return y;
 }
 

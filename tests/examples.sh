@@ -16,7 +16,7 @@ between() { awk -v low="$1" -v high="$2" -v x="$3" 'BEGIN { exit !(x ~ /^[0-9.e+
 # largest_difference TEXT: the number at its end, where hand and tape were compared.
 largest_difference() { printf '%s\n' "$1" | sed -n 's/^largest difference between hand and tape: //p'; }
 
-# ---- first, fan_out, residual_block, custom_op ------------------------------------------------------------------------
+# ---- first, fan_out, residual_block, checkpoint, custom_op ------------------------------------------------------------------------
 
 check 'first runs' "$examples/first"
 check_has 'first shows values, gradients and the merge' "$output" 'tape: 10 nodes' \
@@ -58,6 +58,9 @@ check 'residual_block writes a page' "$examples/residual_block" trace.html
 check_has 'a whole one' "$(cat trace.html)" '<!doctype html>' '"version":1' '"label":"x2"' '</html>'
 check_fails 'residual_block says that it cannot write' 1 "$examples/residual_block" no/such/folder/trace.txt
 check_has 'and where' "$output" 'residual_block: no/such/folder/trace.txt cannot be written'
+
+check 'checkpoint gives the same gradient with and without' "$examples/checkpoint"
+check_has 'and says what it costs' "$output" '20000 steps, each run 3.93 times in all'
 
 check 'custom_op runs' "$examples/custom_op"
 check_has 'custom_op lets the wrong derivative be caught and explained' "$output" \

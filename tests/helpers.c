@@ -46,6 +46,7 @@ static void *watched_allocate(void *user, size_t size, size_t alignment) {
     memset(block + size, fence_byte, fence_bytes);
     memory->blocks++;
     memory->bytes += (int64_t)size;
+    if (memory->bytes > memory->peak) memory->peak = memory->bytes;
     return block;
 }
 

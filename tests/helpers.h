@@ -15,6 +15,7 @@ typedef struct test_memory {
     ad_allocator allocator; /* pass &memory.allocator */
     int64_t calls;          /* of allocate, failed ones included */
     int64_t blocks, bytes;  /* not yet released */
+    int64_t peak;           /* the most bytes there were */
     int64_t fail_at;        /* the number of the call that fails, from 1 on; 0: none */
     bool fail_on;           /* and all calls after it */
     size_t most;            /* a larger request fails, as on a machine with that much memory; 0: no limit */

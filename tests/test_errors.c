@@ -695,8 +695,8 @@ Test(errors, an_op_that_could_not_run_is_not_applied) {
     } flawed[] = {
         {{.shape = same_shape}, "the descriptor has no name"},
         {{.name = "odd", .inputs = -2, .shape = same_shape}, ".inputs must be a number"},
-        {{.name = "odd", .inputs = 1, .results = 5, .shape = same_shape}, ".results must be 1 to 4"},
-        {{.name = "odd", .inputs = 1, .results = -1, .shape = same_shape}, ".results must be 1 to 4"},
+        {{.name = "odd", .inputs = 1, .results = 9, .shape = same_shape}, ".results must be 1 to 8"},
+        {{.name = "odd", .inputs = 1, .results = -1, .shape = same_shape}, ".results must be 1 to 8"},
         {{.name = "odd", .inputs = 1}, "no shape rule"},
         {{.name = "odd", .inputs = 1, .shape = same_shape, .forward = copy_forward}, "it has no .vjp"},
         {{.name = "odd", .inputs = 1, .shape = same_shape, .derivative = AD_STOPS_GRADIENT, .vjp = pass_vjp},

@@ -122,8 +122,8 @@ Test(registry, says_what_a_descriptor_lacks) {
             "not a C identifier");
     REFUSED(inputs, -2, "op odd: .inputs must be a number of inputs, or -1");
     REFUSED(inputs, 65536, ".inputs must be");
-    REFUSED(results, 5, ".results must be 1 to 4");
-    REFUSED(results, -1, ".results must be 1 to 4");
+    REFUSED(results, 9, ".results must be 1 to 8");
+    REFUSED(results, -1, ".results must be 1 to 8");
     REFUSED(shape, NULL, "no shape rule (.shape)");
     REFUSED(vjp, NULL, "it has no .vjp", ".derivative");
     REFUSED(derivative, AD_STOPS_GRADIENT, "it has a .vjp", ".derivative says that there is none");

@@ -4,6 +4,7 @@
 
 #include <adtape/base.h>
 #include <adtape/check.h>
+#include <adtape/checkpoint.h>
 #include <adtape/dump.h>
 #include <adtape/op.h>
 #include <adtape/ops.h>

@@ -225,10 +225,11 @@ static void give_back(ad_tape *tape, uint32_t index) {
     grad->state |= AD_GRAD_GIVEN_BACK;
 }
 
-static void walk_back(ad_tape *tape, uint32_t end, uint16_t mask, bool leaves_only) {
+/* From the node before `end` down to `first`. */
+static void walk_back(ad_tape *tape, uint32_t first, uint32_t end, uint16_t mask, bool leaves_only) {
     const uint32_t pass = tape->pass, none = UINT32_MAX;
     uint32_t pending = none; /* node of result 0 of an operation of which only another result has a gradient */
-    for (uint32_t index = end; index-- > 0;) {
+    for (uint32_t index = end; index-- > first;) {
         const ad_cotangent *grad = ad_cotangent_at(tape, index);
         if (grad->pass != pass && index != pending) continue;
         const ad_node *node = ad_node_at(tape, index);
@@ -255,10 +256,39 @@ static void walk_back(ad_tape *tape, uint32_t end, uint16_t mask, bool leaves_on
     }
 }
 
+/* ---- nodes that come and go during a pass ------------------------------------------------------------------------ */
+
+size_t ad_pass_extend(ad_tape *tape, uint32_t first, uint16_t mask) {
+    for (uint32_t index = first; index < tape->count; index++) {
+        ad_node *node = ad_node_at(tape, index);
+        ad_cotangent_at(tape, index)->pass = 0;
+        if (mask != AD_NODE_WANTED || !(node->flags & AD_NODE_GRAD)) continue;
+        const uint32_t *in = ad_node_inputs(node);
+        for (int i = 0; i < ad_node_input_count(node); i++)
+            node->flags |= ad_node_at(tape, in[i])->flags & AD_NODE_WANTED;
+    }
+    tape->pass_nodes = tape->count;
+    return tape->graded.count;
+}
+
+bool ad_pass_give(ad_tape *tape, uint32_t index, uint16_t mask, const ad_slot *gradient) {
+    const ad_node *node = ad_node_at(tape, index);
+    bool add, is_inline = node->flags & AD_NODE_INLINE;
+    if (!(node->flags & mask)) return true;
+    if (!(node->flags & (AD_NODE_INLINE | AD_NODE_DIRECT)) && !ad_has_gradient(tape, index))
+        return claim(tape, index, ad_tensor_ref(gradient->tensor));
+    if (!open_gradient(tape, index, &add)) return false;
+    ad_view from, into;
+    ad_kernels_get()->copy(ad_slot_view(gradient, is_inline, (ad_dtype)node->dtype, &from),
+                           ad_gradient_view(tape, index, &into), 1.0, add);
+    return true;
+}
+
+void ad_pass_walk(ad_tape *tape, uint32_t first, uint16_t mask) { walk_back(tape, first, tape->count, mask, true); }
+
 /* ---- parameters ------------------------------------------------------------------------------------------------ */
 
-/* The node whose memory the value of this one is. */
-static const ad_node *memory_of(const ad_tape *tape, uint32_t index) {
+const ad_node *ad_memory_of(const ad_tape *tape, uint32_t index) {
     const ad_node *node = ad_node_at(tape, index);
     while (node->flags & AD_NODE_VIEW) {
         if (ad_node_result(node) > 0) node = ad_node_at(tape, node->in[0]);
@@ -276,10 +306,10 @@ static bool is_changed(const ad_node *node) {
 static const ad_node *changed_leaf(const ad_tape *tape, uint32_t index, uint32_t saves) {
     const ad_node *node = ad_node_at(tape, index), *memory = NULL;
     for (int i = 0; i < ad_node_input_count(node); i++)
-        if ((saves & AD_SAVES_INPUT(i)) && is_changed(memory = memory_of(tape, ad_node_inputs(node)[i])))
+        if ((saves & AD_SAVES_INPUT(i)) && is_changed(memory = ad_memory_of(tape, ad_node_inputs(node)[i])))
             return memory;
     for (uint32_t k = 0; k < (uint32_t)ad_op_results(node->op); k++)
-        if ((saves & AD_SAVES_RESULT(k)) && is_changed(memory = memory_of(tape, index + k))) return memory;
+        if ((saves & AD_SAVES_RESULT(k)) && is_changed(memory = ad_memory_of(tape, index + k))) return memory;
     return NULL;
 }
 
@@ -448,15 +478,13 @@ static void forget_last_pass(ad_tape *tape) {
 }
 
 /* Puts the seed, or 1, into y's gradient. */
-static bool start_at(ad_tape *tape, uint32_t y, ad_var seed) {
-    const ad_node *node = ad_node_at(tape, y);
+static bool start_at(ad_tape *tape, uint32_t y, uint16_t mask, ad_var seed) {
     ad_view scratch, seed_scratch;
     bool add;
     const ad_node *given = seed.tape ? ad_node_at(tape, seed.index) : NULL;
     /* Gradients may share the seed's memory, but not that of a parameter, which may be changed later. */
-    if (given && !(node->flags & (AD_NODE_INLINE | AD_NODE_DIRECT)) &&
-        memory_of(tape, seed.index)->op != &ad_leaf_parameter) {
-        if (!claim(tape, y, ad_tensor_ref(given->value.tensor))) return false;
+    if (given && ad_memory_of(tape, seed.index)->op != &ad_leaf_parameter) {
+        if (!ad_pass_give(tape, y, mask, &given->value)) return false;
     } else {
         if (!open_gradient(tape, y, &add)) return false;
         const ad_view *into = ad_gradient_view(tape, y, &scratch);
@@ -475,6 +503,10 @@ ad_status ad_backward_with_at(const char *where, ad_var y, const ad_backward_opt
     if (!options) options = &none;
     if (!ad_check_start(y, options->seed, "ad_backward", where)) return y.tape ? y.tape->error.status : AD_ERR_HANDLE;
     ad_tape *tape = y.tape;
+    if (tape->frame)
+        return ad_tape_fail(tape, AD_ERR_VALUE, "ad_backward", where,
+                            "a function given to ad_checkpoint cannot walk back, as it runs in a walk itself: record "
+                            "the gradient with ad_grad, or walk back outside");
     if (options->wrt_count < 0 || (options->wrt_count > 0 && !options->wrt))
         return ad_tape_fail(tape, AD_ERR_VALUE, "ad_backward", where, ".wrt_count is %d, .wrt is %s",
                             options->wrt_count, options->wrt ? "set" : "NULL");
@@ -485,9 +517,9 @@ ad_status ad_backward_with_at(const char *where, ad_var y, const ad_backward_opt
     tape->pass_nodes = tape->count;
     tape->pass_start = y.index;
     if (!open_params(tape, mask, options->accumulate, where)) return tape->error.status;
-    if ((ad_node_at(tape, y.index)->flags & mask) && !start_at(tape, y.index, options->seed))
+    if ((ad_node_at(tape, y.index)->flags & mask) && !start_at(tape, y.index, mask, options->seed))
         return ad_tape_out_of_memory(tape, "ad_backward", where);
-    walk_back(tape, y.index + 1, mask, options->leaves_only);
+    walk_back(tape, 0, y.index + 1, mask, options->leaves_only);
     if (tape->error.status) return tape->error.status;
     close_params(tape, mask, options->accumulate);
     return AD_OK;

@@ -208,12 +208,25 @@ const ad_view *ad_param_edit_gradient(ad_param *param) {
 
 bool ad_param_gradient_is_complete(const ad_param *param) { return param && !param->incomplete; }
 
+ad_var ad_param_put(const char *where, ad_tape *tape, ad_param *param) {
+    ad_var leaf;
+    if (ad_frame_use(tape, param, where, &leaf)) return leaf;
+    return push_leaf(tape, where, &ad_leaf_parameter, param->name, &param->value->view, ad_tensor_ref(param->value),
+                     param);
+}
+
 ad_var ad_use_at(const char *where, ad_tape *tape, ad_param *param) {
     if (!tape || tape->error.status) return ad_var_invalid(tape);
     if (!param) {
         ad_tape_fail(tape, AD_ERR_NULL, "ad_use", where, "the parameter is NULL: did ad_param_new fail?");
         return ad_var_invalid(tape);
     }
-    return push_leaf(tape, where, &ad_leaf_parameter, param->name, &param->value->view, ad_tensor_ref(param->value),
-                     param);
+    if (tape->frame && !ad_list_reserve(&tape->used, tape->allocator, 1)) {
+        ad_tape_out_of_memory(tape, "ad_use", where);
+        return ad_var_invalid(tape);
+    }
+    uint32_t end = tape->count;
+    ad_var leaf = ad_param_put(where, tape, param);
+    if (tape->frame && leaf.index >= end) ad_list_push(&tape->used, leaf.index);
+    return leaf;
 }

@@ -35,7 +35,7 @@ static bool is_identifier(const char *name) {
 
 const char *ad_op_flaw(const ad_op *op) {
     if (op->inputs < -1 || op->inputs > 65535) return ".inputs must be a number of inputs, or -1 for any";
-    if (op->results < 0 || op->results > AD_MAX_RESULTS) return ".results must be 1 to 4";
+    if (op->results < 0 || op->results > AD_MAX_RESULTS) return ".results must be 1 to 8";
     if (!op->shape) return "it has no shape rule (.shape)";
     if ((unsigned)op->derivative > AD_NOT_DIFFERENTIABLE) return ".derivative is none of ad_derivative";
     if (op->derivative == AD_DIFFERENTIABLE && !op->vjp)

@@ -51,11 +51,10 @@ void ad_tape_drop_gradients(ad_tape *tape) {
     tape->pass_nodes = 0;
 }
 
-/* Forgets the gradients of the nodes from `count` on. */
-static void forget_gradients(ad_tape *tape, uint32_t count) {
+void ad_tape_forget_gradients(ad_tape *tape, uint32_t count, size_t graded) {
     if (tape->pass_nodes <= count) return;
-    size_t kept = 0;
-    for (size_t i = 0; i < tape->graded.count; i++) {
+    size_t kept = graded;
+    for (size_t i = graded; i < tape->graded.count; i++) {
         uint32_t index = tape->graded.item[i];
         if (index < count) {
             tape->graded.item[kept++] = index;
@@ -69,7 +68,8 @@ static void forget_gradients(ad_tape *tape, uint32_t count) {
 
 /* Forgets the nodes from `count` on. Costs as much as they hold tensors, not as they are many. */
 static void forget_nodes(ad_tape *tape, uint32_t count) {
-    forget_gradients(tape, count);
+    ad_tape_forget_gradients(tape, count, 0);
+    ad_sequences_forget(tape, count);
     while (tape->params.count > 0 && tape->params.item[tape->params.count - 1] >= count) tape->params.count--;
     while (tape->owners.count > 0 && tape->owners.item[tape->owners.count - 1] >= count) {
         ad_node *node = ad_node_at(tape, tape->owners.item[--tape->owners.count]);
@@ -91,6 +91,7 @@ void ad_tape_release_held(ad_tape *tape) {
     for (int k = 0; k < AD_MAX_RESULTS; k++) {
         ad_tensor_unref(tape->held[k]);
         tape->held[k] = NULL;
+        ad_kept_drop(&tape->kept[k]);
     }
 }
 
@@ -107,6 +108,8 @@ void ad_tape_reset(ad_tape *tape) {
     tape->stretch_count = 0;
     tape->no_grad = 0;
     tape->where = NULL;
+    tape->frame = NULL;
+    tape->drawn.count = tape->used.count = tape->captured.count = 0;
     tape->error.status = AD_OK;
     tape->error.message[0] = '\0';
     update_fast_end(tape);
@@ -125,6 +128,9 @@ void ad_tape_free(ad_tape *tape) {
     ad_list_free(&tape->graded, allocator);
     ad_list_free(&tape->params, allocator);
     ad_list_free(&tape->named, allocator);
+    ad_list_free(&tape->drawn, allocator);
+    ad_list_free(&tape->used, allocator);
+    ad_list_free(&tape->captured, allocator);
     ad_arena_close(&tape->extras);
     ad_arena_close(&tape->scratch);
     ad_pool_close(tape->pool);
@@ -143,7 +149,9 @@ uint64_t ad_tape_memory(const ad_tape *tape) {
     if (!tape) return 0;
     return sizeof *tape + tape->chunks * (uint64_t)sizeof(ad_chunk) + tape->chunk_room * sizeof *tape->chunk +
            tape->scope_room * sizeof *tape->scopes + tape->stretch_room * sizeof *tape->stretch +
-           (tape->owners.room + tape->graded.room + tape->params.room + tape->named.room) * sizeof(uint32_t) +
+           (tape->owners.room + tape->graded.room + tape->params.room + tape->named.room + tape->drawn.room +
+            tape->used.room + tape->captured.room) *
+               sizeof(uint32_t) +
            tape->extras.bytes + tape->scratch.bytes + ad_pool_bytes(tape->pool);
 }
 
@@ -324,7 +332,7 @@ static uint32_t stretch_generation(const ad_tape *tape, uint32_t count) {
     return count ? tape->stretch[count - 1].generation : tape->first_generation;
 }
 
-static bool mark_is_live(const ad_tape *tape, const ad_mark *mark) {
+bool ad_mark_is_live(const ad_tape *tape, const ad_mark *mark) {
     return mark->count <= tape->count && mark->stretches <= tape->stretch_count &&
            mark->generation == node_generation(tape, mark->count) &&
            mark->stretch_generation == stretch_generation(tape, mark->stretches);
@@ -344,6 +352,8 @@ ad_mark ad_tape_mark(ad_tape *tape) {
 }
 
 void ad_tape_rewind_to(ad_tape *tape, const ad_mark *mark) {
+    /* A function of the user's reset the tape meanwhile: there is nothing left to forget. */
+    if (!ad_mark_is_live(tape, mark)) return;
     forget_nodes(tape, mark->count);
     tape->scope = mark->scope;
     tape->scope_count = mark->scopes;
@@ -361,7 +371,7 @@ ad_status ad_tape_rewind(ad_tape *tape, ad_mark mark) {
     if (mark.tape != tape)
         return ad_tape_fail(tape, AD_ERR_HANDLE, "ad_tape_rewind", NULL, "the mark %s",
                             mark.tape ? "belongs to another tape" : "is empty: take it with ad_tape_mark");
-    if (!mark_is_live(tape, &mark))
+    if (!ad_mark_is_live(tape, &mark))
         return ad_tape_fail(tape, AD_ERR_HANDLE, "ad_tape_rewind", NULL,
                             "the mark is stale: the tape was reset or rewound to an earlier place since");
     ad_tape_rewind_to(tape, &mark);
@@ -531,7 +541,7 @@ static ad_status verify_rest(const ad_tape *tape, ad_error *error) {
         return ad_error_set(error, AD_ERR_OP, "%u nodes in %u chunks", tape->count, tape->chunks);
     if (ad_arena_position(&tape->scratch) != 0 || tape->held[0])
         return ad_error_set(error, AD_ERR_OP, "scratch memory is still in use");
-    if (tape->no_grad || tape->where)
+    if (tape->no_grad || tape->where || tape->frame)
         return ad_error_set(error, AD_ERR_OP, "the tape still records for a derivative");
     return AD_OK;
 }

@@ -38,6 +38,7 @@ enum {
     AD_NODE_ASKED = 1 << 4,  /* one of .wrt of the last pass */
     AD_NODE_WANTED = 1 << 5, /* on the way from y to one that was asked for */
     AD_NODE_DIRECT = 1 << 6, /* this pass writes straight into the parameter's gradient */
+    AD_NODE_LISTED = 1 << 7, /* while inputs are collected: this one is in the list */
 
     AD_NODE_RESULT_SHIFT = 12, /* which result of its operation: the top bits */
     AD_NODE_MANY = 3           /* ad_node.inputs: more than two, see the extra */
@@ -91,6 +92,17 @@ typedef struct ad_stretch {
     uint32_t first, scope, generation;
 } ad_stretch;
 
+/* A value that outlives its node. */
+typedef struct ad_kept {
+    ad_slot value;
+    uint8_t dtype;
+    bool is_kept, is_inline, needs_gradient;
+} ad_kept;
+static inline void ad_kept_drop(ad_kept *kept) {
+    if (kept->is_kept && !kept->is_inline) ad_tensor_unref(kept->value.tensor);
+    *kept = (ad_kept){.is_kept = false};
+}
+
 struct ad_tape {
     ad_chunk **chunk;
     uint32_t count;
@@ -119,6 +131,13 @@ struct ad_tape {
     bool pass_has_wrt;   /* that pass was asked for some gradients only */
     const char *where;   /* unless NULL: the place in the user's source that recording is done for */
     ad_tensor *held[AD_MAX_RESULTS]; /* of the call under way, no node's yet: a handler may jump out of it */
+    ad_kept kept[AD_MAX_RESULTS];    /* likewise, of the function that ran */
+
+    /* Functions that run again (frame.c): the one under way; and what those under way for the first time drew, which
+     * parameters they used, what they read from outside. Each has the end of a list, from where it began. */
+    struct ad_frame *frame;
+    ad_list drawn, used, captured;
+    struct ad_sequence *sequences; /* those with snapshots, the last one first */
 
     void (*on_error)(void *user, const ad_error *error);
     void *user;
@@ -182,6 +201,17 @@ static inline bool ad_has_gradient(const ad_tape *tape, uint32_t index) {
     return ad_pass_came_by(tape, index) && !(ad_cotangent_at(tape, index)->state & AD_GRAD_GIVEN_BACK);
 }
 
+/* ---- functions that run again (frame.c) ------------------------------------------------------------------------- */
+
+/* For random ops: where to draw from, which is `rng` unless a function runs again; and, once drawn, where to leave the
+ * user's generator. False: the tape has the error. */
+bool ad_draw(ad_tape *tape, const ad_rng *rng, const char *subject, const char *where, ad_rng *state);
+void ad_drawn(ad_tape *tape, ad_rng *rng, ad_rng after);
+/* True if a function runs again; *leaf is then that of the parameter in its first run, or the tape has the error. */
+bool ad_frame_use(ad_tape *tape, const ad_param *param, const char *where, ad_var *leaf);
+/* A parameter on the tape, known to no function under way. */
+ad_var ad_param_put(const char *where, ad_tape *tape, ad_param *param);
+
 /* The view of a slot: the tensor's own, or one of the slot itself, written to `scratch`. */
 const ad_view *ad_slot_view(const ad_slot *slot, bool is_inline, ad_dtype dtype, ad_view *scratch);
 static inline const ad_view *ad_node_view(const ad_node *node, ad_view *scratch) {
@@ -205,6 +235,10 @@ void ad_tape_place(ad_tape *tape, uint32_t from, const char *where);
 ad_extra *ad_node_extra(ad_tape *tape, ad_node *node); /* made when missing; NULL: the tape has the error */
 void ad_tape_release_held(ad_tape *tape);
 void ad_tape_drop_gradients(ad_tape *tape); /* of the last pass */
+/* Of the nodes from `count` on, none of which stands among the first `graded` of tape->graded. */
+void ad_tape_forget_gradients(ad_tape *tape, uint32_t count, size_t graded);
+bool ad_mark_is_live(const ad_tape *tape, const ad_mark *mark);
+void ad_sequences_forget(ad_tape *tape, uint32_t count); /* those of the nodes from `count` on */
 uint32_t ad_scope_of(const ad_tape *tape, uint32_t index);
 void ad_tape_rewind_to(ad_tape *tape, const ad_mark *mark); /* a valid mark; also while the tape carries an error */
 /* A leaf of the given kind with every element `value`. */
@@ -266,6 +300,16 @@ ad_status ad_op_validate(const ad_op *op, const ad_allocator *allocator, ad_erro
 bool ad_check_unchanged(ad_tape *tape, uint32_t index, uint32_t saves, const char *subject, const char *where);
 /* Checks that y and its seed can start a walk; `subject` is the function that was asked. */
 bool ad_check_start(ad_var y, ad_var seed, const char *subject, const char *where);
+
+/* The node whose memory the value of this one is. */
+const ad_node *ad_memory_of(const ad_tape *tape, uint32_t index);
+
+/* For operations that record nodes past the end of the tape while a pass goes on, and forget them again. The first
+ * function takes the nodes from `first` on into the pass and returns what ad_tape_forget_gradients wants as `graded`;
+ * the second adds to the gradient of a node (false: no memory); the third walks back down to `first`. */
+size_t ad_pass_extend(ad_tape *tape, uint32_t first, uint16_t mask);
+bool ad_pass_give(ad_tape *tape, uint32_t index, uint16_t mask, const ad_slot *gradient);
+void ad_pass_walk(ad_tape *tape, uint32_t first, uint16_t mask);
 
 struct ad_adjoint_private {
     ad_tape *tape;

@@ -12,7 +12,7 @@
 extern "C" {
 #endif
 
-#define AD_MAX_RESULTS 4
+#define AD_MAX_RESULTS 8
 
 /* What an op keeps for its backward pass: a set of the inputs and results whose *values* its VJP reads. The VJP is
  * refused any other, so this is always true, and the dump shows it. */
