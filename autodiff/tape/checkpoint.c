@@ -69,6 +69,19 @@ static bool list_captured(ad_tape *tape, const ad_first_run *run, uint32_t first
     return ok;
 }
 
+/* A view of other memory that holds the same as a view of a parameter's. It lies there in the same way: kernels may sum
+ * in another order where it lies in another. NULL: no memory. */
+static ad_tensor *copy_of_view(ad_tape *tape, const ad_tensor *of, const ad_tensor *param) {
+    ad_tensor *all = ad_pool_tensor(tape->pool, param->view.dtype, &param->view.shape);
+    if (!all) return NULL;
+    ad_kernels_get()->copy(&param->view, &all->view, 1.0, false);
+    ad_view view = of->view;
+    view.data = (char *)all->view.data + ((const char *)of->view.data - (const char *)param->view.data);
+    ad_tensor *copy = ad_pool_alias(tape->pool, all, &view);
+    ad_tensor_unref(all);
+    return copy;
+}
+
 bool ad_value_keep(ad_tape *tape, uint32_t index, ad_kept *kept) {
     const ad_node *node = ad_node_at(tape, index), *memory = ad_memory_of(tape, index);
     *kept = (ad_kept){.value = node->value,
@@ -77,18 +90,11 @@ bool ad_value_keep(ad_tape *tape, uint32_t index, ad_kept *kept) {
                       .is_inline = node->flags & AD_NODE_INLINE,
                       .needs_gradient = node->flags & AD_NODE_GRAD};
     if (kept->is_inline) return true;
-    if (memory->op != &ad_leaf_parameter) {
-        ad_tensor_ref(kept->value.tensor);
-        return true;
-    }
     /* The memory of a parameter may change; a value must not. */
-    const ad_view *view = &node->value.tensor->view;
-    kept->value.tensor = ad_pool_tensor(tape->pool, view->dtype, &view->shape);
-    if (kept->value.tensor) {
-        ad_kernels_get()->copy(view, &kept->value.tensor->view, 1.0, false);
-    } else {
-        *kept = (ad_kept){.is_kept = false};
-    }
+    kept->value.tensor = memory->op == &ad_leaf_parameter
+                             ? copy_of_view(tape, node->value.tensor, memory->value.tensor)
+                             : ad_tensor_ref(node->value.tensor);
+    kept->is_kept = kept->value.tensor;
     return kept->is_kept;
 }
 
@@ -141,7 +147,7 @@ static bool check_results(ad_tape *tape, const ad_first_run *run, int m, const a
     return true;
 }
 
-bool ad_first_run_collect(ad_tape *tape, const ad_first_run *run, const ad_frame *frame, int m, ad_var *y,
+bool ad_first_run_collect(ad_tape *tape, const ad_first_run *run, const ad_run_frame *frame, int m, ad_var *y,
                           ad_kept *kept, bool once) {
     uint32_t first = frame->mark.count;
     uint64_t scratch = ad_arena_position(&tape->scratch);
@@ -187,12 +193,12 @@ static bool run_again(ad_tape *tape, const ad_checkpoint_attrs *attrs, const cha
         ad_tape_out_of_memory(tape, "ad_checkpoint", where);
         return false;
     }
-    ad_frame frame;
-    ad_frame_begin(tape, &frame, &attrs->log);
+    ad_run_frame frame;
+    ad_run_begin(tape, &frame, &attrs->log);
     for (int i = 0; i < attrs->n; i++) x[i] = ad_var_of(tape, attrs->x[i]);
     for (int k = 0; k < attrs->m; k++) y[k] = ad_var_invalid(NULL);
     attrs->f(tape, x, attrs->n, y, attrs->m, attrs->user);
-    bool ok = ad_frame_end(tape, &frame, "ad_checkpoint", where);
+    bool ok = ad_run_end(tape, &frame, "ad_checkpoint", where);
     ad_arena_rewind(&tape->scratch, scratch);
     return ok;
 }
@@ -346,6 +352,9 @@ static void checkpoint_jvp(ad_jvp *jvp) {
     }
 }
 
+/* The types of the results are those of the first run: they stand in the call already. */
+static ad_status checkpoint_shape(ad_call *call) { return (void)call, AD_OK; }
+
 static void show_checkpoint(const void *attrs, char *text, size_t size) {
     const ad_checkpoint_attrs *a = attrs;
     if (a->sequence) {
@@ -362,6 +371,7 @@ static void show_checkpoint(const void *attrs, char *text, size_t size) {
         .results = m,                                                                                                \
         .attrs_size = sizeof(ad_checkpoint_attrs),                                                                   \
         .saves = AD_SAVES_INPUTS,                                                                                    \
+        .shape = checkpoint_shape,                                                                                   \
         .vjp = checkpoint_vjp,                                                                                       \
         .backward = checkpoint_backward,                                                                             \
         .jvp = checkpoint_jvp,                                                                                       \
@@ -463,12 +473,12 @@ static bool check_call(ad_tape *tape, const char *where, ad_checkpoint_function 
 
 /* The first run, and the operation that stands for it. */
 static bool record(ad_tape *tape, const ad_first_run *run, ad_checkpoint_attrs *attrs, const ad_var *x, ad_var *y) {
-    ad_frame frame;
+    ad_run_frame frame;
     for (int i = 0; i < attrs->n; i++)
         if (!ad_first_run_input(tape, run, x[i].index)) return false;
-    ad_frame_begin(tape, &frame, NULL);
+    ad_run_begin(tape, &frame, NULL);
     attrs->f(tape, x, attrs->n, y, attrs->m, attrs->user);
-    if (!ad_frame_end(tape, &frame, run->subject, run->where)) return false;
+    if (!ad_run_end(tape, &frame, run->subject, run->where)) return false;
     attrs->nodes = (int64_t)tape->count - frame.mark.count;
     bool ok = ad_first_run_collect(tape, run, &frame, attrs->m, y, tape->kept, false);
     if (ok && !(ok = ad_run_keep_draws(tape, run->drawn, &attrs->log)))

@@ -1,4 +1,4 @@
-/* Shared by checkpoint.c, sequence.c and frame.c: functions of the user's that run again for a derivative. */
+/* Shared by checkpoint.c, sequence.c and run.c: functions of the user's that run again for a derivative. */
 #ifndef AD_TAPE_CHECKPOINT_INTERNAL_H
 #define AD_TAPE_CHECKPOINT_INTERNAL_H
 
@@ -15,18 +15,18 @@ typedef struct ad_run_log {
     uint32_t draws, uses;
 } ad_run_log;
 
-typedef struct ad_frame {
-    struct ad_frame *outer;
+typedef struct ad_run_frame {
+    struct ad_run_frame *outer;
     ad_mark mark;          /* where it began */
     const ad_run_log *log; /* NULL: the first run, which writes it */
     uint32_t next_draw, next_use;
     size_t drawn, used, captured; /* first run: where its parts of the tape's lists begin */
     uint8_t no_grad;
-} ad_frame;
+} ad_run_frame;
 
-void ad_frame_begin(ad_tape *tape, ad_frame *frame, const ad_run_log *log);
+void ad_run_begin(ad_tape *tape, ad_run_frame *frame, const ad_run_log *log);
 /* False, and the tape's error, if the function failed or did what it must not; what it recorded is then forgotten. */
-bool ad_frame_end(ad_tape *tape, ad_frame *frame, const char *subject, const char *where);
+bool ad_run_end(ad_tape *tape, ad_run_frame *frame, const char *subject, const char *where);
 
 /* Copies what was drawn since tape->drawn had that length to where it lives as long as the next node. */
 bool ad_run_keep_draws(ad_tape *tape, size_t drawn, ad_run_log *log);
@@ -47,7 +47,7 @@ bool ad_first_run_input(ad_tape *tape, const ad_first_run *run, uint32_t index);
 /* The function has run, and made y[0..m): adds what it read from before frame->mark to the inputs, keeps the values of y
  * in kept[0..m), forgets all it recorded, and puts the parameters that it used on the tape for good. y[k] that it did not
  * make, but found, stay as they are, with nothing kept. With `once`, a parameter gets one leaf for the whole run. */
-bool ad_first_run_collect(ad_tape *tape, const ad_first_run *run, const ad_frame *frame, int m, ad_var *y,
+bool ad_first_run_collect(ad_tape *tape, const ad_first_run *run, const ad_run_frame *frame, int m, ad_var *y,
                           ad_kept *kept, bool once);
 
 /* ---- the operation -------------------------------------------------------------------------------------------------- */

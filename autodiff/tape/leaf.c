@@ -210,7 +210,7 @@ bool ad_param_gradient_is_complete(const ad_param *param) { return param && !par
 
 ad_var ad_param_put(const char *where, ad_tape *tape, ad_param *param) {
     ad_var leaf;
-    if (ad_frame_use(tape, param, where, &leaf)) return leaf;
+    if (ad_run_use(tape, param, where, &leaf)) return leaf;
     return push_leaf(tape, where, &ad_leaf_parameter, param->name, &param->value->view, ad_tensor_ref(param->value),
                      param);
 }

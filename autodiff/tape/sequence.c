@@ -132,10 +132,10 @@ static bool keep_draws(ad_tape *tape, struct ad_sequence *s, int64_t t, size_t d
 static bool first_step(ad_tape *tape, const ad_first_run *run, struct ad_sequence *s, int64_t t, const uint32_t *x,
                        ad_var *next) {
     ad_var state[AD_MAX_RESULTS];
-    ad_frame frame;
-    ad_frame_begin(tape, &frame, NULL);
+    ad_run_frame frame;
+    ad_run_begin(tape, &frame, NULL);
     if (put_state(tape, s, t, x, run->where, state)) call_step(tape, s, t, state, next);
-    if (!ad_frame_end(tape, &frame, subject, run->where)) return false;
+    if (!ad_run_end(tape, &frame, subject, run->where)) return false;
     drop_all(s->now, s->n);
     if (!ad_first_run_collect(tape, run, &frame, s->n, next, s->now, true)) return false;
     bool ok = keep_draws(tape, s, t, frame.drawn);
@@ -244,12 +244,12 @@ bool ad_sequence_again(ad_tape *tape, const ad_checkpoint_attrs *attrs, const ch
     ad_var state[AD_MAX_RESULTS];
     put_state(tape, s, 0, attrs->x, where, y);
     for (int64_t t = 0; t < s->steps; t++) {
-        ad_frame frame;
+        ad_run_frame frame;
         ad_run_log log = log_of(attrs, t);
         memcpy(state, y, (size_t)s->n * sizeof *y);
-        ad_frame_begin(tape, &frame, &log);
+        ad_run_begin(tape, &frame, &log);
         call_step(tape, s, t, state, y);
-        if (!ad_frame_end(tape, &frame, subject, where) || !check_state(tape, s->n, y, where)) return false;
+        if (!ad_run_end(tape, &frame, subject, where) || !check_state(tape, s->n, y, where)) return false;
     }
     return true;
 }
@@ -259,11 +259,11 @@ static bool advance(ad_tape *tape, const ad_checkpoint_attrs *attrs, const char 
     struct ad_sequence *s = attrs->sequence;
     for (int64_t t = from; t < to; t++) {
         ad_var state[AD_MAX_RESULTS], next[AD_MAX_RESULTS];
-        ad_frame frame;
+        ad_run_frame frame;
         ad_run_log log = log_of(attrs, t);
-        ad_frame_begin(tape, &frame, &log);
+        ad_run_begin(tape, &frame, &log);
         if (put_state(tape, s, t, attrs->x, where, state)) call_step(tape, s, t, state, next);
-        if (!ad_frame_end(tape, &frame, subject, where)) return false;
+        if (!ad_run_end(tape, &frame, subject, where)) return false;
         bool ok = check_state(tape, s->n, next, where);
         drop_all(s->now, s->n);
         for (int i = 0; i < s->n && ok; i++) ok = ad_value_keep(tape, next[i].index, &s->now[i]);
@@ -300,16 +300,16 @@ static bool step_back(ad_tape *tape, uint32_t index, const ad_checkpoint_attrs *
     struct ad_sequence *s = attrs->sequence;
     const char *where = ad_node_at(tape, index)->where;
     ad_var state[AD_MAX_RESULTS], next[AD_MAX_RESULTS];
-    ad_frame frame;
+    ad_run_frame frame;
     ad_run_log log = log_of(attrs, t);
-    ad_frame_begin(tape, &frame, &log);
+    ad_run_begin(tape, &frame, &log);
     bool ok = put_state(tape, s, t, attrs->x, where, state);
     for (int i = 0; i < s->n && t > 0 && ok; i++) {
         ad_node *node = ad_node_at(tape, state[i].index);
         if (node->flags & AD_NODE_GRAD) node->flags |= mask;
     }
     if (ok) call_step(tape, s, t, state, next);
-    if (!ad_frame_end(tape, &frame, subject, where)) return false;
+    if (!ad_run_end(tape, &frame, subject, where)) return false;
     uint32_t first = frame.mark.count;
     ok = t == s->steps - 1 ? ad_checkpoint_same(tape, index, attrs, next, first)
                            : check_state(tape, s->n, next, where);

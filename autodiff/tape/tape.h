@@ -133,9 +133,9 @@ struct ad_tape {
     ad_tensor *held[AD_MAX_RESULTS]; /* of the call under way, no node's yet: a handler may jump out of it */
     ad_kept kept[AD_MAX_RESULTS];    /* likewise, of the function that ran */
 
-    /* Functions that run again (frame.c): the one under way; and what those under way for the first time drew, which
+    /* Functions that run again (run.c): the one under way; and what those under way for the first time drew, which
      * parameters they used, what they read from outside. Each has the end of a list, from where it began. */
-    struct ad_frame *frame;
+    struct ad_run_frame *frame;
     ad_list drawn, used, captured;
     struct ad_sequence *sequences; /* those with snapshots, the last one first */
 
@@ -201,14 +201,14 @@ static inline bool ad_has_gradient(const ad_tape *tape, uint32_t index) {
     return ad_pass_came_by(tape, index) && !(ad_cotangent_at(tape, index)->state & AD_GRAD_GIVEN_BACK);
 }
 
-/* ---- functions that run again (frame.c) ------------------------------------------------------------------------- */
+/* ---- functions that run again (run.c) ------------------------------------------------------------------------- */
 
 /* For random ops: where to draw from, which is `rng` unless a function runs again; and, once drawn, where to leave the
  * user's generator. False: the tape has the error. */
 bool ad_draw(ad_tape *tape, const ad_rng *rng, const char *subject, const char *where, ad_rng *state);
 void ad_drawn(ad_tape *tape, ad_rng *rng, ad_rng after);
 /* True if a function runs again; *leaf is then that of the parameter in its first run, or the tape has the error. */
-bool ad_frame_use(ad_tape *tape, const ad_param *param, const char *where, ad_var *leaf);
+bool ad_run_use(ad_tape *tape, const ad_param *param, const char *where, ad_var *leaf);
 /* A parameter on the tape, known to no function under way. */
 ad_var ad_param_put(const char *where, ad_tape *tape, ad_param *param);
 

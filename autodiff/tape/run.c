@@ -6,21 +6,21 @@
 
 enum { RNG_WORDS = sizeof(ad_rng) / sizeof(uint32_t) };
 
-void ad_frame_begin(ad_tape *tape, ad_frame *frame, const ad_run_log *log) {
-    *frame = (ad_frame){.outer = tape->frame,
-                        .mark = ad_tape_mark(tape),
-                        .log = log,
-                        .drawn = tape->drawn.count,
-                        .used = tape->used.count,
-                        .captured = tape->captured.count,
-                        .no_grad = tape->no_grad};
+void ad_run_begin(ad_tape *tape, ad_run_frame *frame, const ad_run_log *log) {
+    *frame = (ad_run_frame){.outer = tape->frame,
+                            .mark = ad_tape_mark(tape),
+                            .log = log,
+                            .drawn = tape->drawn.count,
+                            .used = tape->used.count,
+                            .captured = tape->captured.count,
+                            .no_grad = tape->no_grad};
     tape->frame = frame;
     /* A replay must record what the first run did, wherever the derivative is taken. */
     if (log) tape->no_grad = 0;
 }
 
 /* What the function did that it must not do; NULL: nothing. */
-static const char *misdeed(const ad_tape *tape, const ad_frame *frame) {
+static const char *misdeed(const ad_tape *tape, const ad_run_frame *frame) {
     if (!ad_mark_is_live(tape, &frame->mark))
         return "the function rewound the tape to before its own beginning, where its inputs are";
     if (tape->scope != frame->mark.scope) return "the function left a scope open, or ended one that it did not begin";
@@ -29,7 +29,7 @@ static const char *misdeed(const ad_tape *tape, const ad_frame *frame) {
     return NULL;
 }
 
-bool ad_frame_end(ad_tape *tape, ad_frame *frame, const char *subject, const char *where) {
+bool ad_run_end(ad_tape *tape, ad_run_frame *frame, const char *subject, const char *where) {
     if (tape->frame != frame) {
         ad_tape_fail(tape, AD_ERR_HANDLE, subject, where, "the function reset the tape on which it was recorded");
         return false;
@@ -45,8 +45,8 @@ bool ad_frame_end(ad_tape *tape, ad_frame *frame, const char *subject, const cha
 
 /* ---- random ops -------------------------------------------------------------------------------------------------- */
 
-static ad_frame *replay_around(const ad_tape *tape) {
-    ad_frame *frame = tape->frame;
+static ad_run_frame *replay_around(const ad_tape *tape) {
+    ad_run_frame *frame = tape->frame;
     while (frame && !frame->log) frame = frame->outer;
     return frame;
 }
@@ -54,7 +54,7 @@ static ad_frame *replay_around(const ad_tape *tape) {
 bool ad_draw(ad_tape *tape, const ad_rng *rng, const char *subject, const char *where, ad_rng *state) {
     *state = *rng;
     if (!tape->frame) return true;
-    ad_frame *replay = replay_around(tape);
+    ad_run_frame *replay = replay_around(tape);
     if (replay && replay->next_draw == replay->log->draws) {
         ad_tape_fail(tape, AD_ERR_CHANGED, subject, where,
                      "a function given to ad_checkpoint drew more random numbers when it ran again: it must do the "
@@ -88,8 +88,8 @@ bool ad_run_keep_draws(ad_tape *tape, size_t drawn, ad_run_log *log) {
 
 /* ---- parameters ---------------------------------------------------------------------------------------------------- */
 
-bool ad_frame_use(ad_tape *tape, const ad_param *param, const char *where, ad_var *leaf) {
-    ad_frame *frame = tape->frame;
+bool ad_run_use(ad_tape *tape, const ad_param *param, const char *where, ad_var *leaf) {
+    ad_run_frame *frame = tape->frame;
     if (!frame || !frame->log) return false;
     /* In the order of the first run; a sequence has one leaf of each, whichever step comes first. */
     for (uint32_t i = 0; i < frame->log->uses; i++) {
