@@ -35,7 +35,17 @@ typedef struct cmd_source {
     const char *name; /* "expr", "x" */
     const char *text;
     size_t start, length; /* what belongs to it is text[start..length) */
+    bool has_lines;       /* several */
 } cmd_source;
+cmd_source source_of(const char *name, const char *text);
+
+/* Line and column of a character, counted from 0. Moving to one nearby is cheap. */
+typedef struct cmd_place {
+    size_t at, line, column;
+} cmd_place;
+void move_place(const cmd_source *source, cmd_place *place, size_t at);
+char *place_text(const cmd_source *source, const cmd_place *place); /* "expr:12", or "expr:2:12"; to be freed */
+char *place_in(const cmd_source *source, size_t at);
 
 typedef struct cmd_fault {
     int status;               /* 0: there is none */
@@ -48,8 +58,6 @@ bool set_fault(cmd_fault *fault, int status, const char *format, ...) AD_PRINTF(
 bool set_fault_at(cmd_fault *fault, const cmd_source *source, size_t at, const char *format, ...) AD_PRINTF(4, 5);
 /* Says on stderr what is wrong, and shows the place. Returns the status. */
 int tell_fault(const cmd_fault *fault);
-/* "expr:12", or "expr:2:12" in a text of several lines; to be freed. */
-char *place_in(const cmd_source *source, size_t at);
 
 /* The name that is most like the one that does not exist; NULL if none is. */
 typedef const char *name_at(const void *names, int i); /* NULL past the end */

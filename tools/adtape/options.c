@@ -63,10 +63,6 @@ bool read_integer(const char *option, const char *text, int least, int most, int
 
 /* ---- the program ------------------------------------------------------------------------------------------------- */
 
-static cmd_source source_of(const char *name, const char *text) {
-    return (cmd_source){.name = name, .text = text, .length = strlen(text)};
-}
-
 static char *read_all(FILE *in) {
     char *text = NULL;
     size_t length = 0, room = 0;

@@ -14,6 +14,7 @@ typedef struct parser {
     cmd_fault *fault;
     cmd_token now;
     int depth, brackets;
+    cmd_place place; /* of the step that was made last */
 } parser;
 
 /* ---- tokens ------------------------------------------------------------------------------------------------------ */
@@ -173,7 +174,9 @@ bool parse_literal(const cmd_source *source, cmd_literal *out, cmd_fault *fault)
 static int add_step(parser *p, step_kind kind, size_t at) {
     cmd_program *to = p->program;
     to->step = with_room(to->step, to->steps, &to->step_room, sizeof *to->step);
-    to->step[to->steps] = (cmd_step){.kind = kind, .source = p->source, .at = at, .where = place_in(p->source, at)};
+    move_place(p->source, &p->place, at);
+    to->step[to->steps] =
+        (cmd_step){.kind = kind, .source = p->source, .at = at, .where = place_text(p->source, &p->place)};
     return (int)to->steps++;
 }
 

@@ -37,6 +37,56 @@ char *format_text(const char *format, ...) {
     return text;
 }
 
+/* ---- places ------------------------------------------------------------------------------------------------------ */
+
+cmd_source source_of(const char *name, const char *text) {
+    return (cmd_source){.name = name, .text = text, .length = strlen(text), .has_lines = strchr(text, '\n')};
+}
+
+/* A byte within a character of UTF-8, not its first. */
+static bool continues(char byte) { return ((unsigned char)byte & 0xC0) == 0x80; }
+
+static size_t characters(const char *text, size_t length) {
+    size_t count = 0;
+    for (size_t i = 0; i < length; i++) count += !continues(text[i]);
+    return count;
+}
+
+/* The line that `at` is in: from *start up to *end. */
+static void line_of(const cmd_source *source, size_t at, size_t *start, size_t *end) {
+    for (*start = at; *start > 0 && source->text[*start - 1] != '\n';) --*start;
+    for (*end = at; *end < source->length && source->text[*end] != '\n';) ++*end;
+}
+
+void move_place(const cmd_source *source, cmd_place *place, size_t at) {
+    for (; place->at < at; place->at++) {
+        bool ends = source->text[place->at] == '\n';
+        place->line += ends;
+        place->column = ends ? 0 : place->column + !continues(source->text[place->at]);
+    }
+    while (place->at > at) {
+        if (source->text[--place->at] != '\n') {
+            place->column -= !continues(source->text[place->at]);
+            continue;
+        }
+        size_t start, end;
+        place->line--;
+        line_of(source, place->at, &start, &end);
+        place->column = characters(source->text + start, place->at - start);
+    }
+}
+
+char *place_text(const cmd_source *source, const cmd_place *place) {
+    if (source->has_lines) return format_text("%s:%zu:%zu", source->name, place->line + 1, place->column + 1);
+    return format_text("%s:%zu", source->name, place->column + 1);
+}
+
+char *place_in(const cmd_source *source, size_t at) {
+    cmd_place place = {.at = 0};
+    move_place(source, &place, at);
+    return place_text(source, &place);
+}
+
 /* ---- faults ------------------------------------------------------------------------------------------------------ */
 
 bool set_fault(cmd_fault *fault, int status, const char *format, ...) {
@@ -61,35 +111,6 @@ bool set_fault_at(cmd_fault *fault, const cmd_source *source, size_t at, const c
     fault->source = source;
     fault->at = at;
     return false;
-}
-
-/* A byte within a character of UTF-8, not its first. */
-static bool continues(char byte) { return ((unsigned char)byte & 0xC0) == 0x80; }
-
-static size_t characters(const char *text, size_t length) {
-    size_t count = 0;
-    for (size_t i = 0; i < length; i++) count += !continues(text[i]);
-    return count;
-}
-
-/* The line that `at` is in: from *start up to *end. Returns its number. */
-static size_t line_of(const cmd_source *source, size_t at, size_t *start, size_t *end) {
-    size_t number = 1;
-    *start = 0;
-    for (size_t i = 0; i < at; i++) {
-        if (source->text[i] != '\n') continue;
-        number++;
-        *start = i + 1;
-    }
-    for (*end = at; *end < source->length && source->text[*end] != '\n';) ++*end;
-    return number;
-}
-
-char *place_in(const cmd_source *source, size_t at) {
-    size_t start, end, line = line_of(source, at, &start, &end);
-    size_t column = characters(source->text + start, at - start) + 1;
-    if (memchr(source->text, '\n', source->length)) return format_text("%s:%zu:%zu", source->name, line, column);
-    return format_text("%s:%zu", source->name, column);
 }
 
 /* The line with a caret under the place; of a long line only what is around it. */
