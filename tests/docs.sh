@@ -38,7 +38,7 @@ anchors() {
 }
 # Lines "PAGE TARGET" for each link of the pages that is not to another site.
 links() {
-    for page in *.md docs/*.md; do
+    for page in *.md docs/*.md docs/lessons/*.md; do
         grep -o '](\([^)]*\))' "$page" | sed 's/^](//; s/)$//' | grep -v '^[a-z]*:' | sed "s|^|$page |"
     done
 }

@@ -105,7 +105,7 @@ write_sessions() {
 build=$(cd -- "$build" && pwd)
 "$build/tools/op_table" >"$scratch/ops.md"
 replace docs/ops.md "$scratch/ops.md"
-for page in README.md docs/*.md; do
+for page in README.md docs/*.md docs/lessons/*.md; do
     write_blocks "$page" >"$scratch/blocks.md"
     write_sessions "$scratch/blocks.md" >"$scratch/page.md"
     replace "$page" "$scratch/page.md"

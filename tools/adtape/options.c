@@ -125,7 +125,7 @@ ad_var read_seed(cmd_workspace *space, const char *text, ad_var y, cmd_fault *fa
         void *data = allocate((size_t)ad_view_count(&value) * ad_dtype_size(value.dtype));
         ad_view copy = ad_view_of(data, value.dtype, value.shape);
         (void)!ad_view_copy(&to, &copy);
-        seed = ad_constant_at(NULL, space->tape, NULL, value.dtype, value.shape, data);
+        seed = ad_constant_at(NULL, space->tape, "seed", value.dtype, value.shape, data);
         free(data);
     }
     free(literal.value);

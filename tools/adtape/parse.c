@@ -233,6 +233,15 @@ static int add_with_constant(parser *p, size_t at, const char *name, int input, 
     return add_call(p, at, &f, 1, &input, attrs);
 }
 
+/* The square has an op of its own. */
+static int add_power(parser *p, size_t at, int base, int exponent) {
+    cmd_step *literal = &p->program->step[exponent];
+    if (!is_number(p, exponent)) return add_operation(p, at, "pow", 2, (int[]){base, exponent});
+    if (*literal->literal.value != 2) return add_with_constant(p, at, "power", base, exponent);
+    literal->kind = STEP_NOTHING;
+    return add_operation(p, at, "square", 1, &base);
+}
+
 /* ---- calls ------------------------------------------------------------------------------------------------------- */
 
 static bool fail_with_signature(parser *p, size_t at, const ad_op *op, const char *message) {
@@ -477,8 +486,7 @@ static int parse_power(parser *p) {
     advance(p);
     int exponent = parse_nested_unary(p);
     if (exponent < 0) return -1;
-    if (is_number(p, exponent)) return add_with_constant(p, at, "power", base, exponent);
-    return add_operation(p, at, "pow", 2, (int[]){base, exponent});
+    return add_power(p, at, base, exponent);
 }
 
 static int negate(parser *p, size_t at, int value) {
