@@ -187,10 +187,12 @@ static void open_gpt(model *m, int64_t batch) {
 
 enum { LSTM_STEPS = 64, LSTM_STATE = 128, LSTM_INPUTS = 64 };
 
+/* The inputs' part of the gates is one product for all steps. */
 static ad_var lstm_loss(const model *m, ad_tape *tape) {
-    const ad_cell cell = {param_of(m, 0), param_of(m, 1), param_of(m, 2), param_of(m, 3)};
-    ad_var x = array_of(m, tape, 0), h = array_of(m, tape, 1), c = h;
-    for (int t = 0; t < LSTM_STEPS; t++) h = ad_lstm_cell(ad_select(x, 0, t), h, c, &cell, &c);
+    ad_var of_x = ad_linear(array_of(m, tape, 0), param_of(m, 0), param_of(m, 2));
+    ad_var w = param_of(m, 1), b = param_of(m, 3), h = array_of(m, tape, 1), c = h;
+    for (int t = 0; t < LSTM_STEPS; t++)
+        h = ad_lstm_gates(ad_add(ad_select(of_x, 0, t), ad_linear(h, w, b)), c, &c);
     return ad_mean(ad_square(h), AD_ALL_AXES, false);
 }
 

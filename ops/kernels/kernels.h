@@ -95,6 +95,16 @@ typedef struct ad_scores {
     ad_view mask; /* rows x columns; data NULL: there is none */
 } ad_scores;
 
+/* From the cotangents of an LSTM cell's results to those of its gates and state. All row-major:
+ * gates [rows, 4 n], the others [rows, n]. */
+typedef struct ad_lstm_back {
+    ad_dtype dtype;
+    int64_t rows, n;
+    const void *gates, *c, *c_next, *h_bar, *c_next_bar;
+    void *gates_bar, *c_bar;
+    void *row; /* scratch for n numbers */
+} ad_lstm_back;
+
 struct ad_windows; /* of images: window.h */
 struct ad_convolution;
 
@@ -166,6 +176,10 @@ typedef struct ad_kernels {
      * `scaled` gets the same times scale. p_bar and scaled are row-major too. */
     void (*attend_back)(const ad_scores *block, const double *less, void *p_bar, void *scaled);
     void (*scale_rows)(ad_dtype dtype, int64_t rows, int64_t columns, const double *factor, void *x); /* row-major */
+
+    /* Of gates i, f, g, o: c_next = sigmoid(f) c + sigmoid(i) tanh(g), h = sigmoid(o) tanh(c_next). Shapes as above. */
+    void (*lstm)(ad_dtype dtype, int64_t rows, int64_t n, const void *gates, const void *c, void *h, void *c_next);
+    void (*lstm_back)(const ad_lstm_back *back);
 
     /* The columns that the windows in rows [first, last) make of the channels of one group of an image: written there, or,
      * `back`, added from there to the image. */

@@ -772,6 +772,10 @@ typedef struct ad_cell {
 /* Gates i, f, g, o: c' = sigmoid(f) c + sigmoid(i) tanh(g) goes to *c_next; h' = sigmoid(o) tanh(c') is returned. */
 #define ad_lstm_cell(...) ad_lstm_cell_at(AD_HERE, __VA_ARGS__)
 AD_API ad_var ad_lstm_cell_at(const char *where, ad_var x, ad_var h, ad_var c, const ad_cell *weights, ad_var *c_next);
+/* Its elementwise half, an op: gates[..., 4 n], c[..., n]. Whoever runs a cell over a whole sequence whose inputs are known
+ * makes their part of the gates with one ad_linear for all steps, and adds that of the state. */
+#define ad_lstm_gates(...) ad_lstm_gates_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_lstm_gates_at(const char *where, ad_var gates, ad_var c, ad_var *c_next);
 /* Gates r, z, n: h' = (1 - z) tanh(n of x + r (n of h)) + z h, with r and z through sigmoid. */
 #define ad_gru_cell(...) ad_gru_cell_at(AD_HERE, __VA_ARGS__)
 AD_API ad_var ad_gru_cell_at(const char *where, ad_var x, ad_var h, const ad_cell *weights);
@@ -810,7 +814,7 @@ AD_API ad_var ad_attention_at(const char *where, ad_var q, ad_var k, ad_var v, a
     X(scatter) X(scatter_amax) X(sort) X(topk)                                                                   \
     X(mse) X(l1) X(bce) X(bce_with_logits) X(kl_div) X(poisson_nll) X(gaussian_kl) X(hinge)                      \
     X(standardize) X(rms_norm) X(conv2d) X(conv_transpose2d) X(conv2d_kernel) X(max_pool2d)                      \
-    X(dropout) X(scale_gradient) X(rope) X(attention)                                                            \
+    X(dropout) X(scale_gradient) X(rope) X(attention) X(lstm_gates)                                   \
     /* new-op: rows go above this line */
 
 #ifdef __cplusplus

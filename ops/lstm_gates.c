@@ -1,0 +1,115 @@
+/* The elementwise part of an LSTM cell (Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000): from the
+ * sums that enter the four gates i, f, g, o, one after the other along the last axis, and the state c,
+ *
+ *     c' = sigmoid(f) c + sigmoid(i) tanh(g),  h' = sigmoid(o) tanh(c')
+ *
+ * One pass instead of a dozen; the gates are computed again on the way back rather than kept. */
+#include "autodiff/tape/tape.h"
+#include "ops/ops.h"
+
+static ad_status lstm_gates_shape(ad_call *call) {
+    ad_status status = ad_need_float(call, 0);
+    if (!status) status = ad_need_same_dtype(call, 0, 1);
+    if (status) return status;
+    ad_shape gates = call->in[0]->shape, state = call->in[1]->shape;
+    const int last = gates.rank - 1;
+    bool fits = gates.rank > 0 && gates.rank == state.rank && gates.dim[last] % 4 == 0;
+    if (fits) gates.dim[last] /= 4;
+    if (!fits || !ad_shape_equal(&gates, &state))
+        return ad_fail(call, AD_ERR_SHAPE, "gates [..., 4 n] and a state [..., n] do not fit: %s, %s",
+                       ad_describe(call, 0), ad_describe(call, 1));
+    ad_set_out(call, 0, call->in[0]->dtype, state);
+    ad_set_out(call, 1, call->in[0]->dtype, state);
+    return AD_OK;
+}
+
+static int64_t width_of(const ad_view *state) { return state->shape.dim[state->shape.rank - 1]; }
+
+static ad_status lstm_gates_forward(ad_call *call) {
+    const ad_view *h = &call->out[0];
+    const int64_t count = ad_view_count(h);
+    if (count == 0) return AD_OK;
+    const void *gates = ad_row_major(call, call->in[0]), *c = ad_row_major(call, call->in[1]);
+    if (!gates || !c) return AD_ERR_OOM;
+    ad_kernels_get()->lstm(h->dtype, count / width_of(h), width_of(h), gates, c, h->data, call->out[1].data);
+    return AD_OK;
+}
+
+static void lstm_gates_vjp(ad_vjp *v) {
+    enum { I, F, G, O, GATES };
+    ad_var gate[GATES], c = ad_vjp_input(v, 1), one = ad_vjp_number(v, 1);
+    ad_chunk(ad_vjp_input(v, 0), -1, GATES, gate);
+    for (int k = 0; k < GATES; k++) gate[k] = k == G ? ad_tanh(gate[k]) : ad_sigmoid(gate[k]);
+    ad_var t = ad_tanh(ad_vjp_result(v, 1)), h_bar = ad_vjp_seed(v, 0);
+    ad_var of_c = ad_add(ad_vjp_seed(v, 1), ad_mul(ad_mul(h_bar, gate[O]), ad_sub(one, ad_square(t))));
+    if (ad_vjp_wants(v, 1)) ad_vjp_give(v, 1, ad_mul(of_c, gate[F]));
+    if (!ad_vjp_wants(v, 0)) return;
+    ad_var bar[GATES] = {ad_mul(of_c, gate[G]), ad_masked_mul(of_c, c), ad_mul(of_c, gate[I]), ad_mul(h_bar, t)};
+    for (int k = 0; k < GATES; k++) {
+        ad_var slope = k == G ? ad_sub(one, ad_square(gate[k])) : ad_mul(gate[k], ad_sub(one, gate[k]));
+        bar[k] = ad_mul(bar[k], slope);
+    }
+    ad_vjp_give(v, 0, ad_cat(GATES, bar, -1));
+}
+
+/* Row-major numbers of a cotangent, zeros if none arrived; NULL: no memory. */
+static const void *seed_of(ad_call *call, const ad_adjoint *adjoint, int k) {
+    if (adjoint->seed[k].data) return ad_row_major(call, &adjoint->seed[k]);
+    ad_view zeros = ad_scratch_view(call, call->out[k].dtype, call->out[k].shape);
+    if (zeros.data) ad_kernels_get()->fill(&zeros, 0);
+    return zeros.data;
+}
+
+static ad_status lstm_gates_backward(ad_call *call, ad_adjoint *adjoint) {
+    const ad_view *c = call->in[1];
+    const int64_t count = ad_view_count(c);
+    if (count == 0) return AD_OK;
+    ad_lstm_back back = {.dtype = c->dtype, .rows = count / width_of(c), .n = width_of(c)};
+    back.gates = ad_row_major(call, call->in[0]);
+    back.c = ad_row_major(call, c);
+    back.c_next = ad_row_major(call, &call->out[1]);
+    back.h_bar = seed_of(call, adjoint, 0);
+    back.c_next_bar = seed_of(call, adjoint, 1);
+    ad_view gates_bar = ad_scratch_view(call, c->dtype, call->in[0]->shape);
+    ad_view c_bar = ad_scratch_view(call, c->dtype, c->shape);
+    back.row = ad_scratch(call, (size_t)back.n * ad_dtype_size(c->dtype));
+    if (!back.row || !back.gates || !back.c || !back.c_next || !back.h_bar || !back.c_next_bar || !gates_bar.data ||
+        !c_bar.data)
+        return AD_ERR_OOM;
+    back.gates_bar = gates_bar.data;
+    back.c_bar = c_bar.data;
+    ad_kernels_get()->lstm_back(&back);
+    if (ad_wants(adjoint, 0)) ad_give(adjoint, 0, &gates_bar);
+    if (ad_wants(adjoint, 1)) ad_give(adjoint, 1, &c_bar);
+    return AD_OK;
+}
+
+static bool lstm_gates_sample(ad_sample *sample, int k) {
+    const ad_shape states[] = {AD_SHAPE(2, 3), AD_SHAPE(4), AD_SHAPE(2, 1, 2), AD_SHAPE(0, 2), AD_SHAPE(3, 17)};
+    if (k >= (int)(sizeof states / sizeof *states)) return false;
+    ad_shape gates = states[k];
+    gates.dim[gates.rank - 1] *= 4;
+    return ad_sample_normal(sample, gates) && ad_sample_normal(sample, states[k]);
+}
+
+const ad_op ad_op_lstm_gates = {
+    .name = "lstm_gates",
+    .inputs = 2,
+    .results = 2,
+    .saves = AD_SAVES_INPUTS | AD_SAVES_RESULT(1),
+    .shape = lstm_gates_shape,
+    .forward = lstm_gates_forward,
+    .vjp = lstm_gates_vjp,
+    .backward = lstm_gates_backward,
+    .formula = "$y = sigmoid(o) tanh($y1), with i, f, g, o = $0",
+    .result_formula = {"$y1 = sigmoid(f) $1 + sigmoid(i) tanh(g)"},
+    .adjoint = {"~0 += [s $1' , ...], s = ~y1 + ~y sigmoid(o) (1 - tanh($y1)^2)", "~1 += s sigmoid(f)"},
+    .sample = lstm_gates_sample,
+};
+
+ad_var ad_lstm_gates_at(const char *where, ad_var gates, ad_var c, ad_var *c_next) {
+    ad_var results[2] = {ad_var_invalid(gates.tape), ad_var_invalid(gates.tape)};
+    ad_var h = ad_apply_at(where, gates.tape, &ad_op_lstm_gates, 2, (ad_var[]){gates, c}, NULL, results);
+    if (c_next) *c_next = results[1];
+    return h;
+}
