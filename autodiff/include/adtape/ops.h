@@ -814,7 +814,7 @@ AD_API ad_var ad_attention_at(const char *where, ad_var q, ad_var k, ad_var v, a
     X(scatter) X(scatter_amax) X(sort) X(topk)                                                                   \
     X(mse) X(l1) X(bce) X(bce_with_logits) X(kl_div) X(poisson_nll) X(gaussian_kl) X(hinge)                      \
     X(standardize) X(rms_norm) X(conv2d) X(conv_transpose2d) X(conv2d_kernel) X(max_pool2d)                      \
-    X(dropout) X(scale_gradient) X(rope) X(attention) X(lstm_gates)                                   \
+    X(dropout) X(scale_gradient) X(rope) X(attention) X(lstm_gates)                                            \
     /* new-op: rows go above this line */
 
 #ifdef __cplusplus
