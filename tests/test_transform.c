@@ -1112,3 +1112,22 @@ Test(transform, equations_without_a_solution_are_refused) {
     expect_error(t, AD_ERR_NULL, "ad_root_of at");
     ad_tape_free(t);
 }
+
+/* 40,000 gradients one after the other: were each to walk all of the tape, they would take minutes. */
+Test(transform, small_derivatives_on_a_long_tape_cost_only_themselves, .timeout = 60) {
+    ad_function f = {.fn = x_exp_fn, .inputs = 1, .outputs = 1}, gradient = ad_grad_of(&f), forward = ad_jvp_of(&f);
+    ad_tape *t = ad_tape_new(NULL);
+    ad_var x = ad_scalar(t, "x", 1), one = ad_number(t, AD_F64, 1), g, pushed[2];
+    double at = 1;
+    for (int k = 0; k < 20000; k++) {
+        ad_function_record(&gradient, t, &x, &g);
+        x = ad_sub(x, ad_scale(g, 0.01));
+        at -= 0.01 * (at + 1) * exp(at);
+        ad_function_record(&forward, t, (ad_var[]){x, one}, pushed);
+        x = ad_sub(x, ad_scale(pushed[1], 0.01));
+        at -= 0.01 * (at + 1) * exp(at);
+    }
+    expect_near(ad_item(x), at, 1e-12);
+    expect_ok(t);
+    ad_tape_free(t);
+}

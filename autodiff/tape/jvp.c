@@ -201,8 +201,9 @@ ad_status ad_pushforward_at(const char *where, int n, const ad_var *x, const ad_
 
     uint64_t scratch = ad_arena_position(&tape->scratch);
     ad_by_node tangent;
-    if (!ad_by_node_open(tape, &tangent, 0, last, NULL)) return ad_tape_out_of_memory(tape, "ad_pushforward", where);
-    for (int i = 0; i < n; i++) tangent.at[x[i].index] = AD_TANGENT_BASE + x_dot[i].index;
+    if (!ad_by_node_open(tape, &tangent, ad_first_of(n, x, last), last, NULL))
+        return ad_tape_out_of_memory(tape, "ad_pushforward", where);
+    for (int i = 0; i < n; i++) *ad_of_node(&tangent, x[i].index) = AD_TANGENT_BASE + x_dot[i].index;
 
     const char *outer = tape->where;
     tape->where = where;
@@ -210,8 +211,9 @@ ad_status ad_pushforward_at(const char *where, int n, const ad_var *x, const ad_
     for (int j = 0; j < m && !tape->error.status; j++) {
         const ad_node *node = ad_node_at(tape, y[j].index);
         ad_shape shape = ad_node_shape(node);
-        y_dot[j] = tangent.at[y[j].index] != AD_STANDS_STILL
-                       ? ad_var_of(tape, tangent.at[y[j].index] - AD_TANGENT_BASE)
+        uint32_t known = *ad_of_node(&tangent, y[j].index);
+        y_dot[j] = known != AD_STANDS_STILL
+                       ? ad_var_of(tape, known - AD_TANGENT_BASE)
                        : ad_tape_filled(tape, where, &ad_leaf_constant, (ad_dtype)node->dtype, &shape, 0.0);
     }
     tape->where = outer;

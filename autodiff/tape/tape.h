@@ -327,19 +327,23 @@ void ad_contribute(ad_adjoint *adjoint, int i, const ad_view *view, ad_tensor *o
 /* Runs the op's VJP, recorded past the end of the tape and forgotten again. */
 void ad_vjp_numeric(ad_adjoint *adjoint);
 
-/* One number per node, from `first` on; of the nodes before it, in `outer`. A walk over nodes that a function recorded
+/* One number per node, from `first` on; of the nodes before it, in `outer`, or 0, which nobody changes. A walk over nodes that a function recorded
  * when it ran again (checkpoint.c) puts an array of theirs before the one it found. */
 typedef struct ad_by_node {
     uint32_t *at;
     uint32_t first;
     const struct ad_by_node *outer;
 } ad_by_node;
+extern const uint32_t ad_zero_of_nodes;
 static inline uint32_t *ad_of_node(const ad_by_node *by_node, uint32_t index) {
-    while (index < by_node->first) by_node = by_node->outer;
-    return &by_node->at[index - by_node->first];
+    while (by_node && index < by_node->first) by_node = by_node->outer;
+    return by_node ? &by_node->at[index - by_node->first] : (uint32_t *)(uintptr_t)&ad_zero_of_nodes;
 }
 /* Adds an array of zeros for the nodes from `first` up to `end` from the tape's scratch memory; false: there is none. */
 bool ad_by_node_open(ad_tape *tape, ad_by_node *by_node, uint32_t first, uint32_t end, const ad_by_node *outer);
+/* Where walks for x may begin: no node before the first of x depends on any. So many small derivatives on a long tape do not
+ * each cost its length. At most `end`. */
+uint32_t ad_first_of(int n, const ad_var *x, uint32_t end);
 
 /* What recording VJPs knows of a node: 0, not wanted; 1, wanted, no gradient yet; else 2 + the node that holds its
  * gradient so far. */

@@ -78,9 +78,9 @@ ad_var ad_vjp_seed(ad_vjp *vjp, int k) {
     }
     if (vjp->seed[k].generation) return vjp->seed[k];
     if (ad_vjp_has_seed(vjp, k)) {
-        vjp->seed[k] = vjp->adjoint ? numeric_seed(vjp, k)
-                                    : ad_var_of(tape, *ad_of_node(vjp->gradient, vjp->first + (uint32_t)k) -
-                                                          AD_GRADIENT_BASE);
+        vjp->seed[k] = vjp->adjoint
+                           ? numeric_seed(vjp, k)
+                           : ad_var_of(tape, *ad_of_node(vjp->gradient, vjp->first + (uint32_t)k) - AD_GRADIENT_BASE);
     } else {
         const ad_view *out = &vjp->call->out[k];
         vjp->seed[k] = ad_tape_filled(tape, vjp->call->priv->where, &ad_leaf_constant, out->dtype, &out->shape, 0.0);
@@ -166,6 +166,14 @@ static bool check_targets(ad_tape *tape, int n, const ad_var *x, const char *whe
     return true;
 }
 
+const uint32_t ad_zero_of_nodes = 0;
+
+uint32_t ad_first_of(int n, const ad_var *x, uint32_t end) {
+    uint32_t first = end;
+    for (int i = 0; i < n; i++) first = x[i].index < first ? x[i].index : first;
+    return first;
+}
+
 bool ad_by_node_open(ad_tape *tape, ad_by_node *by_node, uint32_t first, uint32_t end, const ad_by_node *outer) {
     size_t size = (size_t)(end - first) * sizeof *by_node->at;
     *by_node = (ad_by_node){.at = ad_arena_take(&tape->scratch, size), .first = first, .outer = outer};
@@ -228,9 +236,10 @@ ad_status ad_grad_at(const char *where, ad_var y, ad_var seed, int n, const ad_v
     while (last < end && ad_node_at(tape, last)->op == &ad_result_of) last++;
     uint64_t scratch = ad_arena_position(&tape->scratch);
     ad_by_node gradient;
-    if (!ad_by_node_open(tape, &gradient, 0, last, NULL)) return ad_tape_out_of_memory(tape, "ad_grad", where);
+    if (!ad_by_node_open(tape, &gradient, ad_first_of(n, x, last), last, NULL))
+        return ad_tape_out_of_memory(tape, "ad_grad", where);
     for (int i = 0; i < n; i++)
-        if (x[i].index < last) gradient.at[x[i].index] = AD_WANTED;
+        if (x[i].index < last) *ad_of_node(&gradient, x[i].index) = AD_WANTED;
     ad_gradient_mark_way(tape, &gradient, last);
 
     const char *outer = tape->where;
@@ -240,15 +249,16 @@ ad_status ad_grad_at(const char *where, ad_var y, ad_var seed, int n, const ad_v
         seed = ad_tape_filled(tape, where, &ad_leaf_constant, (ad_dtype)ad_node_at(tape, y.index)->dtype, &y_shape,
                               1.0);
     /* A y that does not depend on x, or stops the gradient, stays unwanted: nothing is walked. */
-    if (!tape->error.status && gradient.at[y.index] != AD_NOT_WANTED)
-        gradient.at[y.index] = AD_GRADIENT_BASE + seed.index;
+    if (!tape->error.status && *ad_of_node(&gradient, y.index) != AD_NOT_WANTED)
+        *ad_of_node(&gradient, y.index) = AD_GRADIENT_BASE + seed.index;
     ad_gradient_walk(tape, where, &gradient, y.index + 1, last);
     for (int i = 0; i < n && !tape->error.status; i++) {
         const ad_node *node = ad_node_at(tape, x[i].index);
         ad_shape shape = ad_node_shape(node);
-        bool reached = x[i].index < last && gradient.at[x[i].index] >= AD_GRADIENT_BASE;
-        result[i] = reached ? ad_var_of(tape, gradient.at[x[i].index] - AD_GRADIENT_BASE)
-                            : ad_tape_filled(tape, where, &ad_leaf_constant, (ad_dtype)node->dtype, &shape, 0.0);
+        uint32_t known = x[i].index < last ? *ad_of_node(&gradient, x[i].index) : AD_NOT_WANTED;
+        result[i] = known >= AD_GRADIENT_BASE
+                        ? ad_var_of(tape, known - AD_GRADIENT_BASE)
+                        : ad_tape_filled(tape, where, &ad_leaf_constant, (ad_dtype)node->dtype, &shape, 0.0);
     }
     tape->where = outer;
     ad_tape_place(tape, end, where);
