@@ -8,6 +8,12 @@ const mi = (text) => mathml("mi", text.length > 1 ? { mathvariant: "normal" } : 
 const mn = (text) => mathml("mn", null, text);
 const mtext = (text) => mathml("mtext", null, text);
 const mrow = (...children) => mathml("mrow", null, ...children);
+// Brackets grow with what is high; with the rest some fonts would set them too far apart.
+function bracketed(open, content, close) {
+  const isHigh = [content, ...content.querySelectorAll("*")].some((part) => ["mfrac", "mtable", "msqrt"].includes(part.localName));
+  const bracket = (text, form) => mo(text, { form, stretchy: String(isHigh) });
+  return mrow(bracket(open, "prefix"), content, bracket(close, "postfix"));
+}
 const thin = () => mathml("mspace", { width: "0.17em" });
 const wide = () => mathml("mspace", { width: "0.36em" });
 
@@ -19,7 +25,7 @@ function nameMath(label, isBar) {
   if (numbered) return mathml("msub", null, nameMath(numbered[1], isBar), mtext(numbered[2]));
   const parts = /^([A-Za-z])([0-9]+)$/.exec(label);
   const letter = mi(parts ? parts[1] : label);
-  const name = isBar ? mathml("mover", { accent: "true" }, letter, mo("¯", { stretchy: label.length > 1 && !parts })) : letter;
+  const name = isBar ? mathml("mover", { accent: "true", class: "bar" }, letter, mo("¯", { stretchy: label.length > 1 && !parts })) : letter;
   return parts ? mathml("msub", null, name, mn(parts[2])) : name;
 }
 
@@ -106,7 +112,7 @@ class FormulaParser {
     if (this.inRow) return mrow(condition, mo("?"), yes, mo(":"), no);
     const line = (value, ...when) => mathml("mtr", null, mathml("mtd", { style: "text-align:left" }, value), mathml("mtd", { style: "text-align:left" }, ...when));
     const table = mathml("mtable", null, line(yes, mtext("if\u00a0"), condition), line(no, mtext("else")));
-    return mathml("mrow", { class: "cases" }, mo("{"), table);
+    return mathml("mrow", { class: "cases" }, mo("{", { form: "prefix" }), table);
   }
   sum() {
     let math = this.product();
@@ -165,7 +171,7 @@ class FormulaParser {
         base = { math: mathml("msup", null, base.math, mo("′")) };
       } else if (bracket && !bracket.space) {
         this.at++;
-        base = { math: mrow(base.math, mo("["), this.inside("["), mo("]")) };
+        base = { math: mrow(base.math, bracketed("[", this.inside("["), "]")) };
       } else {
         return base;
       }
@@ -204,9 +210,9 @@ class FormulaParser {
     if (!(token.text in closing)) return { math: mo(token.text) };
     const content = this.inside(token.text);
     if (content.classList.contains("cases")) return { math: content };
-    if (token.text === "(") return { math: mrow(mo("("), content, mo(")")), bare: content };
-    if (token.text === "[") return { math: mrow(mo("["), content, mo("]")) };
-    return { math: mrow(mo("⟨"), content, mo("⟩")) };
+    if (token.text === "(") return { math: bracketed("(", content, ")"), bare: content };
+    if (token.text === "[") return { math: bracketed("[", content, "]") };
+    return { math: bracketed("⟨", content, "⟩") };
   }
   word(token) {
     const next = this.peek("(");
@@ -217,12 +223,12 @@ class FormulaParser {
     }
     if (isCall && token.text === "abs") {
       this.at++;
-      return { math: mrow(mo("|"), this.inside("("), mo("|")) };
+      return { math: bracketed("|", this.inside("("), "|") };
     }
     const name = token.text in greek ? mi(greek[token.text]) : mi(token.text);
     if (isCall) {
       this.at++;
-      return { math: mrow(name, mo("("), this.inside("("), mo(")")) };
+      return { math: mrow(name, bracketed("(", this.inside("("), ")")) };
     }
     this.lastIsWord = token.text.length > 1 && !(token.text in greek);
     return { math: name };
@@ -272,5 +278,5 @@ const plainMath = (index) => mathml("math", null, nameMath(labelOf(index), false
 // d result / d input.
 function jacobianMath(result, input, isTransposed) {
   const fraction = mathml("mfrac", null, mrow(mo("∂"), nameMath(labelOf(result), false)), mrow(mo("∂"), nameMath(labelOf(input), false)));
-  return mathml("math", null, isTransposed ? mathml("msup", null, mrow(mo("("), fraction, mo(")")), mi("T")) : fraction);
+  return mathml("math", null, isTransposed ? mathml("msup", null, bracketed("(", fraction, ")"), mi("T")) : fraction);
 }

@@ -86,7 +86,7 @@ function shortText(value) {
   if (!value.elements) return value.statistics ? "norm " + brief(value.statistics.norm) : "not kept";
   if (value.shape.length === 0) return numberText(value.elements[0]);
   if (count > 4) return "norm " + brief(statisticsOf(value).norm);
-  return "[" + value.elements.map(brief).join(" ") + "]";
+  return "[" + value.elements.map((x) => numberText(x, Math.min(digits, 2))).join(" ") + "]";
 }
 
 // ---- colours ----------------------------------------------------------------------------------------------------------
