@@ -442,24 +442,48 @@ ad_status ad_dump_source_difference_to(const ad_dump_source *first, const ad_dum
     return status;
 }
 
+ad_status ad_dump_source_difference(const ad_dump_source *first, const ad_dump_source *second,
+                                    const ad_difference_options *options, FILE *stream, int64_t *count) {
+    if (!first || !second || !stream) return AD_ERR_NULL;
+    ad_difference_options own = {.dump = {.format = AD_DUMP_TEXT}};
+    if (options) own = *options;
+    ad_dump_options_of_stream(&own.dump, stream);
+    ad_status status = ad_dump_source_difference_to(first, second, &own, ad_write_to_stream, stream, count);
+    if (fflush(stream) && !status) status = AD_ERR_IO;
+    return status;
+}
+
+/* Two tapes as sources. */
+typedef struct tape_pair {
+    ad_tape_source opened[2];
+    ad_dump_source source[2];
+} tape_pair;
+
+static void open_pair(tape_pair *tapes, ad_tape *first, ad_tape *second) {
+    tapes->source[0] = ad_tape_source_open(&tapes->opened[0], first);
+    tapes->source[1] = ad_tape_source_open(&tapes->opened[1], second);
+}
+
+static void close_pair(tape_pair *tapes) {
+    for (int k = 0; k < 2; k++) ad_tape_source_close(&tapes->opened[k]);
+}
+
 ad_status ad_tape_difference_to(ad_tape *first, ad_tape *second, const ad_difference_options *options,
                                 ad_write *write, void *user, int64_t *count) {
     if (!first || !second || !write) return AD_ERR_NULL;
-    ad_tape_source opened[2];
-    ad_dump_source a = ad_tape_source_open(&opened[0], first);
-    ad_dump_source b = ad_tape_source_open(&opened[1], second);
-    ad_status status = ad_dump_source_difference_to(&a, &b, options, write, user, count);
-    for (int k = 0; k < 2; k++) ad_tape_source_close(&opened[k]);
+    tape_pair tapes;
+    open_pair(&tapes, first, second);
+    ad_status status = ad_dump_source_difference_to(&tapes.source[0], &tapes.source[1], options, write, user, count);
+    close_pair(&tapes);
     return status;
 }
 
 ad_status ad_tape_difference(ad_tape *first, ad_tape *second, const ad_difference_options *options, FILE *stream,
                              int64_t *count) {
     if (!first || !second || !stream) return AD_ERR_NULL;
-    ad_difference_options own = {.dump = {.format = AD_DUMP_TEXT}};
-    if (options) own = *options;
-    ad_dump_options_of_stream(&own.dump, stream);
-    ad_status status = ad_tape_difference_to(first, second, &own, ad_write_to_stream, stream, count);
-    if (fflush(stream) && !status) status = AD_ERR_IO;
+    tape_pair tapes;
+    open_pair(&tapes, first, second);
+    ad_status status = ad_dump_source_difference(&tapes.source[0], &tapes.source[1], options, stream, count);
+    close_pair(&tapes);
     return status;
 }

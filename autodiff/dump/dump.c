@@ -60,12 +60,23 @@ static void mention(ad_dump *dump, int64_t index) {
     dump->names[dump->name_count++] = (ad_name_use){.name = node.name, .index = index};
 }
 
+/* Formulas of an operation name its inputs and all of its results. */
+static void mention_operation(ad_dump *dump, int64_t first) {
+    ad_node_info node = ad_dump_node(dump, first);
+    for (int i = 0; i < node.inputs; i++) mention(dump, node.input[i]);
+    for (int k = 1; k < node.op->results; k++) mention(dump, first + k);
+}
+
 static void mention_with_neighbours(ad_dump *dump, int64_t index) {
     ad_node_info node = ad_dump_node(dump, index);
     ad_contribution term;
     mention(dump, index);
-    for (int i = 0; i < node.inputs; i++) mention(dump, node.input[i]);
-    for (int64_t n = 0; ad_dump_term(dump, index, n, &term); n++) mention(dump, term.consumer);
+    mention_operation(dump, node.result ? node.input[0] : index);
+    if (node.result) mention(dump, node.input[0]);
+    for (int64_t n = 0; ad_dump_term(dump, index, n, &term); n++) {
+        mention(dump, term.consumer);
+        mention_operation(dump, term.consumer);
+    }
 }
 
 /* Looks at everything that will be shown once, to find out what needs more than its name. */
@@ -82,6 +93,7 @@ static void prepare(ad_dump *dump) {
     for (int w = 0; source->look && w < dump->windows; w++)
         ad_dump_fail(dump,
                      source->look(source->user, w, dump->window[w].first, dump->window[w].end, dump->most_terms));
+    if (source->pass.nodes > 0 && source->pass.start >= 0) mention(dump, source->pass.start);
     for (int w = 0; w < dump->windows; w++)
         for (int64_t i = dump->window[w].first; i < dump->window[w].end; i++) mention_with_neighbours(dump, i);
     ad_dump_sort_names(dump);
@@ -182,13 +194,22 @@ void ad_dump_options_of_stream(ad_dump_options *options, FILE *stream) {
     if (options->width == 0) options->width = terminal_width(file);
 }
 
-ad_status ad_tape_dump_with(ad_tape *tape, const ad_dump_options *options, FILE *stream) {
-    if (!tape || !stream) return AD_ERR_NULL;
+ad_status ad_dump_source_with(const ad_dump_source *source, const ad_dump_options *options, FILE *stream) {
+    if (!source || !stream) return AD_ERR_NULL;
     ad_dump_options own = {.format = AD_DUMP_TEXT};
     if (options) own = *options;
     ad_dump_options_of_stream(&own, stream);
-    ad_status status = ad_tape_dump_to(tape, &own, ad_write_to_stream, stream);
+    ad_status status = ad_dump_source_to(source, &own, ad_write_to_stream, stream);
     if (fflush(stream) && !status) status = AD_ERR_IO;
+    return status;
+}
+
+ad_status ad_tape_dump_with(ad_tape *tape, const ad_dump_options *options, FILE *stream) {
+    if (!tape || !stream) return AD_ERR_NULL;
+    ad_tape_source opened;
+    ad_dump_source source = ad_tape_source_open(&opened, tape);
+    ad_status status = ad_dump_source_with(&source, options, stream);
+    ad_tape_source_close(&opened);
     return status;
 }
 

@@ -449,7 +449,9 @@ static void outside_member(json *j) {
         string_member(j, "name", node.name);
         label_member(j, node.index);
         integer_member(j, "op", number_of(j, node.op));
+        inputs_member(j, &node);
         if (node.result) integer_member(j, "result", node.result);
+        flag_member(j, "needs_gradient", node.needs_gradient);
         flag_member(j, "wanted", node.wanted);
         close(j, "}");
     }

@@ -199,6 +199,9 @@ int command_trace(int argc, char **argv);
 int command_grad(int argc, char **argv);
 int command_check(int argc, char **argv);
 int command_ops(int argc, char **argv);
+/* Only where cJSON was found. */
+int command_show(int argc, char **argv);
+int command_diff(int argc, char **argv);
 int command_repl(int argc, char **argv);
 
 #endif

@@ -11,6 +11,8 @@ static const char help[] =
     "  adtape grad  EXPRESSION NAME=VALUE...     the derivatives, as numbers\n"
     "  adtape check EXPRESSION NAME=VALUE...     the gradient against differences\n"
     "  adtape ops   [NAME]                       what can be called, or one op in full\n"
+    "  adtape show  FILE                         a tape again that was kept as JSON\n"
+    "  adtape diff  FILE FILE                    two such tapes beside each other\n"
     "\n"
     "  adtape trace 'y = x + relu(H@x + v); e = softmax_xent(y, 2)' x=[1,-2,0.5] H=@H.npy v=[0,1,0]\n"
     "\n"
@@ -22,10 +24,10 @@ static const struct {
     const char *name;
     int (*run)(int argc, char **argv);
 } commands[] = {
-    {"trace", command_trace},
-    {"grad", command_grad},
-    {"check", command_check},
-    {"ops", command_ops},
+    {"trace", command_trace}, {"grad", command_grad}, {"check", command_check}, {"ops", command_ops},
+#ifdef HAVE_CJSON
+    {"show", command_show},   {"diff", command_diff},
+#endif
 };
 
 static int print(const char *text) {
@@ -46,6 +48,10 @@ int main(int argc, char **argv) {
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
         if (strcmp(argv[1], commands[i].name) == 0) return commands[i].run(argc - 1, argv + 1);
     cmd_fault fault = {0};
-    set_fault(&fault, STATUS_USAGE, "there is no command '%s'; 'adtape --help' lists them", argv[1]);
+    bool needs_json = strcmp(argv[1], "show") == 0 || strcmp(argv[1], "diff") == 0;
+    set_fault(&fault, STATUS_USAGE,
+              needs_json ? "'%s' reads JSON with the library cJSON (Debian: libcjson-dev); this was built without it"
+                         : "there is no command '%s'; 'adtape --help' lists them",
+              argv[1]);
     return tell_fault(&fault);
 }

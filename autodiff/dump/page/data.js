@@ -17,7 +17,7 @@ const vector = (name, attributes, ...children) =>
 
 const tape = JSON.parse($("tape").textContent);
 const nodeAt = new Map(); // by index; those that are only mentioned have no value
-for (const node of tape.outside) nodeAt.set(node.index, { ...node, inputs: [], outside: true });
+for (const node of tape.outside) nodeAt.set(node.index, { ...node, outside: true });
 for (const node of tape.nodes) nodeAt.set(node.index, node);
 
 const opOf = (node) => tape.ops[node.op];

@@ -84,6 +84,7 @@ typedef struct ad_dump_source {
     ad_status (*term_value)(void *user, int64_t consumer, int input, ad_tensor **out);
     ad_status (*jacobian)(void *user, int64_t index, int input, ad_tensor **out);
 } ad_dump_source;
+AD_API ad_status ad_dump_source_with(const ad_dump_source *source, const ad_dump_options *options, FILE *stream);
 AD_API ad_status ad_dump_source_to(const ad_dump_source *source, const ad_dump_options *options, ad_write *write,
                                    void *user);
 
@@ -102,6 +103,8 @@ AD_API ad_status ad_tape_difference(ad_tape *first, ad_tape *second, const ad_di
                                     FILE *stream, int64_t *count);
 AD_API ad_status ad_tape_difference_to(ad_tape *first, ad_tape *second, const ad_difference_options *options,
                                        ad_write *write, void *user, int64_t *count);
+AD_API ad_status ad_dump_source_difference(const ad_dump_source *first, const ad_dump_source *second,
+                                           const ad_difference_options *options, FILE *stream, int64_t *count);
 AD_API ad_status ad_dump_source_difference_to(const ad_dump_source *first, const ad_dump_source *second,
                                               const ad_difference_options *options, ad_write *write, void *user,
                                               int64_t *count);
