@@ -116,6 +116,27 @@ static inline void bench_measure(const bench *b, bench_call *call, void *user, d
     for (int k = 0; k < BENCH_PARTS; k++) median[k] = bench_median(sample[k], n);
 }
 
+/* ---- data --------------------------------------------------------------------------------------------------------- */
+
+/* sin(step i + 1), which a peer in any language makes too. */
+static inline void bench_fill_sines(const ad_view *to, double step) {
+    for (int64_t i = 0, n = ad_view_count(to); i < n; i++) {
+        double value = sin(step * (double)i + 1);
+        if (to->dtype == AD_F32)
+            ((float *)to->data)[i] = (float)value;
+        else
+            ((double *)to->data)[i] = value;
+    }
+}
+
+static inline ad_tensor *bench_sines(ad_dtype dtype, ad_shape shape, double step) {
+    ad_error error = {AD_OK, ""};
+    ad_tensor *made;
+    bench_need(ad_tensor_new(&made, NULL, dtype, shape, NULL, &error), error.message);
+    bench_fill_sines(ad_tensor_view(made), step);
+    return made;
+}
+
 /* ---- printing --------------------------------------------------------------------------------------------------- */
 
 static inline void bench_print(const char *name, const char *unit, double value) {

@@ -173,7 +173,9 @@ class Results:
             if name.endswith(": value"):
                 stem = name.removesuffix(": value")
                 of = {what: found.get((f"{stem}: {what}", threads)) for what in ("gradient", "hvp")}
-                yield stem, threads, {what: time / value for what, time in of.items() if time}
+                ratios = {what: time / value for what, time in of.items() if time}
+                if ratios:
+                    yield stem, threads, ratios
 
     def write(self, path):
         """As JSON, a case in a line."""
