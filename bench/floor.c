@@ -9,7 +9,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-enum { MOST_THREADS = 256, TRIES = 50, CHAINS = 12 };
+enum { MOST_THREADS = 256, TRIES_A_SECOND = 500, LEAST_TRIES = 3, CHAINS = 12 };
 
 /* ---- one thread ---------------------------------------------------------------------------------------------------- */
 
@@ -69,6 +69,7 @@ typedef struct team {
     int64_t steps;  /* of fma, or repetitions of the copy */
     bool is_double; /* fma */
     size_t bytes;   /* to copy, for each thread; 0: fma */
+    int tries;
 } team;
 
 typedef struct member {
@@ -100,7 +101,7 @@ static void work(member *m) {
 
 static void *measure(void *user) {
     member *m = user;
-    for (int i = 0; i < TRIES; i++) {
+    for (int i = 0; i < m->team->tries; i++) {
         wait_for_all(m->team);
         double start = bench_now();
         work(m);
@@ -133,8 +134,9 @@ static double run(team *t) {
 int main(int argc, char **argv) {
     bench b = bench_start(argc, argv);
     if (b.threads > MOST_THREADS) bench_fail("--threads", "more than floor can start");
+    const int tries = (int)fmax(LEAST_TRIES, TRIES_A_SECOND * b.seconds);
     for (int i = 0; i < 2; i++) {
-        team t = {.threads = b.threads, .loops = best_loops(), .is_double = i == 1, .steps = 100000};
+        team t = {.threads = b.threads, .loops = best_loops(), .tries = tries, .is_double = i == 1, .steps = 100000};
         char name[BENCH_NAME];
         snprintf(name, sizeof name, "fma %s", i ? "f64" : "f32");
         if (!bench_wants(&b, name)) continue;
@@ -145,7 +147,8 @@ int main(int argc, char **argv) {
     /* From what fits in the first cache to what fits in none, or in the memory of a small machine. */
     for (size_t touched = (size_t)32 << 10; touched <= (size_t)512 << 20; touched *= 4) {
         size_t each = touched / 2 / (size_t)b.threads / 4096 * 4096;
-        team t = {.threads = b.threads, .loops = best_loops(), .bytes = each ? each : 4096};
+        team t = {.threads = b.threads, .loops = best_loops(), .tries = tries, .bytes = each ? each : 4096};
+        if (touched > (size_t)32 << 20) t.tries = LEAST_TRIES;
         t.steps = touched < (size_t)4 << 20 ? (int64_t)(((size_t)4 << 20) / touched) : 1;
         char name[BENCH_NAME];
         snprintf(name, sizeof name, "copy %zu", touched);

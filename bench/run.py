@@ -13,8 +13,10 @@ import pathlib
 import subprocess
 import sys
 
-import sides
+import page
+import plots
 import results
+import sides
 from progress import Progress
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -22,21 +24,28 @@ TOLERANCE = 1e-3  # relative, of a number that both compute in float
 
 
 def arguments():
+    cores = "1,2" if (os.cpu_count() or 1) > 1 else "1"
+    known = ",".join(sides.FINDERS)
     parser = argparse.ArgumentParser(prog="./dev bench", description="Measure adtape and its peers side by side.")
-    parser.add_argument("build", help=argparse.SUPPRESS)
-    parser.add_argument("rounds", nargs="?", type=int, help="how often each program runs; default 5, with --quick 1")
-    parser.add_argument("--only", default="", metavar="TEXT", help="the cases with this text in their names")
-    parser.add_argument("--peers", metavar="LIST", help=f"of these: {','.join(sides.FINDERS)}, or none; default: all")
-    parser.add_argument("--threads", default="1,2", metavar="LIST", help="numbers of threads; default 1,2")
-    parser.add_argument("--quick", action="store_true", help="a rough look, in minutes: one round, little time a case")
-    parser.add_argument("--json", metavar="FILE", help="where the results go; default: bench.json in the build folder")
-    options = parser.parse_args()
+    add = parser.add_argument
+    add("build", help=argparse.SUPPRESS)
+    add("rounds", nargs="?", type=int, help="how often each program runs; default 5, with --quick 1")
+    add("--only", default="", metavar="TEXT", help="the cases with this text in their names")
+    add("--peers", metavar="LIST", help=f"of these: {known}, or none; default: all that are installed")
+    add("--peer", action="append", default=[], metavar="NAME=COMMAND", help="one more: a program that takes and prints "
+        "what bench/bench.h says, as those of another build do")  # fmt: skip
+    add("--threads", default=cores, metavar="LIST", help=f"numbers of threads; default {cores}")
+    add("--quick", action="store_true", help="a rough look, in minutes: one round, little time for each case")
+    add("--json", metavar="FILE", help="where the results go; default: bench.json in the build folder")
+    add("--write-docs", action="store_true", help="run nothing; put the results into docs/performance.md")
+    options = parser.parse_intermixed_args()
     options.build = pathlib.Path(options.build).resolve()
     options.json = pathlib.Path(options.json or options.build / "bench.json").resolve()
     options.rounds = (1 if options.quick else 5) if options.rounds is None else options.rounds
     try:
         options.threads = [int(number) for number in options.threads.split(",")]
         options.peers = sides.choose(options.peers)
+        options.more = [sides.given(text) for text in options.peer]
     except ValueError as error:
         parser.error(str(error))
     if options.rounds < 1 or min(options.threads) < 1:
@@ -53,17 +62,38 @@ class Failed(Exception):
 
 def lines_of(program, side, threads, *more):
     """What a program prints, as lists of fields."""
-    command = [*program, "--threads", str(threads), *more]
+    command = [str(word) for word in [*program, "--threads", threads, *more]]
     environment = sides.environment(side, threads)
-    done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    try:
+        done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    except OSError as error:
+        raise Failed(f"{command[0]} does not start: {error.strerror}") from error
     if done.returncode != 0:
         last = (done.stderr.strip() or "nothing was said").splitlines()[-1]
         raise Failed(f"{' '.join(command)}: exit status {done.returncode}: {last}")
     lines = [line.split("\t") for line in done.stdout.splitlines() if "\t" in line]
     for line in lines:
-        if len(line) not in (3, 5):
-            raise Failed(f"{' '.join(command)}: printed a line of {len(line)} fields: {line}")
+        if len(line) not in (3, 5) or not all(map(is_number, line[2:])):
+            raise Failed(f"{' '.join(command)}: printed what is not a result: {' '.join(line)}")
     return lines
+
+
+def is_number(text):
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def run_or_refuse(program, side, threads, record, *more):
+    """The lines of a program; none, and a refusal, if a peer's fails. Ours may not."""
+    try:
+        return lines_of(program, side, threads, *more)
+    except Failed as error:
+        if side.key == "adtape":
+            raise
+        record.refuse(side, str(error))
+        return []
 
 
 def measure_floor(build, options, record):
@@ -78,7 +108,7 @@ def measure_floor(build, options, record):
 
 
 def agree(a, b):
-    return math.isclose(a, b, rel_tol=TOLERANCE) and math.isfinite(a)
+    return math.isclose(a, b, rel_tol=TOLERANCE)
 
 
 def check(everyone, options, record, progress):
@@ -88,13 +118,8 @@ def check(everyone, options, record, progress):
         theirs = {}
         for program in side.programs:
             progress.step(f"checking {side.name}")
-            try:
-                for case, what, number in lines_of(program, side, 1, *only(options), "check"):
-                    theirs[case, what] = float(number)
-            except (Failed, ValueError) as error:
-                if side is everyone[0]:
-                    raise
-                record.refuse(side, str(error))
+            for case, what, number in run_or_refuse(program, side, 1, record, *only(options), "check"):
+                theirs[case, what] = float(number)
         ours = ours or theirs
         wrong = {key for key in theirs.keys() & ours.keys() if not agree(ours[key], theirs[key])}
         for key in sorted(wrong):
@@ -116,13 +141,8 @@ def measure(everyone, options, record, progress):
             for threads in options.threads:
                 for program in side.programs:
                     progress.step(f"round {number} of {options.rounds}: {side.name}, {results.threads_text(threads)}")
-                    try:
-                        for line in lines_of(program, side, threads, *only(options)):
-                            record.add(side, threads, *line)
-                    except Failed as error:
-                        if side is everyone[0]:
-                            raise
-                        record.refuse(side, str(error))
+                    for line in run_or_refuse(program, side, threads, record, *only(options)):
+                        record.add(side, threads, *line)
 
 
 def our_side(build):
@@ -139,7 +159,7 @@ def run(options):
     everyone = [our_side(options.build)]
     for name, ignored in sorted(sides.ignored_variables().items()):
         progress.note(f"{name}={ignored} is set, and ignored: it would change how fast a peer is")
-    for found in sides.find(options.peers, options.build, progress):
+    for found in sides.find(options.peers, options.build, progress) + options.more:
         if isinstance(found, sides.Side):
             everyone.append(found)
         else:
@@ -155,17 +175,23 @@ def run(options):
 
 def main():
     options = arguments()
+    if options.write_docs:
+        return page.write(options.json)
     os.environ.setdefault("ADTAPE_BENCH_SECONDS", "0.02" if options.quick else "0.1")
     try:
         record = run(options)
     except Failed as error:
         sys.exit(f"bench: {error}")
+    except KeyboardInterrupt:
+        sys.exit("\nbench: interrupted")
     if not record.cases:
         sys.exit(f"bench: there is no case with '{options.only}' in its name")
     found = record.results()
     found.write(options.json)
     results.print_tables(found, sys.stdout, colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
-    print(f"\nwrote {os.path.relpath(options.json)}")
+    print()
+    plots.draw(found, options.json.parent / "bench-plots", print)
+    print(f"wrote {os.path.relpath(options.json)}")
     for refusal in record.refused:
         print(f"not compared: {refusal}", file=sys.stderr)
     return 1 if record.refused else 0

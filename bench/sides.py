@@ -10,7 +10,7 @@ import sys
 import tempfile
 
 PEERS = pathlib.Path(__file__).resolve().parent / "peers"
-PYTHON = os.environ.get("ADTAPE_BENCH_PYTHON") or sys.executable
+PYTHON = sys.executable
 
 
 @dataclasses.dataclass
@@ -79,13 +79,22 @@ def compiler(variable, *names):
     return next(([name] for name in names if shutil.which(name)), None)
 
 
+def run(line, output):
+    """Whether a command succeeds."""
+    try:
+        done = subprocess.run(line, stdout=output, stderr=output, stdin=subprocess.DEVNULL, check=False)
+    except OSError:
+        return False
+    return done.returncode == 0
+
+
 def compiles(command, text, *flags):
     """Whether a program can be built with these flags."""
     with tempfile.TemporaryDirectory() as folder:
-        source = pathlib.Path(folder, "probe.cpp" if "+" in command[-1] else "probe.c")
+        source = pathlib.Path(folder, "probe.cpp")
         source.write_text(text)
         line = [*command, source, "-o", pathlib.Path(folder, "probe"), *flags]
-        return subprocess.run(line, capture_output=True, check=False).returncode == 0
+        return run(line, subprocess.DEVNULL)
 
 
 def built(source, command, flags, build, progress):
@@ -93,14 +102,15 @@ def built(source, command, flags, build, progress):
     target = build / "bench" / "peers" / source.stem
     stamp, log = target.with_suffix(".command"), target.with_suffix(".log")
     line = [*command, str(source), "-o", str(target), *flags]
-    is_new = target.exists() and target.stat().st_mtime > source.stat().st_mtime
+    changed = max(path.stat().st_mtime for path in (source, PEERS / "peer.hpp"))
+    is_new = target.exists() and target.stat().st_mtime > changed
     if is_new and stamp.exists() and stamp.read_text() == shlex.join(line):
         return target
     progress.note(f"building {source.name}")
     target.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as output:
-        done = subprocess.run(line, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, check=False)
-    if done.returncode != 0:
+        is_built = run(line, output)
+    if not is_built:
         progress.note(f"{source.name} does not build: see {log}")
         return None
     stamp.write_text(shlex.join(line))
@@ -163,13 +173,13 @@ def adolc(build, progress):
 
 
 def cblas(build, progress):
-    command = compiler("CC", "cc", "gcc", "clang")
-    probe = "#include <cblas.h>\nchar *openblas_get_corename(void);\nint main(void) { return !openblas_get_corename(); }"
+    command = compiler("CXX", "g++", "clang++")
+    probe = "#include <cblas.h>\nint main() { return !openblas_get_corename(); }"
     if not command or not compiles(command, probe, "-lopenblas"):
-        return Missing("OpenBLAS", "apt install libopenblas-dev")
+        return Missing("OpenBLAS", "apt install libopenblas-dev g++")
     tuning = {"OPENBLAS_CORETYPE": "SkylakeX"} if has_avx512() else {}
-    flags = ["-O2", "-lopenblas", "-lm"]
-    return built_side("cblas", "OpenBLAS", "cblas_*.c", command, flags, build, progress, tuning)
+    flags = ["-O2", "-lopenblas"]
+    return built_side("cblas", "OpenBLAS", "cblas_*.cpp", command, flags, build, progress, tuning)
 
 
 FINDERS = {
@@ -191,6 +201,14 @@ def choose(text):
         if key not in FINDERS:
             raise ValueError(f"there is no peer '{key}': {', '.join(FINDERS)}, or none")
     return keys
+
+
+def given(text):
+    """The side that NAME=COMMAND names. ValueError if it is not of that form."""
+    name, is_there, command = text.partition("=")
+    if not is_there or not name or not command:
+        raise ValueError(f"--peer wants NAME=COMMAND, not '{text}'")
+    return Side(name, name, [shlex.split(command)])
 
 
 def find(keys, build, progress):

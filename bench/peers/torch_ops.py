@@ -2,7 +2,7 @@
 
     torch_ops.py [--compile] [--threads N] [--only TEXT] [check]
 
-With --compile, those cases that torch.compile can do better than call one kernel.
+With --compile, those cases that torch.compile can do better than call one kernel, and fewer points of a series.
 """
 
 import math
@@ -36,12 +36,14 @@ class Runner:
     def wants(self, name):
         return self.options.only in name
 
+    def made(self, function):
+        """A function as it is, or compiled. Its gradient is then compiled with it."""
+        return torch.compile(function, dynamic=False) if self.options.compile else function
+
     def run(self, name, what, call, number=None, unit="us", scale=1e6):
         """`call` is measured; checked is its result, or what `number` makes of that."""
         if not self.wants(name):
             return
-        if self.options.compile:
-            call = torch.compile(call)
         if self.options.check:
             peer.report(name, what, (number or fingerprint)(call()))
         else:
@@ -106,25 +108,27 @@ def products(runner):
 # ---- single operations -------------------------------------------------------------------------------------------------
 
 
-def operations():
-    """Name: function of x and the constants; whether x is square; whether the way back is measured."""
-    return {
-        "add": (lambda x, c: x + c["seed"], False, False),
-        "exp": (lambda x, c: torch.exp(x), False, True),
-        "tanh": (lambda x, c: torch.tanh(x), False, True),
-        "erf": (lambda x, c: torch.erf(x), False, True),
-        "gelu": (lambda x, c: f.gelu(x), False, True),
-        "softmax": (lambda x, c: torch.softmax(x, -1), False, True),
-        "layer_norm": (lambda x, c: f.layer_norm(x, x.shape[-1:], c["gain"], c["shift"]), False, True),
-        "transpose": (lambda x, c: x.T.contiguous(), True, True),
-        "sum": (lambda x, c: x.sum(), False, False),
-    }
+# Name: function of x and the constants; whether x is square; whether the way back is measured.
+OPERATIONS = {
+    "add": (lambda x, c: x + c["seed"], False, False),
+    "exp": (lambda x, c: torch.exp(x), False, True),
+    "tanh": (lambda x, c: torch.tanh(x), False, True),
+    "erf": (lambda x, c: torch.erf(x), False, True),
+    "gelu": (lambda x, c: f.gelu(x), False, True),
+    "softmax": (lambda x, c: torch.softmax(x, -1), False, True),
+    "layer_norm": (lambda x, c: f.layer_norm(x, x.shape[-1:], c["gain"], c["shift"]), False, True),
+    "transpose": (lambda x, c: x.T.contiguous(), True, True),
+    "sum": (lambda x, c: x.sum(), False, False),
+}
+WORTH_COMPILING = {"exp", "gelu", "softmax", "layer_norm"}  # each takes seconds to compile
 
 
 def single(runner, size):
     n, side = SIZES[size]
     arrays = {}
-    for operation, (function, is_square, has_gradient) in operations().items():
+    for operation, (function, is_square, has_gradient) in OPERATIONS.items():
+        if runner.options.compile and operation not in WORTH_COMPILING:
+            continue
         value, gradient = (f"{operation} f32 n={size}: {what}" for what in ("value", "gradient"))
         if not runner.wants(value) and not (has_gradient and runner.wants(gradient)):
             continue
@@ -133,6 +137,7 @@ def single(runner, size):
         shape = (side, side) if is_square else (n // 1024, 1024)
         c = {"seed": arrays["seed"].reshape(shape), "gain": sines(shape[1:], 0.11), "shift": sines(shape[1:], 0.13)}
         x = arrays["x"].reshape(shape).detach().requires_grad_(has_gradient)
+        function = runner.made(function)
 
         def back():
             return torch.autograd.grad(function(x, c), x, c["seed"])[0]
@@ -164,11 +169,15 @@ CHAIN_LENGTH = 100
 def small(runner, n):
     x, b, c = sines((n,), 0.37).requires_grad_(), sines((n,), 0.002), sines((n,), 0.13)
 
-    def chain_and_back():
-        y = x
+    def chain(x):
         for _ in range(CHAIN_LENGTH // 2):
-            y = y * b + c
-        return torch.autograd.grad(y.sum(), x)[0]
+            x = x * b + c
+        return x.sum()
+
+    chain = runner.made(chain)
+
+    def chain_and_back():
+        return torch.autograd.grad(chain(x), x)[0]
 
     runner.run(f"small ops f32 n={n}", "gradient", chain_and_back, unit="ns/op", scale=1e9 / CHAIN_LENGTH)
 
@@ -178,6 +187,7 @@ def small(runner, n):
 
 def sweep(runner, series, w, loss):
     """Value and gradient of a loss of parameters w."""
+    loss = runner.made(loss)
 
     def gradient():
         return torch.autograd.grad(loss(), w)
@@ -223,11 +233,13 @@ def main():
         single(runner, size)
         if not options.compile:
             adamw(runner, size)
-    for steps in (64, 128, 256, 512, 1024, 2048):
-        attention(runner, steps)
-    for width in (16, 32, 64, 128, 256, 512, 1024):
+    every = 2 if options.compile else 1
+    if not options.compile:
+        for steps in (64, 128, 256, 512, 1024, 2048):
+            attention(runner, steps)
+    for width in (16, 32, 64, 128, 256, 512, 1024)[::every]:
         mlp(runner, f"mlp f32 width={width}", width, 64)
-    for batch in (1, 4, 16, 64, 256, 1024):
+    for batch in (1, 4, 16, 64, 256, 1024)[::every]:
         mlp(runner, f"mlp f32 batch={batch}", 256, batch)
 
 

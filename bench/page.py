@@ -1,0 +1,176 @@
+#!/usr/bin/env python3
+"""Puts the results of a run into docs/performance.md: each part between <!-- bench PART --> and <!-- end --> is made of
+docs/performance/results.json, which a new run replaces.
+
+    page.py [check]    writes the page again from those results; with check only says whether it is up to date
+"""
+
+import pathlib
+import re
+import shutil
+import sys
+
+import plots
+import results as measured
+
+DOCS = pathlib.Path(__file__).resolve().parent.parent / "docs"
+PAGE, FOLDER = DOCS / "performance.md", DOCS / "performance"
+PART = re.compile(r"(<!-- bench (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+# Title: which cases it has. The first that fits takes a case.
+GROUPS = {
+    "Training steps": r"(?!.*: (value|gradient|hvp)$).*( step, | gradient, )",
+    None: r".*( step, | gradient, )",  # what these are made of is in the table of costs
+    "Scalars": r"scalar ",
+    "Operations on few elements": r"small ops ",
+    "Matrix products": r"gemm ",
+    "Attention by length": r"attention ",
+    "Perceptrons by width and batch": r"mlp f32 ",
+    "Single operations": r"",
+}
+
+
+# ---- the parts -------------------------------------------------------------------------------------------------------
+
+
+def table(head, rows):
+    """In Markdown; all columns but the first are numbers."""
+    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def machine(results):
+    quick = ", a quick look" if results.quick else ""
+    text = f"{results.machine}; {results.date}; medians of {results.rounds} rounds{quick}.\n\n"
+    head = ["limit", *(measured.threads_text(threads) for threads in sorted(results.floors))]
+    rows = []
+    for what, unit in limits(results):
+        rows.append([what_of(what), *(f"{results.floors[n][what]:.0f} {unit}" for n in sorted(results.floors))])
+    return text + table(head, rows)
+
+
+def limits(results):
+    first = next(iter(results.floors.values()))
+    return [(what, "GFLOP/s" if what.startswith("fma") else "GB/s") for what in first]
+
+
+def what_of(what):
+    kind, detail = what.split()
+    if kind == "fma":
+        return f"multiply-adds, {detail}"
+    return f"a copy that touches {int(detail) >> 10} KiB" if int(detail) < 1 << 20 else f"… {int(detail) >> 20} MiB"
+
+
+def group_of(case):
+    return next(title for title, pattern in GROUPS.items() if re.match(pattern, case.name))
+
+
+def tables(results):
+    parts = []
+    for threads in sorted(results.floors):
+        folded = threads > 1
+        parts.append(f"<details><summary>{measured.threads_text(threads)}</summary>\n" if folded else "")
+        for title in filter(None, GROUPS):
+            cases = [case for case in results.cases if case.threads == threads and group_of(case) == title]
+            if cases:
+                parts.append(f"**{title}**, {measured.threads_text(threads)}\n\n{group_table(results, cases)}")
+        parts.append("</details>\n" if folded else "")
+    return "\n".join(filter(None, parts))
+
+
+def group_table(results, cases):
+    keys = [key for key in results.names if key != "adtape" and any(key in case.sides for case in cases)]
+    has_floor = any(results.above_floor(case)[0] for case in cases)
+    head = ["case", "adtape", "least .. most", *(["floor"] if has_floor else []), *(results.names[key] for key in keys)]
+    return table(head, [row(results, case, keys, has_floor) for case in cases])
+
+
+def row(results, case, keys, has_floor):
+    ours = case.sides["adtape"]
+    above, _ = results.above_floor(case)
+    floor = [f"{above:.3g}x" if above else ""] if has_floor else []
+    spread = f"{measured.digits(ours.least)} .. {measured.digits(ours.most)}"
+    median = f"{measured.digits(ours.median)} {case.unit}"
+    return [case.name, median, spread, *floor, *(ratio_text(case.ratio(key)) for key in keys)]
+
+
+def ratio_text(ratio):
+    if ratio is None:
+        return ""
+    return f"{ratio:.2f}x" if ratio >= 1 else f"**{ratio:.2f}x**"
+
+
+def standings(results):
+    head = ["peer", "threads", "adtape is ahead in", "the peer takes, in the geometric mean"]
+    rows = [
+        [standing.name, str(standing.threads), f"{standing.cases - len(standing.behind)} of {standing.cases}",
+         f"{standing.mean:.2f}x"]
+        for standing in measured.standings(results)
+    ]  # fmt: skip
+    return table(head, rows) if rows else "No peer was measured.\n"
+
+
+def behind(results):
+    lines = []
+    for standing in measured.standings(results):
+        if standing.behind:
+            cases = ", ".join(f"{name} ({ratio:.2f}x)" for name, ratio in standing.behind)
+            lines.append(f"- {standing.name}, {measured.threads_text(standing.threads)}: {cases}\n")
+    return "".join(lines) or "Nowhere, in this run.\n"
+
+
+def costs(results):
+    rows = [
+        [name, *(f"{ratios[what]:.2f}x" if what in ratios else "" for what in ("gradient", "hvp"))]
+        for name, threads, ratios in results.costs()
+        if threads == 1
+    ]
+    return table(["function", "its gradient", "Hessian times a vector"], rows)
+
+
+def drawings(_results):
+    shown = [plot for plot in plots.PLOTS if (FOLDER / f"{plot.file}.svg").exists()]
+    return "\n".join(f"![{plot.title}](performance/{plot.file}.svg)\n" for plot in shown)
+
+
+PARTS = {
+    "machine": machine,
+    "standings": standings,
+    "behind": behind,
+    "tables": tables,
+    "costs": costs,
+    "plots": drawings,
+}
+
+
+# ---- the page --------------------------------------------------------------------------------------------------------
+
+
+def page_of(results):
+    text = PAGE.read_text(encoding="utf-8")
+    return PART.sub(lambda found: f"{found[1]}\n{PARTS[found[2]](results)}\n{found[3]}", text)
+
+
+def write(path):
+    """Makes the results in `path` those of the page."""
+    results = measured.read(path)
+    FOLDER.mkdir(exist_ok=True)
+    if path.resolve() != (FOLDER / "results.json").resolve():
+        shutil.copyfile(path, FOLDER / "results.json")
+    plots.draw(results, FOLDER, print)
+    PAGE.write_text(page_of(results), encoding="utf-8")
+    print(f"wrote {PAGE}")
+
+
+def check():
+    """Whether the page is what its results make of it."""
+    if page_of(measured.read(FOLDER / "results.json")) == PAGE.read_text(encoding="utf-8"):
+        return True
+    print("docs/performance.md is stale: run bench/page.py")
+    return False
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["check"]:
+        sys.exit(0 if check() else 1)
+    write(FOLDER / "results.json")
