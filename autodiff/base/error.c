@@ -19,6 +19,7 @@ static const char *const status_names[AD_STATUS_COUNT] = {
     [AD_ERR_OP] = "AD_ERR_OP",
     [AD_ERR_CHECK] = "AD_ERR_CHECK",
     [AD_ERR_IO] = "AD_ERR_IO",
+    [AD_ERR_NUMBER] = "AD_ERR_NUMBER",
 };
 
 const char *ad_status_name(ad_status status) {

@@ -254,7 +254,8 @@ static ad_var record(ad_call *call, ad_var *results) {
     uint64_t extras = ad_arena_position(&tape->extras);
     ad_extra *extra;
     if (keep_extra(call, &extra) && allocate_results(call)) {
-        if (!op->forward || (op->forward(call) == AD_OK && tape->error.status == AD_OK)) {
+        bool computed = !op->forward || (op->forward(call) == AD_OK && tape->error.status == AD_OK);
+        if (computed && (!tape->numbers || ad_numbers_in_results(call))) {
             uint32_t first = tape->count;
             commit(call, extra, grad, results);
             return (ad_var){tape, first, tape->generation};

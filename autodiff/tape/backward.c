@@ -4,6 +4,7 @@
 #include "autodiff/tape/tape.h"
 #include "ops/kernels/kernels.h"
 
+#include <math.h>
 #include <string.h>
 
 /* ---- where contributions go --------------------------------------------------------------------------------- */
@@ -228,6 +229,7 @@ static void give_back(ad_tape *tape, uint32_t index) {
 /* From the node before `end` down to `first`. */
 static void walk_back(ad_tape *tape, uint32_t first, uint32_t end, uint16_t mask, bool leaves_only) {
     const uint32_t pass = tape->pass, none = UINT32_MAX;
+    const uint16_t fast = tape->numbers ? 0 : AD_NODE_FAST;
     uint32_t pending = none; /* node of result 0 of an operation of which only another result has a gradient */
     for (uint32_t index = end; index-- > first;) {
         const ad_cotangent *grad = ad_cotangent_at(tape, index);
@@ -235,7 +237,7 @@ static void walk_back(ad_tape *tape, uint32_t first, uint32_t end, uint16_t mask
         const ad_node *node = ad_node_at(tape, index);
         AD_PREFETCH(node, -AD_NODES_AHEAD);
         AD_PREFETCH(grad, -AD_NODES_AHEAD);
-        if (node->flags & AD_NODE_FAST) {
+        if (node->flags & fast) {
             ad_pair back = scalar_back(tape, node, grad->value.f64);
             add_scalar(tape, node->in[0], mask, back.a);
             if (node->inputs == 2) add_scalar(tape, node->in[1], mask, back.b);
@@ -247,7 +249,7 @@ static void walk_back(ad_tape *tape, uint32_t first, uint32_t end, uint16_t mask
         }
         if (ad_node_is_leaf(node)) continue;
         operation_back(tape, index, mask, -1, NULL);
-        if (tape->error.status) return;
+        if (tape->error.status || (tape->numbers && !ad_numbers_in_gradients(tape, index))) return;
         pending = none;
         if (!leaves_only) continue;
         for (uint32_t k = 0; k < (uint32_t)ad_op_results(node->op); k++) {
@@ -635,6 +637,37 @@ static void put_row(ad_tape *tape, uint32_t first, uint32_t index, int64_t eleme
     }
     if (given) ad_kernels_get()->copy(&given->view, row, 1.0, false);
     ad_tensor_unref(given);
+}
+
+/* One element of the contribution to an input; NaN if there is none. */
+static double contribution_at(ad_tape *tape, uint32_t index, int input, int64_t element) {
+    ad_tensor *given = NULL;
+    operation_back(tape, index, 0, input, &given);
+    double value = given ? ad_view_get(&given->view, element) : NAN;
+    ad_tensor_unref(given);
+    return value;
+}
+
+double ad_local_contribution(ad_tape *tape, uint32_t index, int input, int64_t element) {
+    ad_error_scope scope;
+    ad_error_scope_begin(&scope, tape);
+    double value = contribution_at(tape, index, input, element);
+    return ad_error_scope_end(&scope, tape) ? NAN : value;
+}
+
+double ad_local_slope(ad_tape *tape, uint32_t index, int input, int64_t element) {
+    ad_error_scope scope;
+    stand_in s;
+    double slope = NAN;
+    ad_error_scope_begin(&scope, tape);
+    begin_stand_in(&s, tape, index);
+    if (put_unit(tape, index, element)) {
+        slope = contribution_at(tape, index, input, element);
+        if (!(ad_node_at(tape, index)->flags & AD_NODE_INLINE))
+            ad_tensor_unref(ad_cotangent_at(tape, index)->value.tensor);
+    }
+    end_stand_in(&s, tape);
+    return ad_error_scope_end(&scope, tape) ? NAN : slope;
 }
 
 static ad_tensor *local_jacobian(ad_tape *tape, uint32_t first, uint32_t index, int input) {

@@ -14,6 +14,10 @@ static ad_var push_leaf(ad_tape *tape, const char *where, const ad_op *op, const
     bool is_inline = value->shape.rank == 0;
     if (tape->where) where = tape->where;
     tape->held[0] = tensor;
+    if (tape->numbers && !ad_numbers_in_leaf(tape, name && *name ? name : op->name, where, value)) {
+        ad_tape_release_held(tape);
+        return ad_var_invalid(tape);
+    }
     ad_extra *extra = NULL;
     bool ok = ad_tape_room(tape, where, 1) && ad_list_reserve(&tape->owners, tape->allocator, 1) &&
               (!param || ad_list_reserve(&tape->params, tape->allocator, 1));

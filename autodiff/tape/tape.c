@@ -29,6 +29,7 @@ ad_tape *ad_tape_new(const ad_tape_options *options) {
     tape->generation = tape->first_generation = any_generation();
     tape->max_nodes = options->max_nodes && options->max_nodes < UINT32_MAX - 1 ? (uint32_t)options->max_nodes
                                                                                 : UINT32_MAX - 1;
+    tape->numbers = tape->numbers_asked = (uint8_t)options->numbers;
     tape->scope_count = 1; /* the top; its entry is only needed when another is made */
     ad_arena_open(&tape->extras, allocator);
     ad_arena_open(&tape->scratch, allocator);
@@ -81,10 +82,10 @@ static void forget_nodes(ad_tape *tape, uint32_t count) {
     if (++tape->generation == 0) tape->generation = 1;
 }
 
-/* How far the fast path may go without a further look. */
+/* How far the fast path may go without a further look, which is nowhere if each operation is looked at. */
 static void update_fast_end(ad_tape *tape) {
     uint64_t room = (uint64_t)tape->chunks * AD_CHUNK_NODES;
-    tape->fast_end = tape->error.status ? 0 : room < tape->max_nodes ? (uint32_t)room : tape->max_nodes;
+    tape->fast_end = tape->error.status || tape->numbers_asked ? 0 : room < tape->max_nodes ? (uint32_t)room : tape->max_nodes;
 }
 
 void ad_tape_release_held(ad_tape *tape) {
@@ -109,6 +110,8 @@ void ad_tape_reset(ad_tape *tape) {
     tape->no_grad = 0;
     tape->where = NULL;
     tape->frame = NULL;
+    tape->deriving = 0;
+    tape->numbers = tape->numbers_asked;
     tape->drawn.count = tape->used.count = tape->captured.count = 0;
     tape->error.status = AD_OK;
     tape->error.message[0] = '\0';
@@ -141,6 +144,12 @@ ad_status ad_tape_status(const ad_tape *tape) { return tape ? tape->error.status
 
 const char *ad_tape_error(const ad_tape *tape) {
     return tape ? tape->error.message : "the tape is NULL: ad_tape_new ran out of memory, or was never called";
+}
+
+void ad_tape_check_numbers(ad_tape *tape, ad_numbers numbers) {
+    if (!tape) return;
+    tape->numbers = tape->numbers_asked = (uint8_t)numbers;
+    update_fast_end(tape);
 }
 
 int64_t ad_tape_size(const ad_tape *tape) { return tape ? tape->count : 0; }

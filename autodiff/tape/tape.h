@@ -111,6 +111,9 @@ struct ad_tape {
     uint32_t pass;       /* number of the last backward pass; 0: none yet */
     uint32_t scope;
     uint8_t no_grad; /* > 0: what is recorded needs no gradient */
+    uint8_t numbers; /* ad_numbers; ANY while a VJP runs for its numbers, which are looked at afterwards */
+    uint8_t numbers_asked;
+    uint32_t deriving; /* 1 + the node whose derivative is being recorded; 0: none */
 
     uint32_t chunks, chunk_room;
     uint32_t max_nodes;
@@ -267,6 +270,19 @@ bool ad_tape_check_var(ad_tape *tape, ad_var x, const char *subject, const char 
 bool ad_check_var(ad_var x, const char *subject, const char *where);
 /* "H is f64[4,3]", or without the type; v12 for node 12 if it has no name. */
 void ad_node_text(const ad_tape *tape, uint32_t index, bool with_type, char *text, size_t size);
+
+/* ---- numbers that are not (numbers.c) ------------------------------------------------------------------------------ */
+
+/* False, and the tape's error, if there is a number that tape->numbers does not allow: in a leaf's value, */
+bool ad_numbers_in_leaf(ad_tape *tape, const char *subject, const char *where, const ad_view *value);
+/* in what an op computed, */
+bool ad_numbers_in_results(ad_call *call);
+/* or in the gradients of its inputs, where this pass just went back through the operation at `index`. */
+bool ad_numbers_in_gradients(ad_tape *tape, uint32_t index);
+/* How an element of result 0 moves with the same element of an input, whose shape is the same; and what the operation
+ * just added to the gradient of that element. NaN if that cannot be had. */
+double ad_local_slope(ad_tape *tape, uint32_t index, int input, int64_t element);
+double ad_local_contribution(ad_tape *tape, uint32_t index, int input, int64_t element);
 
 /* ---- one application ----------------------------------------------------------------------------------------- */
 

@@ -143,10 +143,13 @@ void ad_vjp_numeric(ad_adjoint *adjoint) {
     ad_mark mark = ad_tape_mark(tape);
     ad_vjp vjp = {.tape = tape, .call = call, .first = adjoint->priv->first, .own = tape->count, .adjoint = adjoint};
     const char *outer = tape->where;
+    uint8_t numbers = tape->numbers;
     tape->where = call->priv->where;
+    tape->numbers = AD_NUMBERS_ANY;
     tape->no_grad++;
     call->op->vjp(&vjp);
     tape->no_grad--;
+    tape->numbers = numbers;
     tape->where = outer;
     ad_tape_rewind_to(tape, &mark);
 }
@@ -197,7 +200,10 @@ static void record_vjp(ad_tape *tape, uint32_t first, const ad_by_node *gradient
     uint64_t scratch = ad_arena_position(&tape->scratch);
     if (ad_call_of_node(tape, first, &call, &priv)) {
         ad_vjp vjp = {.tape = tape, .call = &call, .first = first, .own = tape->count, .gradient = gradient};
+        uint32_t outer = tape->deriving;
+        tape->deriving = first + 1;
         call.op->vjp(&vjp);
+        tape->deriving = outer;
     }
     ad_arena_rewind(&tape->scratch, scratch);
 }

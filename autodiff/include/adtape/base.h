@@ -47,6 +47,7 @@ typedef enum ad_status {
     AD_ERR_OP,      /* an op descriptor is invalid, unknown, or broke its own declaration */
     AD_ERR_CHECK,   /* a gradient check found a wrong derivative */
     AD_ERR_IO,      /* a stream could not be written */
+    AD_ERR_NUMBER,  /* a NaN or an infinity, on a tape that checks for them */
     AD_STATUS_COUNT
 } ad_status;
 

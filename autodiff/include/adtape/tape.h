@@ -35,6 +35,10 @@ typedef struct ad_var {
 
 /* ---- tapes ---------------------------------------------------------------------------------------------- */
 
+/* What values and gradients may hold. A tape that checks stops at the first bad number, in either pass, with AD_ERR_NUMBER:
+ * the message says which op made it, where, from what, or with which leaf it came in. */
+typedef enum ad_numbers { AD_NUMBERS_ANY, AD_NUMBERS_NO_NAN, AD_NUMBERS_FINITE } ad_numbers;
+
 typedef struct ad_tape_options {
     const ad_allocator *allocator; /* NULL: the default; must outlive the tape and every tensor taken from it */
     /* Called once when the tape enters its error state. It must not use the tape, and may longjmp out of it only to a
@@ -44,6 +48,8 @@ typedef struct ad_tape_options {
     /* 0: as many as an index can name (2^32 - 2). A walk back needs room for a few more where a derivative is written in
      * ops: it records them, and forgets them again. */
     uint64_t max_nodes;
+    /* Reads every value and gradient as it is made; scalars then do without their short cut. */
+    ad_numbers numbers;
 } ad_tape_options;
 
 /* A new, empty tape; NULL if out of memory. `options` NULL: all zero. */
@@ -56,6 +62,9 @@ AD_API void ad_tape_reset(ad_tape *tape);
 /* AD_ERR_NULL and a message for a NULL tape, so that a failed ad_tape_new is reported like everything else. */
 AD_API ad_status ad_tape_status(const ad_tape *tape);
 AD_API const char *ad_tape_error(const ad_tape *tape); /* "" when all is well; lives until the next reset */
+
+/* Changes that option, for what is recorded and walked from now on. */
+AD_API void ad_tape_check_numbers(ad_tape *tape, ad_numbers numbers);
 
 AD_API int64_t ad_tape_size(const ad_tape *tape);    /* nodes */
 AD_API uint64_t ad_tape_memory(const ad_tape *tape); /* bytes that the tape holds from its allocator */
