@@ -153,6 +153,7 @@ static ad_status unary_backward(ad_unary op, ad_call *call, ad_adjoint *adjoint)
 #define DEFINE_UNARY_OP(row, saves_, shape_, formula_, adjoint_, convention_, sample_, ...)                          \
     const ad_op ad_op_##row = {.name = #row,                                                                         \
                                .inputs = 1,                                                                          \
+                               .elementwise = true,                                                                  \
                                .saves = saves_,                                                                      \
                                .shape = shape_,                                                                      \
                                .forward = row##_forward,                                                             \
@@ -247,6 +248,7 @@ AD_UNARY_BOUNDS_ROWS(X)
     const ad_op ad_op_##row = {                                                                                      \
         .name = #row,                                                                                                \
         .inputs = 1,                                                                                                 \
+        .elementwise = true,                                                                                         \
         .derivative = AD_STOPS_GRADIENT,                                                                             \
         .shape = ad_shape_like_input,                                                                                \
         .forward = row##_forward,                                                                                    \
@@ -261,35 +263,48 @@ AD_STEP_ROWS(X)
 /* ---- two inputs that broadcast ---------------------------------------------------------------------------------- */
 
 static ad_status binary_shape(ad_call *call) {
+    const ad_view *a = call->in[0], *b = call->in[1];
+    call->out[0].dtype = a->dtype;
+    if (a->dtype == b->dtype && ad_dtype_is_float(a->dtype) && ad_same_shape(&a->shape, &b->shape)) {
+        call->out[0].shape = a->shape;
+        return AD_OK;
+    }
     ad_status status = ad_need_float(call, 0);
     if (!status) status = ad_need_same_dtype(call, 0, 1);
     if (!status) status = ad_shape_broadcast_inputs(call, 0, 1, &call->out[0].shape);
-    call->out[0].dtype = call->in[0]->dtype;
     return status;
+}
+
+/* Input i, stretched if need be. */
+static const ad_view *stretched(const ad_call *call, int i, const ad_shape *shape, ad_view *scratch) {
+    if (ad_same_shape(&call->in[i]->shape, shape)) return call->in[i];
+    (void)!ad_view_broadcast(call->in[i], shape, scratch);
+    return scratch;
 }
 
 static ad_status binary_forward(ad_binary op, ad_call *call) {
     const ad_view *y = &call->out[0];
-    ad_view a = ad_stretched(call->in[0], &y->shape), b = ad_stretched(call->in[1], &y->shape);
-    ad_kernels_get()->binary(op, &a, &b, y);
+    ad_view a, b;
+    ad_kernels_get()->binary(op, stretched(call, 0, &y->shape, &a), stretched(call, 1, &y->shape, &b), y);
     return AD_OK;
 }
 
 static ad_status binary_backward(ad_binary op, ad_call *call, ad_adjoint *adjoint) {
     const ad_view *g = &adjoint->seed[0], *y = &call->out[0];
-    ad_view a = ad_stretched(call->in[0], &g->shape), b = ad_stretched(call->in[1], &g->shape);
+    ad_view a_scratch, b_scratch;
+    const ad_view *a = stretched(call, 0, &g->shape, &a_scratch), *b = stretched(call, 1, &g->shape, &b_scratch);
     for (int i = 0; i < 2; i++) {
         if (!ad_wants(adjoint, i)) continue;
         if (op == AD_BINARY_add) {
             ad_pass(adjoint, i, 0, g); /* the seed itself: nothing is copied */
-        } else if (ad_shape_equal(&call->in[i]->shape, &g->shape)) {
+        } else if (ad_same_shape(&call->in[i]->shape, &g->shape)) {
             bool add;
             const ad_view *bar = ad_into(adjoint, i, &add);
-            if (bar) ad_kernels_get()->binary_back(op, i, g, &a, &b, y, bar, add);
+            if (bar) ad_kernels_get()->binary_back(op, i, g, a, b, y, bar, add);
         } else {
             ad_view bar = ad_scratch_view(call, g->dtype, g->shape);
             if (!bar.data) return AD_ERR_OOM;
-            ad_kernels_get()->binary_back(op, i, g, &a, &b, y, &bar, false);
+            ad_kernels_get()->binary_back(op, i, g, a, b, y, &bar, false);
             ad_give(adjoint, i, &bar);
         }
     }
@@ -344,6 +359,7 @@ static ad_status loss_shape(ad_call *call) {
         .name = #row,                                                                                                \
         .inputs = 2,                                                                                                 \
         .broadcasts = broadcasts_,                                                                                   \
+        .elementwise = true,                                                                                         \
         .saves = saves_,                                                                                             \
         .shape = shape_,                                                                                             \
         .forward = row##_forward,                                                                                    \

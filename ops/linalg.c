@@ -72,7 +72,7 @@ void ad_multiply_matrices(ad_call *call, const ad_view *a, const ad_view *b, con
 ad_stack ad_stack_start(int count, const ad_view *const *views) {
     ad_stack stack = {.number = 0};
     ad_view head[AD_WALK_MAX];
-    const ad_view *heads[AD_WALK_MAX];
+    const ad_view *heads[AD_WALK_MAX] = {views[0]};
     for (int k = 0; k < count; k++) {
         const ad_view *view = views[k];
         int i = view->shape.rank - 2;

@@ -3,7 +3,7 @@
 #ifndef AD_OPS_INTERNAL_H
 #define AD_OPS_INTERNAL_H
 
-#include "autodiff/base/base.h"
+#include "autodiff/tape/tape.h"
 #include "ops/kernels/kernels.h"
 
 #include <adtape/ops.h>
@@ -36,7 +36,7 @@ ad_status ad_shape_broadcast_inputs(ad_call *call, int i, int j, ad_shape *shape
 /* `view` stretched to `shape`, which it is known to broadcast to. */
 static inline ad_view ad_stretched(const ad_view *view, const ad_shape *shape) {
     ad_view out = *view;
-    if (!ad_shape_equal(&view->shape, shape)) (void)!ad_view_broadcast(view, shape, &out);
+    if (!ad_same_shape(&view->shape, shape)) (void)!ad_view_broadcast(view, shape, &out);
     return out;
 }
 void ad_copy_any(const ad_view *from, const ad_view *to); /* of any one dtype */
@@ -188,11 +188,11 @@ bool ad_composed_axes(ad_var x, const ad_axes *axes, const char *subject, const 
 /* ---- applying ------------------------------------------------------------------------------------------------------ */
 
 static inline ad_var ad_apply_1(const char *where, const ad_op *op, ad_var x, const void *attrs) {
-    return ad_apply_at(where, x.tape, op, 1, &x, attrs, NULL);
+    return ad_apply_fit(where, x.tape, op, 1, &x, attrs, NULL);
 }
 static inline ad_var ad_apply_2(const char *where, const ad_op *op, ad_var a, ad_var b, const void *attrs) {
     ad_var in[] = {a, b};
-    return ad_apply_at(where, a.tape ? a.tape : b.tape, op, 2, in, attrs, NULL);
+    return ad_apply_fit(where, a.tape ? a.tape : b.tape, op, 2, in, attrs, NULL);
 }
 /* A 0-d constant of x's dtype. */
 static inline ad_var ad_number_like(const char *where, ad_var x, double value) {

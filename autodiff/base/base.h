@@ -34,6 +34,21 @@ static inline void ad_release(const ad_allocator *allocator, void *memory, size_
 static inline int ad_axis_index(int axis, int rank) {
     return axis >= 0 ? (axis < rank ? axis : -1) : (axis >= -rank ? axis + rank : -1);
 }
+/* Makes it one of n numbers in a row; writes no more than that takes. */
+static inline void ad_view_flatten(ad_view *view, void *data, ad_dtype dtype, int64_t n) {
+    view->data = data;
+    view->dtype = dtype;
+    view->shape.rank = 1;
+    view->shape.dim[0] = n;
+    view->stride[0] = 1;
+}
+/* ad_shape_equal, without a call. */
+static inline bool ad_same_shape(const ad_shape *a, const ad_shape *b) {
+    if (a->rank != b->rank) return false;
+    for (int i = 0; i < a->rank; i++)
+        if (a->dim[i] != b->dim[i]) return false;
+    return true;
+}
 /* Row-major strides, in elements. */
 void ad_shape_strides(const ad_shape *shape, int64_t stride[AD_MAX_RANK]);
 /* A valid element of any dtype at `data`, as double. */
@@ -58,7 +73,21 @@ typedef struct ad_walk {
     int64_t dim[AD_MAX_RANK], index[AD_MAX_RANK];
     int64_t step[AD_WALK_MAX][AD_MAX_RANK]; /* in bytes */
 } ad_walk;
-ad_walk ad_walk_start(int arrays, const ad_view *const *views);
+void ad_walk_merge_axes(ad_walk *walk, const ad_view *const *views);
+static inline ad_walk ad_walk_start(int arrays, const ad_view *const *views) {
+    ad_walk w;
+    const int rank = views[0]->shape.rank;
+    w.arrays = arrays;
+    w.rank = 0;
+    w.n = rank == 1 ? views[0]->shape.dim[0] : 1;
+    w.more = w.n > 0;
+    for (int k = 0; k < arrays; k++) {
+        w.at[k] = (char *)views[k]->data;
+        w.inner[k] = w.n != 1 ? views[k]->stride[0] : 0;
+    }
+    if (rank > 1) ad_walk_merge_axes(&w, views);
+    return w;
+}
 void ad_walk_next(ad_walk *walk);
 
 /* ---- work for several threads ---------------------------------------------------------------------------- */
@@ -109,7 +138,11 @@ typedef struct ad_list {
     uint32_t *item;
     size_t count, room;
 } ad_list;
-bool ad_list_reserve(ad_list *list, const ad_allocator *allocator, size_t more); /* room for `more` pushes */
+bool ad_list_grow(ad_list *list, const ad_allocator *allocator, size_t more);
+/* Room for `more` pushes. */
+static inline bool ad_list_reserve(ad_list *list, const ad_allocator *allocator, size_t more) {
+    return AD_LIKELY(list->room - list->count >= more) || ad_list_grow(list, allocator, more);
+}
 static inline void ad_list_push(ad_list *list, uint32_t item) { list->item[list->count++] = item; }
 void ad_list_free(ad_list *list, const ad_allocator *allocator);
 
@@ -117,6 +150,7 @@ void ad_list_free(ad_list *list, const ad_allocator *allocator);
 
 struct ad_tensor {
     ad_view view;
+    int64_t dense; /* how many elements it has, if they lie row-major; else -1 */
     atomic_uint refs;
     int size_class; /* of the pool; -1: straight from the allocator */
     size_t block;   /* bytes of header and data together */
@@ -137,6 +171,7 @@ uint64_t ad_pool_bytes(const ad_pool *pool);
 
 /* A row-major tensor whose elements hold garbage; the shape must be valid. NULL if out of memory. */
 ad_tensor *ad_pool_tensor(ad_pool *pool, ad_dtype dtype, const ad_shape *shape);
+ad_tensor *ad_pool_like(ad_pool *pool, const ad_tensor *tensor); /* one of its type */
 /* Another view of `base`, not checked. NULL if out of memory. */
 ad_tensor *ad_pool_alias(ad_pool *pool, ad_tensor *base, const ad_view *view);
 

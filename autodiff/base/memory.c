@@ -93,8 +93,7 @@ void ad_arena_rewind(ad_arena *arena, uint64_t position) {
 
 /* ---- list ------------------------------------------------------------------------------------------------ */
 
-bool ad_list_reserve(ad_list *list, const ad_allocator *allocator, size_t more) {
-    if (list->room - list->count >= more) return true;
+bool ad_list_grow(ad_list *list, const ad_allocator *allocator, size_t more) {
     size_t room = list->room ? list->room * 2 : 64;
     while (room - list->count < more) room *= 2;
     uint32_t *item = ad_allocate(allocator, room * sizeof *item, _Alignof(uint32_t));

@@ -34,12 +34,7 @@ int64_t ad_shape_count(const ad_shape *shape) {
     return empty ? 0 : count;
 }
 
-bool ad_shape_equal(const ad_shape *a, const ad_shape *b) {
-    if (a->rank != b->rank) return false;
-    for (int i = 0; i < a->rank; i++)
-        if (a->dim[i] != b->dim[i]) return false;
-    return true;
-}
+bool ad_shape_equal(const ad_shape *a, const ad_shape *b) { return ad_same_shape(a, b); }
 
 ad_status ad_shape_broadcast(const ad_shape *a, const ad_shape *b, ad_shape *out) {
     ad_shape result = {.rank = ad_max_int(a->rank, b->rank), .dim = {0}};

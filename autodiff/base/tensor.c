@@ -92,23 +92,44 @@ static ad_tensor *pool_block(ad_pool *pool, size_t bytes) {
     return tensor;
 }
 
-ad_tensor *ad_pool_tensor(ad_pool *pool, ad_dtype dtype, const ad_shape *shape) {
-    size_t bytes = (size_t)ad_shape_count(shape) * ad_dtype_size(dtype);
-    ad_tensor *tensor = pool_block(pool, header_bytes + bytes);
+/* One with memory for so many elements; the rest of its view is the caller's to set. */
+static ad_tensor *pool_elements(ad_pool *pool, ad_dtype dtype, int64_t count) {
+    ad_tensor *tensor = pool_block(pool, header_bytes + (size_t)count * ad_dtype_size(dtype));
     if (!tensor) return NULL;
     tensor->owns_data = true;
+    tensor->dense = count;
     tensor->view.data = (char *)tensor + header_bytes;
     tensor->view.dtype = dtype;
+    return tensor;
+}
+
+ad_tensor *ad_pool_tensor(ad_pool *pool, ad_dtype dtype, const ad_shape *shape) {
+    ad_tensor *tensor = pool_elements(pool, dtype, ad_shape_count(shape));
+    if (!tensor) return NULL;
     tensor->view.shape = *shape;
     ad_shape_strides(shape, tensor->view.stride);
     return tensor;
+}
+
+ad_tensor *ad_pool_like(ad_pool *pool, const ad_tensor *like) {
+    if (like->dense < 0) return ad_pool_tensor(pool, like->view.dtype, &like->view.shape);
+    ad_tensor *tensor = pool_elements(pool, like->view.dtype, like->dense);
+    if (!tensor) return NULL;
+    tensor->view.shape = like->view.shape;
+    memcpy(tensor->view.stride, like->view.stride, sizeof tensor->view.stride);
+    return tensor;
+}
+
+static void set_view(ad_tensor *tensor, const ad_view *view) {
+    tensor->view = *view;
+    tensor->dense = ad_view_is_contiguous(view) ? ad_view_count(view) : -1;
 }
 
 ad_tensor *ad_pool_alias(ad_pool *pool, ad_tensor *base, const ad_view *view) {
     ad_tensor *tensor = pool_block(pool, header_bytes);
     if (!tensor) return NULL;
     tensor->owns_data = false;
-    tensor->view = *view;
+    set_view(tensor, view);
     tensor->base = ad_tensor_ref(base->base ? base->base : base);
     return tensor;
 }
@@ -166,7 +187,8 @@ ad_status ad_tensor_new(ad_tensor **out, const ad_allocator *allocator, ad_dtype
     ad_tensor *tensor = tensor_block(allocator, header_bytes + bytes);
     if (!tensor) return out_of_memory(error, dtype, &shape);
     tensor->owns_data = true;
-    tensor->view = ad_view_of((char *)tensor + header_bytes, dtype, shape);
+    const ad_view view = ad_view_of((char *)tensor + header_bytes, dtype, shape);
+    set_view(tensor, &view);
     if (data && bytes) {
         memcpy(tensor->view.data, data, bytes);
     } else {
@@ -188,7 +210,7 @@ ad_status ad_tensor_wrap(ad_tensor **out, const ad_allocator *allocator, const a
     if (status) return status;
     ad_tensor *tensor = tensor_block(allocator, header_bytes);
     if (!tensor) return out_of_memory(error, view->dtype, &view->shape);
-    tensor->view = *view;
+    set_view(tensor, view);
     tensor->release = release;
     tensor->user = user;
     *out = tensor;
@@ -236,7 +258,7 @@ ad_status ad_tensor_alias(ad_tensor **out, ad_tensor *base, const ad_view *view,
         return ad_error_set(error, AD_ERR_INDEX, "ad_tensor_alias: the view reaches outside the tensor's memory");
     ad_tensor *tensor = tensor_block(base->allocator, header_bytes);
     if (!tensor) return out_of_memory(error, view->dtype, &view->shape);
-    tensor->view = *view;
+    set_view(tensor, view);
     tensor->base = ad_tensor_ref(base->base ? base->base : base);
     *out = tensor;
     return AD_OK;
@@ -247,9 +269,15 @@ ad_tensor *ad_tensor_ref(ad_tensor *tensor) {
     return tensor;
 }
 
+/* Gives one up; true if there was no other. Nobody can take one from a tensor of which this is the only one. */
+static bool is_last_reference(ad_tensor *tensor) {
+    return atomic_load_explicit(&tensor->refs, memory_order_acquire) == 1 ||
+           atomic_fetch_sub_explicit(&tensor->refs, 1, memory_order_acq_rel) == 1;
+}
+
 void ad_tensor_unref(ad_tensor *tensor) {
     /* An alias holds its owner, and an owner nothing: two rounds at most. */
-    while (tensor && atomic_fetch_sub_explicit(&tensor->refs, 1, memory_order_acq_rel) == 1) {
+    while (tensor && is_last_reference(tensor)) {
         ad_tensor *base = tensor->base;
         ad_pool *pool = tensor->pool;
         if (tensor->release) tensor->release(tensor->user);

@@ -1,45 +1,40 @@
 /* The loop over strided memory. */
 #include "autodiff/base/base.h"
 
-ad_walk ad_walk_start(int arrays, const ad_view *const *views) {
-    ad_walk w;
-    w.more = true;
-    w.n = 1;
-    w.arrays = arrays;
-    w.rank = 0;
-    int64_t size[AD_WALK_MAX];
-    for (int k = 0; k < arrays; k++) {
-        w.at[k] = views[k]->data;
-        w.inner[k] = 0;
-        size[k] = (int64_t)ad_dtype_size(views[k]->dtype);
+/* Puts axis i of the views behind the others: `n` steps, which may go on where those of the axis before end. */
+static void add_axis(ad_walk *w, const ad_view *const *views, int i, int64_t n) {
+    const int outer = w->rank - 1;
+    int64_t *const before = outer < 0 ? &w->n : &w->dim[outer];
+    bool merge = true;
+    for (int k = 0; k < w->arrays && merge; k++)
+        merge = views[k]->stride[i] == *before * (outer < 0 ? w->inner[k] : w->step[k][outer]);
+    if (merge) {
+        *before *= n;
+        return;
     }
+    for (int k = 0; k < w->arrays; k++) w->step[k][w->rank] = views[k]->stride[i];
+    w->index[w->rank] = 0;
+    w->dim[w->rank++] = n;
+}
+
+/* For more than one axis, where n is 1 and everything inner 0 so far. */
+void ad_walk_merge_axes(ad_walk *w, const ad_view *const *views) {
     const ad_shape *shape = &views[0]->shape;
-    /* Collect axes from the inside out, in w.dim[0], w.dim[1], ...; the first becomes the inner loop. */
-    int rank = 0;
-    int64_t step[AD_WALK_MAX][AD_MAX_RANK];
-    for (int i = shape->rank - 1; i >= 0; i--) {
-        int64_t n = shape->dim[i];
-        if (n == 0) w.more = false;
-        if (n == 1) continue;
-        bool merge = rank > 0;
-        for (int k = 0; k < arrays && merge; k++) merge = views[k]->stride[i] == step[k][rank - 1] * w.dim[rank - 1];
-        if (merge) {
-            w.dim[rank - 1] *= n;
-            continue;
-        }
-        for (int k = 0; k < arrays; k++) step[k][rank] = views[k]->stride[i];
-        w.dim[rank++] = n;
+    /* From the inside out: the last axis that is longer than 1 becomes the inner loop. */
+    int i = shape->rank - 1;
+    while (i >= 0 && shape->dim[i] == 1) i--;
+    if (i < 0) return;
+    w->n = shape->dim[i];
+    w->more = w->n > 0;
+    for (int k = 0; k < w->arrays; k++) w->inner[k] = views[k]->stride[i];
+    while (--i >= 0) {
+        if (shape->dim[i] == 0) w->more = false;
+        if (shape->dim[i] != 1) add_axis(w, views, i, shape->dim[i]);
     }
-    if (rank == 0) return w;
-    w.n = w.dim[0];
-    for (int k = 0; k < arrays; k++) w.inner[k] = step[k][0];
-    w.rank = rank - 1;
-    for (int i = 0; i < w.rank; i++) {
-        w.dim[i] = w.dim[i + 1];
-        w.index[i] = 0;
-        for (int k = 0; k < arrays; k++) w.step[k][i] = step[k][i + 1] * size[k];
+    for (int k = 0; k < w->arrays && w->rank > 0; k++) {
+        const int64_t size = (int64_t)ad_dtype_size(views[k]->dtype);
+        for (int r = 0; r < w->rank; r++) w->step[k][r] *= size;
     }
-    return w;
 }
 
 void ad_walk_next(ad_walk *w) {

@@ -286,6 +286,61 @@ static ad_var apply_scalar(const char *where, ad_tape *tape, const ad_op *op, co
     return y;
 }
 
+/* Points call->in at the inputs of an elementwise op as 1-d arrays. Returns one of them, whose type is that of all; NULL if
+ * there is one that does not lie row-major, or has another type. *flags: those that any of the nodes has. */
+static const ad_tensor *bind_flat_inputs(ad_call *call, const ad_var *in, unsigned *flags) {
+    const ad_tensor *like = NULL;
+    for (int i = 0; i < call->inputs; i++) {
+        if (in[i].tape != call->priv->tape || !ad_var_is_valid(in[i])) return NULL;
+        const ad_node *node = ad_node_at(in[i].tape, in[i].index);
+        if (node->flags & AD_NODE_INLINE) return NULL;
+        const ad_tensor *x = node->value.tensor;
+        if (x->dense < 0) return NULL;
+        if (like && (x->view.dtype != like->view.dtype || !ad_same_shape(&x->view.shape, &like->view.shape)))
+            return NULL;
+        like = x;
+        *flags |= node->flags;
+        call->priv->input_index[i] = in[i].index;
+        ad_call_flatten(call, i, x->view.data, x->view.dtype, x->dense);
+    }
+    call->priv->inputs = call->priv->input_index;
+    call->in = call->priv->view;
+    return like;
+}
+
+/* The path for elementwise ops on row-major arrays of one type; an invalid variable without a tape if this is none. */
+static ad_var apply_elementwise(ad_call *call, const ad_var *in) {
+    const ad_var none = ad_var_invalid(NULL);
+    const ad_op *op = call->op;
+    ad_tape *tape = call->priv->tape;
+    unsigned flags = 0;
+    if (tape->count >= tape->fast_end || !ad_list_reserve(&tape->owners, tape->allocator, 1)) return none;
+    const ad_tensor *like = bind_flat_inputs(call, in, &flags);
+    if (!like) return none;
+    ad_extra *extra;
+    call->is_view[0] = false;
+    if (op->shape(call) || !keep_extra(call, &extra)) return ad_var_invalid(tape);
+    ad_tensor *y = tape->held[0] = ad_pool_like(tape->pool, like);
+    if (!y) return none;
+    ad_view_flatten(&call->out[0], y->view.data, y->view.dtype, y->dense);
+    if (op->forward(call)) {
+        ad_tape_release_held(tape);
+        return ad_var_invalid(tape);
+    }
+    ad_node *node = ad_tape_push(tape, call->priv->where);
+    const bool grad = (flags & AD_NODE_GRAD) && !tape->no_grad && op->derivative == AD_DIFFERENTIABLE;
+    node->op = op;
+    node->value.tensor = y;
+    node->extra = extra;
+    node->dtype = (uint8_t)y->view.dtype;
+    node->flags = (uint16_t)(AD_NODE_FLAT | (grad ? AD_NODE_GRAD : 0));
+    node->inputs = (uint8_t)op->inputs;
+    for (int i = 0; i < op->inputs; i++) node->in[i] = in[i].index;
+    tape->held[0] = NULL;
+    ad_list_push(&tape->owners, tape->count - 1);
+    return (ad_var){tape, tape->count - 1, tape->generation};
+}
+
 static const char *why_unfit(const ad_op *op, int n, const ad_var *in, const void *attrs) {
     const char *flaw = op->name ? ad_op_flaw(op) : "the descriptor has no name";
     if (flaw) return flaw;
@@ -293,20 +348,10 @@ static const char *why_unfit(const ad_op *op, int n, const ad_var *in, const voi
     return op->attrs_size && !attrs ? "its attributes are NULL" : NULL;
 }
 
-ad_var ad_apply_at(const char *where, ad_tape *tape, const ad_op *op, int n, const ad_var *in, const void *attrs,
-                   ad_var *results) {
-    if (!op) {
-        ad_tape_fail(tape, AD_ERR_NULL, "ad_apply", where, "the op is NULL");
-        if (results) results[0] = ad_var_invalid(tape);
-        return ad_var_invalid(tape);
-    }
+ad_var ad_apply_fit(const char *where, ad_tape *tape, const ad_op *op, int n, const ad_var *in, const void *attrs,
+                    ad_var *results) {
     if (!tape || tape->error.status) return refuse(tape, op, results);
     if (tape->where) where = tape->where;
-    const char *unfit = why_unfit(op, n, in, attrs);
-    if (unfit) {
-        ad_tape_fail(tape, AD_ERR_OP, op->name ? op->name : "ad_apply", where, "%s", unfit);
-        return refuse(tape, op, results);
-    }
     if (op->scalar && n == op->inputs && (n == 1 || n == 2)) {
         ad_var y = apply_scalar(where, tape, op, in, attrs);
         if (y.tape) {
@@ -314,8 +359,6 @@ ad_var ad_apply_at(const char *where, ad_tape *tape, const ad_op *op, int n, con
             return y;
         }
     }
-    if (!check_inputs(tape, where, op, n, in)) return refuse(tape, op, results);
-
     struct ad_call_private priv;
     priv.tape = tape;
     priv.where = where;
@@ -325,6 +368,16 @@ ad_var ad_apply_at(const char *where, ad_tape *tape, const ad_op *op, int n, con
     call.inputs = n;
     call.priv = &priv;
     uint64_t scratch = ad_arena_position(&tape->scratch);
+    if (op->elementwise && n == op->inputs && !tape->numbers) {
+        ad_var y = apply_elementwise(&call, in);
+        if (y.tape) {
+            ad_arena_rewind(&tape->scratch, scratch);
+            if (results) results[0] = y;
+            return y;
+        }
+    }
+    if (!check_inputs(tape, where, op, n, in)) return refuse(tape, op, results);
+
     uint32_t *index = priv.input_index;
     if (n > AD_FEW_INPUTS) index = ad_scratch(&call, (size_t)n * sizeof *index);
     ad_var y = ad_var_invalid(tape);
@@ -337,4 +390,21 @@ ad_var ad_apply_at(const char *where, ad_tape *tape, const ad_op *op, int n, con
     }
     ad_arena_rewind(&tape->scratch, scratch);
     return y;
+}
+
+ad_var ad_apply_at(const char *where, ad_tape *tape, const ad_op *op, int n, const ad_var *in, const void *attrs,
+                   ad_var *results) {
+    if (!op) {
+        ad_tape_fail(tape, AD_ERR_NULL, "ad_apply", where, "the op is NULL");
+        if (results) results[0] = ad_var_invalid(tape);
+        return ad_var_invalid(tape);
+    }
+    if (!tape || tape->error.status) return refuse(tape, op, results);
+    const char *unfit = why_unfit(op, n, in, attrs);
+    if (unfit) {
+        ad_tape_fail(tape, AD_ERR_OP, op->name ? op->name : "ad_apply", tape->where ? tape->where : where, "%s",
+                     unfit);
+        return refuse(tape, op, results);
+    }
+    return ad_apply_fit(where, tape, op, n, in, attrs, results);
 }

@@ -77,12 +77,17 @@ const ad_view *ad_into(ad_adjoint *adjoint, int i, bool *add) {
         no_memory(adjoint);
         return NULL;
     }
+    if (priv->is_flat) {
+        const ad_view *gradient = &ad_cotangent_at(priv->tape, index)->value.tensor->view;
+        ad_view_flatten(&priv->into[i], gradient->data, gradient->dtype, priv->call->in[i]->shape.dim[0]);
+        return &priv->into[i];
+    }
     ad_view *scratch = i < AD_FEW_INPUTS ? &priv->into[i] : ad_scratch(priv->call, sizeof *scratch);
     return scratch ? ad_gradient_view(priv->tape, index, scratch) : NULL;
 }
 
 static bool same_view(const ad_view *a, const ad_view *b) {
-    return a->data == b->data && ad_shape_equal(&a->shape, &b->shape) &&
+    return a->data == b->data && ad_same_shape(&a->shape, &b->shape) &&
            memcmp(a->stride, b->stride, (size_t)a->shape.rank * sizeof *a->stride) == 0;
 }
 
@@ -96,7 +101,8 @@ static bool share(ad_adjoint *adjoint, int i, const ad_view *view, ad_tensor *ow
             ? priv->captured != NULL
             : (ad_node_at(tape, index)->flags & (AD_NODE_INLINE | AD_NODE_DIRECT)) || ad_has_gradient(tape, index))
         return false;
-    ad_tensor *shared = same_view(view, &owner->view) ? ad_tensor_ref(owner) : ad_pool_alias(tape->pool, owner, view);
+    ad_tensor *shared = priv->is_flat || same_view(view, &owner->view) ? ad_tensor_ref(owner)
+                                                                       : ad_pool_alias(tape->pool, owner, view);
     if (captures) priv->captured = shared;
     if (captures ? !shared : !claim(tape, index, shared)) no_memory(adjoint);
     return true;
@@ -107,7 +113,7 @@ void ad_contribute(ad_adjoint *adjoint, int i, const ad_view *view, ad_tensor *o
     if (priv->tape->error.status || !ad_wants(adjoint, i)) return;
     const ad_view *input = priv->call->in[i];
     char given[AD_TYPE_TEXT], expected[AD_TYPE_TEXT];
-    bool same_shape = ad_shape_equal(&view->shape, &input->shape);
+    bool same_shape = ad_same_shape(&view->shape, &input->shape);
     ad_shape common;
     bool sums = !same_shape && priv->call->op->broadcasts &&
                 ad_shape_broadcast(&view->shape, &input->shape, &common) == AD_OK &&
@@ -170,8 +176,12 @@ static void run_backward(ad_call *call, ad_adjoint *adjoint) {
 /* Adds the VJP of the operation at node `first` to the gradients of its inputs, or captures one contribution. */
 static void operation_back(ad_tape *tape, uint32_t first, uint16_t mask, int capture_input, ad_tensor **captured) {
     struct ad_call_private call_priv;
-    struct ad_adjoint_private priv = {
-        .tape = tape, .first = first, .mask = mask, .capture_input = capture_input, .captured = NULL};
+    struct ad_adjoint_private priv = {.tape = tape,
+                                      .first = first,
+                                      .mask = mask,
+                                      .is_flat = false,
+                                      .capture_input = capture_input,
+                                      .captured = NULL};
     ad_call call;
     ad_adjoint adjoint;
     adjoint.priv = &priv;
@@ -202,6 +212,49 @@ static void operation_back(ad_tape *tape, uint32_t first, uint16_t mask, int cap
     }
 }
 
+/* The same for an elementwise operation, if its gradient lies as its result does; false if not. */
+static bool elementwise_back(ad_tape *tape, uint32_t index, uint16_t mask) {
+    const ad_node *node = ad_node_at(tape, index);
+    const ad_op *op = node->op;
+    const ad_tensor *y = node->value.tensor, *g = ad_cotangent_at(tape, index)->value.tensor;
+    const ad_dtype dtype = y->view.dtype;
+    if (!op->backward || g->dense != y->dense) return false;
+    struct ad_call_private call_priv;
+    struct ad_adjoint_private priv;
+    ad_call call;
+    ad_adjoint adjoint;
+    call_priv.tape = tape;
+    call_priv.where = node->where;
+    call_priv.inputs = node->in;
+    call.op = op;
+    call.attrs = node->extra ? node->extra->attrs : NULL;
+    call.inputs = op->inputs;
+    call.in = call_priv.view;
+    call.priv = &call_priv;
+    call.is_view[0] = false;
+    bool wanted = false;
+    for (int i = 0; i < op->inputs; i++) {
+        const ad_node *x = ad_node_at(tape, node->in[i]);
+        wanted |= (x->flags & mask) != 0;
+        ad_call_flatten(&call, i, ad_op_saves_input(op, i) ? x->value.tensor->view.data : NULL, dtype, y->dense);
+    }
+    if (!wanted) return true;
+    ad_view_flatten(&call.out[0], ad_op_saves_result(op, 0) ? y->view.data : NULL, dtype, y->dense);
+    priv.tape = tape;
+    priv.call = &call;
+    priv.first = index;
+    priv.mask = mask;
+    priv.is_flat = true;
+    priv.capture_input = -1;
+    adjoint.priv = &priv;
+    ad_view_flatten(&adjoint.seed[0], g->view.data, dtype, g->dense);
+    uint64_t scratch = ad_arena_position(&tape->scratch);
+    if (op->backward(&call, &adjoint))
+        ad_fail(&call, AD_ERR_OP, "its backward function failed without saying why (use ad_fail)");
+    ad_arena_rewind(&tape->scratch, scratch);
+    return true;
+}
+
 static inline void add_scalar(const ad_tape *tape, uint32_t index, uint16_t mask, double g) {
     if (!(ad_node_at(tape, index)->flags & mask)) return;
     ad_cotangent *grad = ad_cotangent_at(tape, index);
@@ -229,7 +282,7 @@ static void give_back(ad_tape *tape, uint32_t index) {
 /* From the node before `end` down to `first`. */
 static void walk_back(ad_tape *tape, uint32_t first, uint32_t end, uint16_t mask, bool leaves_only) {
     const uint32_t pass = tape->pass, none = UINT32_MAX;
-    const uint16_t fast = tape->numbers ? 0 : AD_NODE_FAST;
+    const uint16_t fast = tape->numbers ? 0 : AD_NODE_FAST, flat = tape->numbers ? 0 : AD_NODE_FLAT;
     uint32_t pending = none; /* node of result 0 of an operation of which only another result has a gradient */
     for (uint32_t index = end; index-- > first;) {
         const ad_cotangent *grad = ad_cotangent_at(tape, index);
@@ -248,7 +301,8 @@ static void walk_back(ad_tape *tape, uint32_t first, uint32_t end, uint16_t mask
             continue;
         }
         if (ad_node_is_leaf(node)) continue;
-        operation_back(tape, index, mask, -1, NULL);
+        if (!(node->flags & flat) || !elementwise_back(tape, index, mask))
+            operation_back(tape, index, mask, -1, NULL);
         if (tape->error.status || (tape->numbers && !ad_numbers_in_gradients(tape, index))) return;
         pending = none;
         if (!leaves_only) continue;

@@ -42,6 +42,8 @@ const char *ad_op_flaw(const ad_op *op) {
         return "it has no .vjp; if it has no derivative, say so in .derivative";
     if (op->derivative != AD_DIFFERENTIABLE && (op->vjp || op->backward || op->scalar))
         return "it has a .vjp, .backward or .scalar, but .derivative says that there is none";
+    if (op->elementwise && (op->inputs < 1 || op->inputs > 2 || op->results > 1 || !op->forward))
+        return ".elementwise is for ops with one or two inputs and one result, which .forward computes";
     if (!op->scalar) return NULL;
     if (!op->scalar->value || !op->scalar->adjoint) return "its .scalar rule lacks a function";
     if (op->inputs < 1 || op->inputs > 2 || op->results > 1)

@@ -40,6 +40,8 @@ enum {
     AD_NODE_DIRECT = 1 << 6, /* this pass writes straight into the parameter's gradient */
     AD_NODE_LISTED = 1 << 7, /* while inputs are collected: this one is in the list */
 
+    AD_NODE_FLAT = 1 << 8,   /* made by an elementwise op of row-major arrays of one type */
+
     AD_NODE_RESULT_SHIFT = 12, /* which result of its operation: the top bits */
     AD_NODE_MANY = 3           /* ad_node.inputs: more than two, see the extra */
 };
@@ -298,11 +300,20 @@ struct ad_call_private {
     ad_slot slot[AD_MAX_RESULTS];
 };
 
+/* Points call->in[i] at what stands for input i of an elementwise operation: n numbers. */
+static inline void ad_call_flatten(ad_call *call, int i, void *data, ad_dtype dtype, int64_t n) {
+    ad_view_flatten(&call->priv->scalar[i], data, dtype, n);
+    call->priv->view[i] = &call->priv->scalar[i];
+}
+
 /* The call of a recorded node, for its backward pass. `result0` is the index of its result 0. False: no memory. */
 bool ad_call_of_node(ad_tape *tape, uint32_t result0, ad_call *call, struct ad_call_private *priv);
 static inline int ad_op_results(const ad_op *op) { return op->results ? op->results : 1; }
 static inline bool ad_op_saves_input(const ad_op *op, int i) { return op->saves & AD_SAVES_INPUT(i); }
 static inline bool ad_op_saves_result(const ad_op *op, int k) { return op->saves & AD_SAVES_RESULT(k); }
+/* ad_apply_at for an op of which it is known that it and the arguments are fit. */
+ad_var ad_apply_fit(const char *where, ad_tape *tape, const ad_op *op, int n, const ad_var *in, const void *attrs,
+                    ad_var *results);
 /* What makes a descriptor unfit to be applied; NULL: nothing. */
 const char *ad_op_flaw(const ad_op *op);
 const char *ad_attrs_flaw(const ad_op *op); /* what is wrong with .attrs, or NULL */
@@ -332,6 +343,7 @@ struct ad_adjoint_private {
     ad_call *call;
     uint32_t first;    /* node of result 0 */
     uint16_t mask;     /* AD_NODE_GRAD or AD_NODE_WANTED: inputs with this flag want a contribution */
+    bool is_flat;      /* the operation sees 1-d arrays in place of all others */
     int capture_input; /* >= 0: only this input, and its contribution goes to `captured` */
     ad_tensor *captured;
     ad_view into[AD_FEW_INPUTS];

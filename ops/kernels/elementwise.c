@@ -18,56 +18,96 @@ enum { AD_BLOCK = 256 };
 #undef T
 #undef S
 
+/* Most arrays are one row of neighbours, and many are short: these need no walk. */
+static inline bool are_flat(int arrays, const ad_view *const *views) {
+    for (int k = 0; k < arrays; k++)
+        if (views[k]->shape.rank != 1 || views[k]->stride[0] != 1) return false;
+    return true;
+}
+
 void AD_NAME(unary)(ad_unary op, const ad_view *x, const ad_view *y, const double *c) {
     const ad_view *views[] = {x, y};
-    ad_walk w = ad_walk_start(2, views);
-    if (y->dtype == AD_F32) {
-        rows_unary_f32(op, w, c);
-    } else {
-        rows_unary_f64(op, w, c);
+    const bool f32 = y->dtype == AD_F32;
+    if (are_flat(2, views)) {
+        if (f32)
+            unary_loop_f32[op](y->shape.dim[0], x->data, y->data, c);
+        else
+            unary_loop_f64[op](y->shape.dim[0], x->data, y->data, c);
+        return;
     }
+    ad_walk w = ad_walk_start(2, views);
+    if (f32)
+        rows_unary_f32(op, &w, c);
+    else
+        rows_unary_f64(op, &w, c);
 }
 
 void AD_NAME(unary_back)(ad_unary op, const ad_view *g, const ad_view *x, const ad_view *y, const ad_view *x_bar,
                          bool add, const double *c) {
     /* A row that does not read x or y may be given g in its place. */
-    const ad_view *views[] = {g, x->data ? x : g, y->data ? y : g, x_bar};
-    ad_walk w = ad_walk_start(4, views);
-    if (g->dtype == AD_F32) {
-        rows_unary_back_f32(op, w, add, c);
-    } else {
-        rows_unary_back_f64(op, w, add, c);
+    if (!x->data) x = g;
+    if (!y->data) y = g;
+    const ad_view *views[] = {g, x, y, x_bar};
+    const bool f32 = g->dtype == AD_F32;
+    if (are_flat(4, views)) {
+        if (f32)
+            flat_unary_back_f32(op, g->shape.dim[0], g->data, x->data, y->data, x_bar->data, add, c);
+        else
+            flat_unary_back_f64(op, g->shape.dim[0], g->data, x->data, y->data, x_bar->data, add, c);
+        return;
     }
+    ad_walk w = ad_walk_start(4, views);
+    if (f32)
+        rows_unary_back_f32(op, &w, add, c);
+    else
+        rows_unary_back_f64(op, &w, add, c);
 }
 
 void AD_NAME(binary)(ad_binary op, const ad_view *a, const ad_view *b, const ad_view *y) {
     const ad_view *views[] = {a, b, y};
-    ad_walk w = ad_walk_start(3, views);
-    if (y->dtype == AD_F32) {
-        rows_binary_f32(op, w);
-    } else {
-        rows_binary_f64(op, w);
+    const bool f32 = y->dtype == AD_F32;
+    if (are_flat(3, views)) {
+        if (f32)
+            binary_loop_f32[op](y->shape.dim[0], a->data, b->data, y->data);
+        else
+            binary_loop_f64[op](y->shape.dim[0], a->data, b->data, y->data);
+        return;
     }
+    ad_walk w = ad_walk_start(3, views);
+    if (f32)
+        rows_binary_f32(op, &w);
+    else
+        rows_binary_f64(op, &w);
 }
 
 void AD_NAME(binary_back)(ad_binary op, int which, const ad_view *g, const ad_view *a, const ad_view *b,
                           const ad_view *y, const ad_view *bar, bool add) {
-    const ad_view *views[] = {g, a->data ? a : g, b->data ? b : g, y->data ? y : g, bar};
-    ad_walk w = ad_walk_start(5, views);
-    if (g->dtype == AD_F32) {
-        rows_binary_back_f32(op, which, w, add);
-    } else {
-        rows_binary_back_f64(op, which, w, add);
+    if (!a->data) a = g;
+    if (!b->data) b = g;
+    if (!y->data) y = g;
+    const ad_view *views[] = {g, a, b, y, bar};
+    const bool f32 = g->dtype == AD_F32;
+    if (are_flat(5, views)) {
+        if (f32)
+            flat_binary_back_f32(op, which, g->shape.dim[0], g->data, a->data, b->data, y->data, bar->data, add);
+        else
+            flat_binary_back_f64(op, which, g->shape.dim[0], g->data, a->data, b->data, y->data, bar->data, add);
+        return;
     }
+    ad_walk w = ad_walk_start(5, views);
+    if (f32)
+        rows_binary_back_f32(op, which, &w, add);
+    else
+        rows_binary_back_f64(op, which, &w, add);
 }
 
 void AD_NAME(copy)(const ad_view *x, const ad_view *y, double scale, bool add) {
     const ad_view *views[] = {x, y};
     ad_walk w = ad_walk_start(2, views);
     if (y->dtype == AD_F32) {
-        rows_copy_f32(w, scale, add);
+        rows_copy_f32(&w, scale, add);
     } else {
-        rows_copy_f64(w, scale, add);
+        rows_copy_f64(&w, scale, add);
     }
 }
 

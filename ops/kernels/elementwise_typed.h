@@ -38,11 +38,11 @@ static inline int64_t S(step)(const ad_walk *w, bool add) {
 }
 
 #define FOR_BLOCKS(w, add)                                                                                           \
-    for (; w.more; ad_walk_next(&w))                                                                                 \
-        for (int64_t first = 0, step = S(step)(&w, add), n; first < w.n; first += step)                              \
-            if (n = w.n - first < step ? w.n - first : step, n > 0)
-#define OPERAND(k)      ((T *)(void *)w.at[k] + first * w.inner[k])
-#define GATHERED(k, to) S(gathered)(OPERAND(k), w.inner[k], n, to)
+    for (; w->more; ad_walk_next(w))                                                                                 \
+        for (int64_t first = 0, step = S(step)(w, add), n; first < w->n; first += step)                              \
+            if (n = w->n - first < step ? w->n - first : step, n > 0)
+#define OPERAND(k)      ((T *)(void *)w->at[k] + first * w->inner[k])
+#define GATHERED(k, to) S(gathered)(OPERAND(k), w->inner[k], n, to)
 
 /* ---- one input -------------------------------------------------------------------------------------------------- */
 
@@ -93,32 +93,48 @@ AD_UNARY_BOUNDS_ROWS(X)
 #undef ONE_CONSTANT
 #undef TWO_CONSTANTS
 
-static void S(rows_unary)(ad_unary op, ad_walk w, const double *c) {
-    static void (*const loop[])(int64_t, const T *, T *, const double *) = {
+static void (*const S(unary_loop)[])(int64_t, const T *, T *, const double *) = {
 #define X(name, ...) [AD_UNARY_##name] = S(name),
-        AD_UNARY_ROWS(X) AD_UNARY_CONSTANT_ROWS(X) AD_UNARY_BOUNDS_ROWS(X) AD_STEP_ROWS(X)
+    AD_UNARY_ROWS(X) AD_UNARY_CONSTANT_ROWS(X) AD_UNARY_BOUNDS_ROWS(X) AD_STEP_ROWS(X)
 #undef X
-    };
+};
+static void (*const S(unary_back_loop)[])(int64_t, const T *, const T *, const T *, T *, const double *) = {
+#define X(name, ...) [AD_UNARY_##name] = S(name##_back),
+    AD_UNARY_ROWS(X) AD_UNARY_CONSTANT_ROWS(X) AD_UNARY_BOUNDS_ROWS(X)
+#undef X
+};
+
+static void S(rows_unary)(ad_unary op, ad_walk *w, const double *c) {
     T x_block[AD_BLOCK], y_block[AD_BLOCK];
     FOR_BLOCKS(w, false) {
-        T *to = S(target)(OPERAND(1), w.inner[1], false, y_block);
-        loop[op](n, GATHERED(0, x_block), to, c);
-        S(scattered)(OPERAND(1), w.inner[1], n, false, to);
+        T *to = S(target)(OPERAND(1), w->inner[1], false, y_block);
+        S(unary_loop)[op](n, GATHERED(0, x_block), to, c);
+        S(scattered)(OPERAND(1), w->inner[1], n, false, to);
+    }
+}
+
+/* n neighbours: x_bar (+)= their contributions. */
+static void S(flat_unary_back)(ad_unary op, int64_t n, const T *g, const T *x, const T *y, T *x_bar, bool add,
+                               const double *c) {
+    if (!add) {
+        S(unary_back_loop)[op](n, g, x, y, x_bar, c);
+        return;
+    }
+    T block[AD_BLOCK];
+    for (int64_t i = 0; i < n; i += AD_BLOCK) {
+        const int64_t some = n - i < AD_BLOCK ? n - i : AD_BLOCK;
+        S(unary_back_loop)[op](some, g + i, x + i, y + i, block, c);
+        S(scattered)(x_bar + i, 1, some, true, block);
     }
 }
 
 /* g, x, y and x_bar */
-static void S(rows_unary_back)(ad_unary op, ad_walk w, bool add, const double *c) {
-    static void (*const loop[])(int64_t, const T *, const T *, const T *, T *, const double *) = {
-#define X(name, ...) [AD_UNARY_##name] = S(name##_back),
-        AD_UNARY_ROWS(X) AD_UNARY_CONSTANT_ROWS(X) AD_UNARY_BOUNDS_ROWS(X)
-#undef X
-    };
+static void S(rows_unary_back)(ad_unary op, ad_walk *w, bool add, const double *c) {
     T block[4][AD_BLOCK];
     FOR_BLOCKS(w, add) {
-        T *to = S(target)(OPERAND(3), w.inner[3], add, block[3]);
-        loop[op](n, GATHERED(0, block[0]), GATHERED(1, block[1]), GATHERED(2, block[2]), to, c);
-        S(scattered)(OPERAND(3), w.inner[3], n, add, to);
+        T *to = S(target)(OPERAND(3), w->inner[3], add, block[3]);
+        S(unary_back_loop)[op](n, GATHERED(0, block[0]), GATHERED(1, block[1]), GATHERED(2, block[2]), to, c);
+        S(scattered)(OPERAND(3), w->inner[3], n, add, to);
     }
 }
 
@@ -149,33 +165,49 @@ AD_LOSS_ROWS(X)
 #undef X
 #undef BARS_LOOP
 
-    static void S(rows_binary)(ad_binary op, ad_walk w) {
-    static void (*const loop[])(int64_t, const T *, const T *, T *) = {
+static void (*const S(binary_loop)[])(int64_t, const T *, const T *, T *) = {
 #define X(name, ...) [AD_BINARY_##name] = S(name),
-        AD_BINARY_ROWS(X) AD_LOSS_ROWS(X)
+    AD_BINARY_ROWS(X) AD_LOSS_ROWS(X)
 #undef X
-    };
+};
+static void (*const S(binary_back_loop)[][2])(int64_t, const T *, const T *, const T *, const T *, T *) = {
+#define X(name, ...) [AD_BINARY_##name] = {S(name##_a), S(name##_b)},
+    AD_BINARY_ROWS(X) AD_LOSS_ROWS(X)
+#undef X
+};
+
+static void S(rows_binary)(ad_binary op, ad_walk *w) {
     T block[3][AD_BLOCK];
     FOR_BLOCKS(w, false) {
-        T *to = S(target)(OPERAND(2), w.inner[2], false, block[2]);
-        loop[op](n, GATHERED(0, block[0]), GATHERED(1, block[1]), to);
-        S(scattered)(OPERAND(2), w.inner[2], n, false, to);
+        T *to = S(target)(OPERAND(2), w->inner[2], false, block[2]);
+        S(binary_loop)[op](n, GATHERED(0, block[0]), GATHERED(1, block[1]), to);
+        S(scattered)(OPERAND(2), w->inner[2], n, false, to);
+    }
+}
+
+/* n neighbours: bar (+)= their contributions. */
+static void S(flat_binary_back)(ad_binary op, int which, int64_t n, const T *g, const T *a, const T *b, const T *y,
+                                T *bar, bool add) {
+    if (!add) {
+        S(binary_back_loop)[op][which](n, g, a, b, y, bar);
+        return;
+    }
+    T block[AD_BLOCK];
+    for (int64_t i = 0; i < n; i += AD_BLOCK) {
+        const int64_t some = n - i < AD_BLOCK ? n - i : AD_BLOCK;
+        S(binary_back_loop)[op][which](some, g + i, a + i, b + i, y + i, block);
+        S(scattered)(bar + i, 1, some, true, block);
     }
 }
 
 /* g, a, b, y and the contribution to a (`which` 0) or b (1) */
-static void S(rows_binary_back)(ad_binary op, int which, ad_walk w, bool add) {
-    static void (*const loop[][2])(int64_t, const T *, const T *, const T *, const T *, T *) = {
-#define X(name, ...) [AD_BINARY_##name] = {S(name##_a), S(name##_b)},
-        AD_BINARY_ROWS(X) AD_LOSS_ROWS(X)
-#undef X
-    };
+static void S(rows_binary_back)(ad_binary op, int which, ad_walk *w, bool add) {
     T block[5][AD_BLOCK];
     FOR_BLOCKS(w, add) {
-        T *to = S(target)(OPERAND(4), w.inner[4], add, block[4]);
-        loop[op][which](n, GATHERED(0, block[0]), GATHERED(1, block[1]), GATHERED(2, block[2]), GATHERED(3, block[3]),
-                        to);
-        S(scattered)(OPERAND(4), w.inner[4], n, add, to);
+        T *to = S(target)(OPERAND(4), w->inner[4], add, block[4]);
+        S(binary_back_loop)[op][which](n, GATHERED(0, block[0]), GATHERED(1, block[1]), GATHERED(2, block[2]),
+                                       GATHERED(3, block[3]), to);
+        S(scattered)(OPERAND(4), w->inner[4], n, add, to);
     }
 }
 
@@ -202,7 +234,7 @@ static void S(copy)(int64_t n, const T *restrict x, int64_t sx, T *restrict y, i
     }
 }
 
-static void S(rows_copy)(ad_walk w, double scale, bool add) {
-    for (; w.more; ad_walk_next(&w))
-        S(copy)(w.n, (const T *)(void *)w.at[0], w.inner[0], (T *)(void *)w.at[1], w.inner[1], (T)scale, add);
+static void S(rows_copy)(ad_walk *w, double scale, bool add) {
+    for (; w->more; ad_walk_next(w))
+        S(copy)(w->n, (const T *)(void *)w->at[0], w->inner[0], (T *)(void *)w->at[1], w->inner[1], (T)scale, add);
 }

@@ -204,6 +204,9 @@ struct ad_op {
     size_t attrs_size;
     const ad_attr *attrs; /* describes them, see AD_ATTRS; NULL: people cannot set them */
     bool broadcasts;      /* VJP contributions may have the result's shape: they are summed back to the input's */
+    /* One or two inputs and one result, each element of which comes from the same place of the inputs if these are of one
+     * type. .shape, .forward and .backward may then be given 1-d arrays in their place, which costs less. */
+    bool elementwise;
     ad_derivative derivative;
     uint32_t saves;
 
