@@ -145,6 +145,11 @@ Test(registry, says_what_a_descriptor_lacks) {
     ad_op_register(&op, &error);
     expect_message(&error, AD_ERR_OP, ".scalar is for ops with one or two inputs");
     op = cube;
+    op.elementwise = true;
+    op.results = 2;
+    ad_op_register(&op, &error);
+    expect_message(&error, AD_ERR_OP, ".elementwise is for ops with one or two inputs and one result");
+    op = cube;
     op.sample = too_many;
     ad_op_register(&op, &error);
     expect_message(&error, AD_ERR_LIMIT, "op cube: a sample has at most 8 inputs");
