@@ -7,7 +7,7 @@
 
 #include <math.h>
 
-enum { MOST_PARAMS = 64, MOST_ARRAYS = 4, CHECKED_STEPS = 5 };
+enum { MOST_PARAMS = 64, MOST_ARRAYS = 4, CHECKED_STEPS = 1 };
 
 typedef struct model {
     int params;
