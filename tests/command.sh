@@ -113,6 +113,10 @@ check 'trace writes JSON' "$adtape" trace 'x * x' x=3 -f json
 check_has 'of the tape' "$output" '{' '"nodes"' '}'
 check 'trace writes a page' "$adtape" trace 'x * x' x=3 -f html
 check_has 'of the tape' "$output" '<!doctype html>' '"nodes"' '</html>'
+check 'trace writes Markdown' "$adtape" trace 'x * x' x=3 -f md
+check_has 'tables and equations' "$output" '| ---: |' '| `9` |' '```text' "$(printf 'x\314\204 = ')"
+check 'trace writes LaTeX' "$adtape" trace 'x * x' x=3 -f latex
+check_has 'tables and equations' "$output" '\begin{longtable}' '\begin{align*}' '\bar{x} &= ' '\end{align*}'
 check 'trace elides the middle of a long tape' "$adtape" trace - x=1 --forward <<EOF
 y = x$(printf ' + x%.0s' $(seq 100))
 EOF

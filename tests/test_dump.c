@@ -107,8 +107,11 @@ static ad_param *new_param(const char *name, double value) {
 
 /* ---- golden files ---------------------------------------------------------------------------------------------- */
 
-static const char *const endings[AD_DUMP_FORMAT_COUNT] = {
-    [AD_DUMP_TEXT] = "txt", [AD_DUMP_DOT] = "dot", [AD_DUMP_JSON] = "json"};
+static const char *const endings[AD_DUMP_FORMAT_COUNT] = {[AD_DUMP_TEXT] = "txt",
+                                                          [AD_DUMP_DOT] = "dot",
+                                                          [AD_DUMP_JSON] = "json",
+                                                          [AD_DUMP_MARKDOWN] = "md",
+                                                          [AD_DUMP_LATEX] = "tex"};
 
 static void expect_golden_in(const char *name, ad_tape *tape, ad_dump_options options) {
     char file[128];
@@ -145,6 +148,8 @@ Test(dump, scopes_and_parameters_and_a_name_that_comes_again) {
     expect_golden_set("recurrence", t);
     expect_golden("recurrence-elided.txt", t, &(ad_dump_options){.most_nodes = 5});
     expect_golden("recurrence-elided.dot", t, &(ad_dump_options){.format = AD_DUMP_DOT, .most_nodes = 5});
+    expect_golden("recurrence-elided.md", t, &(ad_dump_options){.format = AD_DUMP_MARKDOWN, .most_nodes = 5});
+    expect_golden("recurrence-elided.tex", t, &(ad_dump_options){.format = AD_DUMP_LATEX, .most_nodes = 5});
     expect_golden("recurrence-elided.json", t, &(ad_dump_options){.format = AD_DUMP_JSON, .most_nodes = 5});
     ad_tape_free(t);
     ad_param_unref(w);

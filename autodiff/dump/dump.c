@@ -14,6 +14,8 @@ static const struct {
 } formats[AD_DUMP_FORMAT_COUNT] = {
     [AD_DUMP_TEXT] = {ad_dump_text, 60, 12, AD_MOST_TERMS},
     [AD_DUMP_DOT] = {ad_dump_dot, 60, 12, AD_MOST_TERMS},
+    [AD_DUMP_MARKDOWN] = {ad_dump_markdown, 60, 12, AD_MOST_TERMS},
+    [AD_DUMP_LATEX] = {ad_dump_latex, 60, 12, AD_MOST_TERMS},
     [AD_DUMP_JSON] = {ad_dump_json, UNLIMITED, INT64_MAX, 64},
     [AD_DUMP_HTML] = {ad_dump_html, 5000, 1024, 64},
 };

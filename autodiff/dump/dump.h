@@ -127,10 +127,21 @@ void ad_put_bar(ad_string *string, const ad_dump *dump, int64_t index); /* the l
 bool ad_put_name(ad_string *string, const char *name, int columns);
 /* A formula of the operation at node `first` (its result 0); where it says input `from`, input `to` is meant. */
 void ad_put_formula(ad_string *string, const ad_dump *dump, int64_t first, const char *formula, int from, int to);
+/* How labels, gradients and the texts between them are written; the plain one is that of the text dump. */
+typedef struct ad_notation {
+    void (*label)(ad_string *string, const ad_dump *dump, int64_t index);
+    void (*bar)(ad_string *string, const ad_dump *dump, int64_t index);
+    void (*text)(ad_string *string, const ad_dump *dump, const char *text, size_t length);
+} ad_notation;
+extern const ad_notation ad_plain_notation;
+void ad_put_formula_in(ad_string *string, const ad_dump *dump, const ad_notation *notation, int64_t first,
+                       const char *formula, int from, int to);
 void ad_put_node_formula(ad_string *string, const ad_dump *dump, const ad_node_info *node);
 void ad_put_adjoint(ad_string *string, const ad_dump *dump, const ad_node_info *node, int input); /* "" if none */
 void ad_put_op(ad_string *string, const ad_node_info *node);
 void ad_put_saved(ad_string *string, const ad_dump *dump, const ad_node_info *node, const ad_saved *saved);
+/* Whether the contribution to input i reads the value, and i is not the same node as an earlier one that does. */
+bool ad_is_reader(const ad_node_info *node, const ad_saved *saved, int i);
 void ad_put_place(ad_string *string, const char *where);
 void ad_put_type(ad_string *string, const ad_view *view);
 
@@ -148,6 +159,9 @@ typedef struct ad_statistics {
 ad_statistics ad_statistics_of(const ad_view *view);
 ad_number_style ad_number_style_of(const ad_dump *dump, int count, const ad_view *const *views);
 const void *ad_view_element(const ad_view *view, int64_t i); /* where it lies: number i in row-major order */
+/* Element i with blanks in front of it; returns its length. */
+int ad_number_text(const ad_view *view, int64_t i, const ad_number_style *style, char text[64]);
+bool ad_shows_elements(const ad_dump *dump, const ad_view *view); /* they are few enough */
 void ad_put_value(ad_string *string, const ad_dump *dump, const ad_view *view, const ad_number_style *style);
 
 void ad_put_json_string(ad_writer *writer, const char *string);
@@ -159,6 +173,8 @@ void ad_put_page_tail(ad_writer *writer);
 
 void ad_dump_text(ad_dump *dump);
 void ad_dump_dot(ad_dump *dump);
+void ad_dump_markdown(ad_dump *dump);
+void ad_dump_latex(ad_dump *dump);
 void ad_dump_json(ad_dump *dump);
 void ad_dump_html(ad_dump *dump);
 

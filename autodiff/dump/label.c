@@ -133,13 +133,24 @@ static void put_formula_text(ad_string *string, const ad_dump *dump, const char 
     }
 }
 
-static void put_attrs(ad_string *string, const ad_node_info *node) {
+const ad_notation ad_plain_notation = {ad_put_label, ad_put_bar, put_formula_text};
+
+static void put_attrs(ad_string *string, const ad_dump *dump, const ad_notation *notation, const ad_node_info *node) {
     char text[256] = "";
+    ad_string shown = {.allocator = string->allocator};
     if (node->op->show_attrs && node->attrs) node->op->show_attrs(node->attrs, text, sizeof text);
-    ad_put_name(string, text, attribute_columns);
+    ad_put_name(&shown, text, attribute_columns);
+    if (shown.length) notation->text(string, dump, shown.data, shown.length);
+    string->failed |= shown.failed;
+    ad_string_free(&shown);
 }
 
 void ad_put_formula(ad_string *string, const ad_dump *dump, int64_t first, const char *formula, int from, int to) {
+    ad_put_formula_in(string, dump, &ad_plain_notation, first, formula, from, to);
+}
+
+void ad_put_formula_in(ad_string *string, const ad_dump *dump, const ad_notation *notation, int64_t first,
+                       const char *formula, int from, int to) {
     ad_node_info node = ad_dump_node(dump, first);
     ad_formula_part part;
     while (ad_formula_next(&formula, &part)) {
@@ -148,13 +159,13 @@ void ad_put_formula(ad_string *string, const ad_dump *dump, int64_t first, const
         if (part.kind == AD_FORMULA_INPUT && number < node.inputs) index = node.input[number];
         if (part.kind == AD_FORMULA_RESULT && number <= ad_max_int(node.op->results - 1, 0)) index = first + number;
         if (part.kind == AD_FORMULA_ATTRS) {
-            put_attrs(string, &node);
+            put_attrs(string, dump, notation, &node);
         } else if (index < 0) {
-            put_formula_text(string, dump, part.text, part.length);
+            notation->text(string, dump, part.text, part.length);
         } else if (part.is_cotangent) {
-            ad_put_bar(string, dump, index);
+            notation->bar(string, dump, index);
         } else {
-            ad_put_label(string, dump, index);
+            notation->label(string, dump, index);
         }
     }
 }
@@ -189,8 +200,7 @@ void ad_put_op(ad_string *string, const ad_node_info *node) {
     }
 }
 
-/* Whether the contribution to input i reads the value, and i is not the same node as an earlier one that does. */
-static bool is_reader(const ad_node_info *node, const ad_saved *saved, int i) {
+bool ad_is_reader(const ad_node_info *node, const ad_saved *saved, int i) {
     if (!(saved->read_for >> ad_min_int(i, 63) & 1)) return false;
     for (int k = 0; k < i; k++)
         if (node->input[k] == node->input[i] && (saved->read_for >> ad_min_int(k, 63) & 1)) return false;
@@ -204,7 +214,7 @@ void ad_put_saved(ad_string *string, const ad_dump *dump, const ad_node_info *no
     ad_string_bytes(string, saved->bytes);
     int shown = 0;
     for (int i = 0; i < node->inputs && shown < AD_MOST_TERMS; i++) {
-        if (!is_reader(node, saved, i)) continue;
+        if (!ad_is_reader(node, saved, i)) continue;
         ad_string_print(string, shown++ ? ", " : " for ");
         ad_put_bar(string, dump, node->input[i]);
     }

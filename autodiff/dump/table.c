@@ -50,6 +50,10 @@ static bool print_line(ad_table *table, const char *at[AD_MOST_COLUMNS]) {
 }
 
 static void print_titles(ad_table *table) {
+    if (ad_is_markdown(table->dump)) {
+        ad_markdown_titles(table);
+        return;
+    }
     table->dump->writer.blanks = indent;
     for (int c = 0; c < table->columns; c++)
         if (table->width[c] > 0)
@@ -70,6 +74,8 @@ static void empty_cells(ad_table *table) {
 void ad_table_row(ad_table *table) {
     if (table->measuring) {
         measure(table);
+    } else if (ad_is_markdown(table->dump)) {
+        ad_markdown_row(table);
     } else {
         const char *at[AD_MOST_COLUMNS];
         for (int c = 0; c < table->columns; c++) at[c] = cell_text(&table->cell[c]);
@@ -87,6 +93,10 @@ void ad_table_line(ad_table *table, ad_style style, const char *format, ...) {
     text[0] = '\0';
     ad_text_add_v(text, sizeof text, &length, format, args);
     va_end(args);
+    if (ad_is_markdown(table->dump)) {
+        ad_markdown_table_line(table, text);
+        return;
+    }
     ad_writer_styled(&table->dump->writer, style, text, strlen(text));
     ad_writer_line(&table->dump->writer);
 }
@@ -129,7 +139,7 @@ static void fit(ad_table *table) {
         if (table->column[c].hide & table->dump->options.hide) table->width[c] = 0;
         if (table->width[c] > 0) table->width[c] = ad_max_int(table->width[c], title);
     }
-    if (table->dump->options.width <= 0) return;
+    if (table->dump->options.width <= 0 || ad_is_markdown(table->dump)) return;
     for (int turn = 1; turn <= 3; turn++) drop(table, turn);
     shrink(table, 1, 20);
     drop(table, 4);

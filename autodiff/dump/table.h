@@ -12,6 +12,7 @@ typedef struct ad_column {
     ad_style style;
     bool right;    /* aligned at the right */
     bool tight;    /* the next column is close */
+    bool verbatim; /* blanks count: monospaced in Markdown */
     int drop;      /* where lines would be too long: 1 is left out first, then 2, ...; 0: never */
     int shrinks;   /* 1: its text then continues on the next line; 2: only if that does not help; 0: never */
     unsigned hide; /* the option that leaves it out */
@@ -33,5 +34,12 @@ void ad_table_show(ad_dump *dump, const ad_column *column, int columns, void (*r
                    const void *user);
 void ad_table_row(ad_table *table); /* and empties the cells */
 void ad_table_line(ad_table *table, ad_style style, const char *format, ...) AD_PRINTF(3, 4);
+
+/* The same in Markdown (markdown.c). */
+void ad_markdown_titles(const ad_table *table);
+void ad_markdown_row(const ad_table *table);
+void ad_markdown_table_line(const ad_table *table, const char *text);
+void ad_markdown_line(ad_writer *writer, const char *text, size_t length, bool is_title);
+static inline bool ad_is_markdown(const ad_dump *dump) { return dump->options.format == AD_DUMP_MARKDOWN; }
 
 #endif

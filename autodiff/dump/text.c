@@ -44,7 +44,7 @@ static const ad_column forward_columns[F_COLUMNS] = {
     [F_INPUTS] = {"inputs", AD_STYLE_PLAIN, .drop = 1, .hide = AD_DUMP_HIDE_INPUTS},
     [F_FORMULA] = {"formula", AD_STYLE_PLAIN, .shrinks = 1, .hide = AD_DUMP_HIDE_FORMULAS},
     [F_TYPE] = {"type", AD_STYLE_FAINT, .drop = 4, .hide = AD_DUMP_HIDE_TYPES},
-    [F_VALUE] = {"value", AD_STYLE_PLAIN, .shrinks = 2, .hide = AD_DUMP_HIDE_VALUES},
+    [F_VALUE] = {"value", AD_STYLE_PLAIN, .verbatim = true, .shrinks = 2, .hide = AD_DUMP_HIDE_VALUES},
     [F_SAVED] = {"saved", AD_STYLE_SAVED, .shrinks = 1, .hide = AD_DUMP_HIDE_SAVED},
     [F_PLACE] = {"at", AD_STYLE_FAINT, .drop = 2, .hide = AD_DUMP_HIDE_PLACES},
 };
@@ -114,7 +114,7 @@ static const ad_column reverse_columns[R_COLUMNS] = {
     [R_NODE] = {"node", AD_STYLE_GRADIENT, .shrinks = 2},
     [R_OP] = {"op", AD_STYLE_PLAIN, .drop = 4},
     [R_SIGN] = {"", AD_STYLE_MERGE, .tight = true},
-    [R_GRADIENT] = {"gradient", AD_STYLE_PLAIN, .shrinks = 2, .hide = AD_DUMP_HIDE_VALUES},
+    [R_GRADIENT] = {"gradient", AD_STYLE_PLAIN, .verbatim = true, .shrinks = 2, .hide = AD_DUMP_HIDE_VALUES},
     [R_FROM] = {"from", AD_STYLE_PLAIN, .shrinks = 1},
     [R_PASSES_ON] = {"passes on", AD_STYLE_PLAIN, .shrinks = 1, .hide = AD_DUMP_HIDE_FORMULAS},
 };
@@ -297,6 +297,11 @@ static void print_line(ad_dump *dump, ad_string *string, ad_style style) {
     const char *at = string->length ? string->data : "", *end = at + string->length, *line;
     size_t length;
     if (string->failed) ad_dump_fail(dump, AD_ERR_OOM);
+    if (ad_is_markdown(dump)) {
+        ad_markdown_line(&dump->writer, at, string->length, style == AD_STYLE_TITLE);
+        ad_string_clear(string);
+        return;
+    }
     while (ad_next_line(&at, end, dump->options.width, &line, &length)) {
         ad_writer_styled(&dump->writer, style, line, length);
         ad_writer_line(&dump->writer);
@@ -333,6 +338,7 @@ static void print_summary(ad_dump *dump, ad_string *line) {
     }
     print_line(dump, line, AD_STYLE_TITLE);
     if (!dump->source.status) return;
+    if (ad_is_markdown(dump)) ad_writer_line(&dump->writer);
     ad_string_print(line, "error: ");
     ad_put_name(line, dump->source.error, 2000);
     print_line(dump, line, AD_STYLE_ERROR);
@@ -341,6 +347,7 @@ static void print_summary(ad_dump *dump, ad_string *line) {
 static void print_title(ad_dump *dump, ad_string *title) {
     ad_writer_line(&dump->writer);
     print_line(dump, title, AD_STYLE_TITLE);
+    if (ad_is_markdown(dump)) ad_writer_line(&dump->writer);
 }
 
 static void print_reverse(ad_dump *dump, ad_string *line) {

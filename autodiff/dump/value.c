@@ -19,7 +19,7 @@ const void *ad_view_element(const ad_view *view, int64_t i) {
     return (const char *)view->data + offset * (int64_t)ad_dtype_size(view->dtype);
 }
 
-static int number_text(const ad_view *view, int64_t i, const ad_number_style *style, char text[64]) {
+int ad_number_text(const ad_view *view, int64_t i, const ad_number_style *style, char text[64]) {
     const void *element = ad_view_element(view, i);
     if (!ad_dtype_is_float(view->dtype)) {
         int64_t value = view->dtype == AD_I64 ? *(const int64_t *)element : *(const int32_t *)element;
@@ -38,7 +38,7 @@ static bool can_drop_decimal(int count, const ad_view *const *views, const ad_nu
     for (int k = 0; k < count; k++)
         for (int64_t i = 0, n = ad_view_count(views[k]); i < n; i++) {
             if (!isfinite(ad_view_get(views[k], i))) continue;
-            int length = number_text(views[k], i, style, text);
+            int length = ad_number_text(views[k], i, style, text);
             if (text[length - 1] != '0') return false;
         }
     return true;
@@ -59,14 +59,14 @@ static void choose_decimals(int count, const ad_view *const *views, ad_number_st
     while (style->decimals > 0 && can_drop_decimal(count, views, style)) style->decimals--;
 }
 
-static bool is_small(const ad_dump *dump, const ad_view *view) {
+bool ad_shows_elements(const ad_dump *dump, const ad_view *view) {
     return view->data && ad_view_count(view) <= dump->options.most_elements;
 }
 
 ad_number_style ad_number_style_of(const ad_dump *dump, int count, const ad_view *const *views) {
     ad_number_style style = {.precision = dump->options.precision, .least = INFINITY};
     for (int k = 0; k < count; k++) {
-        if (!is_small(dump, views[k])) return style;
+        if (!ad_shows_elements(dump, views[k])) return style;
         for (int64_t i = 0, n = ad_view_count(views[k]); i < n; i++) {
             double magnitude = fabs(ad_view_get(views[k], i));
             if (!isfinite(magnitude)) continue;
@@ -79,7 +79,7 @@ ad_number_style ad_number_style_of(const ad_dump *dump, int count, const ad_view
     char text[64];
     for (int k = 0; k < count; k++)
         for (int64_t i = 0, n = ad_view_count(views[k]); i < n; i++)
-            width = ad_max_int(width, number_text(views[k], i, &style, text));
+            width = ad_max_int(width, ad_number_text(views[k], i, &style, text));
     style.width = width;
     return style;
 }
@@ -170,7 +170,7 @@ static void put_elements(ad_string *string, const ad_view *view, const ad_number
         }
         if (new_line || i == 0) ad_string_put(string, blanks, (size_t)(rank - begin));
         ad_string_put(string, opening, (size_t)begin);
-        ad_string_put(string, text, (size_t)number_text(view, i, style, text));
+        ad_string_put(string, text, (size_t)ad_number_text(view, i, style, text));
         ad_string_put(string, closing, (size_t)end);
     }
 }
@@ -180,7 +180,7 @@ void ad_put_value(ad_string *string, const ad_dump *dump, const ad_view *view, c
         ad_string_print(string, "no elements");
     } else if (!view->data) {
         ad_string_print(string, "(not kept)");
-    } else if (!is_small(dump, view)) {
+    } else if (!ad_shows_elements(dump, view)) {
         put_statistics(string, dump, view);
     } else {
         ad_number_style own;

@@ -15,7 +15,7 @@ static const char help[] =
     "\n"
     "  adtape trace 'y = x + relu(H@x + v)' x=[1,-2] H='[[1,2],[3,4]]' v=@v.npy --seed [1,0]\n"
     "\n"
-    "  -f, --format FORMAT  text (the default), html, json, dot, svg (by Graphviz's dot)\n"
+    "  -f, --format FORMAT  text (the default), html, md, latex, json, dot, svg (by dot)\n"
     "  -o, --output FILE    instead of standard output\n"
     "      --forward        only evaluate\n"
     "      --seed VALUE     what the walk back starts from, where the result is not one number\n"
@@ -60,18 +60,15 @@ static bool read_format(tracing *t, const char *text, cmd_fault *fault) {
     static const struct {
         const char *name;
         ad_dump_format format;
-    } formats[] = {{"text", AD_DUMP_TEXT},
-                   {"dot", AD_DUMP_DOT},
-                   {"svg", AD_DUMP_DOT},
-                   {"json", AD_DUMP_JSON},
-                   {"html", AD_DUMP_HTML}};
+    } formats[] = {{"text", AD_DUMP_TEXT}, {"dot", AD_DUMP_DOT},     {"svg", AD_DUMP_DOT},    {"json", AD_DUMP_JSON},
+                   {"html", AD_DUMP_HTML}, {"md", AD_DUMP_MARKDOWN}, {"latex", AD_DUMP_LATEX}};
     for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
         if (strcmp(text, formats[i].name) != 0) continue;
         t->dump.format = formats[i].format;
         t->is_svg = strcmp(text, "svg") == 0;
         return true;
     }
-    return set_fault(fault, STATUS_USAGE, "--format is text, dot, svg, json or html, not '%s'", text);
+    return set_fault(fault, STATUS_USAGE, "--format is text, dot, svg, json, html, md or latex, not '%s'", text);
 }
 
 static bool read_color(tracing *t, const char *text, cmd_fault *fault) {
