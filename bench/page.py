@@ -28,6 +28,7 @@ GROUPS = {
     "Perceptrons by width and batch": r"mlp f32 ",
     "Single operations": r"",
 }
+SHARED_BETWEEN_THREADS = ("Training steps", "Attention by length", "Perceptrons by width and batch")
 
 
 # ---- the parts -------------------------------------------------------------------------------------------------------
@@ -41,7 +42,7 @@ def table(head, rows):
 
 def machine(results):
     quick = ", a quick look" if results.quick else ""
-    text = f"{results.machine}; {results.date}; medians of {results.rounds} rounds{quick}.\n\n"
+    text = f"{results.machine}; {results.date}; {measured.rounds_text(results.rounds)}{quick}.\n\n"
     head = ["limit", *(measured.threads_text(threads) for threads in sorted(results.floors))]
     rows = []
     for what, unit in limits(results):
@@ -111,12 +112,19 @@ def standings(results):
 
 
 def behind(results):
-    lines = []
+    """The cases that some peer is faster in, and those ratios."""
+    found = {}  # (threads, case) -> key -> ratio
     for standing in measured.standings(results):
-        if standing.behind:
-            cases = ", ".join(f"{name} ({ratio:.2f}x)" for name, ratio in standing.behind)
-            lines.append(f"- {standing.name}, {measured.threads_text(standing.threads)}: {cases}\n")
-    return "".join(lines) or "Nowhere, in this run.\n"
+        for name, ratio in standing.behind:
+            found.setdefault((standing.threads, name), {})[standing.key] = ratio
+    if not found:
+        return "Nowhere, in this run.\n"
+    keys = [key for key in results.names if any(key in ratios for ratios in found.values())]
+    rows = [
+        [name, str(threads), *(f"{ratios[key]:.2f}x" if key in ratios else "" for key in keys)]
+        for (threads, name), ratios in sorted(found.items(), key=lambda item: (item[0][0], min(item[1].values())))
+    ]
+    return table(["case", "threads", *(results.names[key] for key in keys)], rows)
 
 
 def costs(results):
@@ -133,12 +141,35 @@ def drawings(_results):
     return "\n".join(f"![{plot.title}](performance/{plot.file}.svg)\n" for plot in shown)
 
 
+def gains(results):
+    """How many times as fast each side is with the most threads as with one."""
+    most = max(results.floors)
+    many = {case.name: case for case in results.cases if case.threads == most}
+    pairs = [
+        (case, many[case.name])
+        for case in results.cases
+        if case.threads == 1 and case.name in many and group_of(case) in SHARED_BETWEEN_THREADS
+    ]
+    if most == 1 or not pairs:
+        return "This run had one thread.\n"
+    keys = [key for key in results.names if any(key in more.sides for _, more in pairs)]
+    rows = [[one.name, *(gain_text(one, more, key) for key in keys)] for one, more in pairs]
+    return table([measured.threads_text(most), *(results.names[key] for key in keys)], rows)
+
+
+def gain_text(one, more, key):
+    if key not in one.sides or key not in more.sides:
+        return ""
+    return f"{one.sides[key].median / more.sides[key].median:.2f}x"
+
+
 PARTS = {
     "machine": machine,
     "standings": standings,
     "behind": behind,
     "tables": tables,
     "costs": costs,
+    "gains": gains,
     "plots": drawings,
 }
 

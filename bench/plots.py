@@ -87,7 +87,8 @@ def draw_panel(axis, points, results):
         sizes, spreads = zip(*curve)
         colour, is_ours = COLOURS.get(key, OTHER), key == "adtape"
         axis.fill_between(sizes, [s.least for s in spreads], [s.most for s in spreads], color=colour, alpha=0.15, lw=0)
-        axis.plot(sizes, [s.median for s in spreads], color=colour, label=name, marker="o", ms=3, lw=2 if is_ours else 1)
+        medians = [s.median for s in spreads]
+        axis.plot(sizes, medians, color=colour, label=name, marker="o", ms=3, lw=2 if is_ours else 1)
     floors = [(size, results.floor(case)[0], case.seconds) for size, case in points]
     floors = [(size, floor / unit) for size, floor, unit in floors if floor]
     if floors:

@@ -23,6 +23,10 @@ def digits(number):
     return f"{number:.4g}" if number < 1000 else f"{number:.0f}"
 
 
+def rounds_text(rounds):
+    return "one round" if rounds == 1 else f"medians of {rounds} rounds"
+
+
 @dataclasses.dataclass
 class Spread:
     median: float
@@ -167,8 +171,8 @@ class Results:
         return case.sides["adtape"].median * case.seconds / floor, why
 
     def costs(self):
-        """Of each NAME: value, at each number of threads, what the derivatives of it cost: (name, threads, value, {what: ratio})."""
-        found = {(case.name, case.threads): case.sides["adtape"].median for case in self.cases if "adtape" in case.sides}
+        """(name, threads, {what: times of the value}) for each NAME: value that has a NAME: gradient or NAME: hvp."""
+        found = {(c.name, c.threads): c.sides["adtape"].median for c in self.cases if "adtape" in c.sides}
         for (name, threads), value in found.items():
             if name.endswith(": value"):
                 stem = name.removesuffix(": value")
@@ -195,13 +199,14 @@ def read(path):
     return Results(**data)
 
 
-# ---- who is ahead ------------------------------------------------------------------------------------------------------
+# ---- who is ahead ----------------------------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass
 class Standing:
     """Us against one peer, at one number of threads."""
 
+    key: str
     name: str
     threads: int
     cases: int
@@ -221,7 +226,7 @@ def standings(results):
                 continue
             mean = math.exp(statistics.fmean(math.log(ratio) for _, ratio in ratios))
             behind = sorted((pair for pair in ratios if pair[1] < 1), key=lambda pair: pair[1])
-            yield Standing(name, threads, len(ratios), mean, behind)
+            yield Standing(key, name, threads, len(ratios), mean, behind)
 
 
 # ---- text ------------------------------------------------------------------------------------------------------------
@@ -234,7 +239,7 @@ def print_tables(results, stream, colour=False):
     def coloured(text, ratio):
         return f"\x1b[3{2 if ratio >= 1 else 1}m{text}\x1b[0m" if colour else text
 
-    say(f"{results.machine}; medians of {results.rounds} rounds (least .. most)")
+    say(f"{results.machine}; {rounds_text(results.rounds)} (least .. most)")
     width = max(len(case.name) for case in results.cases) + 2
     for threads in sorted(results.floors):
         cases = [case for case in results.cases if case.threads == threads]

@@ -29,21 +29,21 @@ def arguments():
     parser = argparse.ArgumentParser(prog="./dev bench", description="Measure adtape and its peers side by side.")
     add = parser.add_argument
     add("build", help=argparse.SUPPRESS)
-    add("rounds", nargs="?", type=int, help="how often each program runs; default 5, with --quick 1")
+    add("rounds", nargs="?", type=int, help="how often each program runs; default 3, with --quick 1")
     add("--only", default="", metavar="TEXT", help="the cases with this text in their names")
     add("--peers", metavar="LIST", help=f"of these: {known}, or none; default: all that are installed")
     add("--peer", action="append", default=[], metavar="NAME=COMMAND", help="one more: a program that takes and prints "
         "what bench/bench.h says, as those of another build do")  # fmt: skip
-    add("--threads", default=cores, metavar="LIST", help=f"numbers of threads; default {cores}")
+    add("--threads", metavar="LIST", help=f"numbers of threads; default {cores}, with --quick 1")
     add("--quick", action="store_true", help="a rough look, in minutes: one round, little time for each case")
     add("--json", metavar="FILE", help="where the results go; default: bench.json in the build folder")
     add("--write-docs", action="store_true", help="run nothing; put the results into docs/performance.md")
     options = parser.parse_intermixed_args()
     options.build = pathlib.Path(options.build).resolve()
     options.json = pathlib.Path(options.json or options.build / "bench.json").resolve()
-    options.rounds = (1 if options.quick else 5) if options.rounds is None else options.rounds
+    options.rounds = (1 if options.quick else 3) if options.rounds is None else options.rounds
     try:
-        options.threads = [int(number) for number in options.threads.split(",")]
+        options.threads = [int(number) for number in (options.threads or ("1" if options.quick else cores)).split(",")]
         options.peers = sides.choose(options.peers)
         options.more = [sides.given(text) for text in options.peer]
     except ValueError as error:

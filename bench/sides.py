@@ -29,7 +29,7 @@ class Missing:
     why: str  # and how to get it
 
 
-# ---- the environment of a program --------------------------------------------------------------------------------------
+# ---- the environment of a program ------------------------------------------------------------------------------------
 
 # Variables that change how fast a library is behind our back.
 IGNORED = ("OPENBLAS_", "GOTO_", "BLIS_", "MKL_", "NVPL_", "OMP_", "GOMP_", "KMP_", "ATEN_", "TORCH", "XLA_", "JAX_")
@@ -54,7 +54,7 @@ def has_avx512():
     return all(f" {flag} " in flags for flag in ("avx512f", "avx512bw", "avx512dq", "avx512vl"))
 
 
-# ---- finding and building ------------------------------------------------------------------------------------------
+# ---- finding and building --------------------------------------------------------------------------------------------
 
 
 def programs(pattern):
@@ -158,11 +158,17 @@ def aten_tuning():
     return {"ATEN_CPU_CAPABILITY": "avx512"} if has_avx512() else {}
 
 
-def jax(_build, _progress):
+def jax(build, _progress):
     package = python_package("jax")
     if not package:
         return Missing("JAX", "pip install jax==0.10.2")
-    return Side("jax", f"JAX {package[0]} jit", [[PYTHON, str(path)] for path in programs("jax_*.py")])
+    # Compiling does not count, so it need not be done again in each round.
+    cache = {
+        "JAX_COMPILATION_CACHE_DIR": str(build / "bench" / "peers" / "jax-cache"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
+    return Side("jax", f"JAX {package[0]} jit", [[PYTHON, str(path)] for path in programs("jax_*.py")], cache)
 
 
 def adolc(build, progress):

@@ -109,9 +109,9 @@ echo 'out of luck' >&2
 exit 3
 END
 check_fails 'a peer that fails' 1 bench 1 --peers none --only ops=1e3 --peer "broken=$tap_folder/broken"
-check_has 'does not end the run' "$output" 'medians of' 'not compared: broken:' 'exit status 3: out of luck'
+check_has 'does not end the run' "$output" 'one round' 'not compared: broken:' 'exit status 3: out of luck'
 check_fails 'a peer that is not there' 1 bench 1 --peers none --only ops=1e3 --peer "gone=$tap_folder/gone"
-check_has 'neither' "$output" 'medians of' 'gone does not start'
+check_has 'neither' "$output" 'one round' 'gone does not start'
 peer babble <<END
 $line 'scalar f64 record ops=1e3' ns/op nan
 END
@@ -128,7 +128,7 @@ if python3 -m venv --without-pip bare >/dev/null 2>&1; then
     check 'nothing is installed' bare 1 --only ops=1e3 --threads 1 --json out.json
     check_has 'each peer is named, and how to get it' "$output" 'PyTorch is left out: pip install torch' 'torch.compile' \
         'libtorch' 'JAX is left out: pip install jax' 'ADOL-C is left out: apt install libadolc-dev' \
-        'OpenBLAS is left out: apt install libopenblas-dev' 'medians of' 'pip install matplotlib'
+        'OpenBLAS is left out: apt install libopenblas-dev' 'one round' 'pip install matplotlib'
 else
     skip 'nothing is installed' 'python3 makes no environments'
 fi

@@ -49,13 +49,19 @@ def pull(function):
     return lambda x, seed, *more: jax.vjp(lambda x: function(x, seed, *more), x)[1](seed)[0]
 
 
-# ---- matrix products ---------------------------------------------------------------------------------------------------
+# ---- matrix products -------------------------------------------------------------------------------------------------
 
 SQUARES = {
     "f32": (jnp.float32, (8, 16, 32, 64, 128, 256, 512, 1024, 2048)),
     "f64": (jnp.float64, (8, 16, 32, 64, 128, 256, 512, 1024)),
 }
 OTHERS = [("nn", 64, 256, 784), ("nt", 64, 256, 784), ("tn", 784, 256, 64), ("nn", 64, 10, 256), ("nt", 64, 10, 256)]
+PRODUCTS = {
+    "nn": lambda a, b: a @ b,
+    "nt": lambda a, b: a @ b.T,
+    "tn": lambda a, b: a.T @ b,
+    "tt": lambda a, b: a.T @ b.T,
+}
 
 
 def products(runner):
@@ -68,11 +74,10 @@ def products(runner):
                 continue
             a = sines((k, m) if way[0] == "t" else (m, k), 0.37, dtype)
             b = sines((n, k) if way[1] == "t" else (k, n), 0.73, dtype)
-            turned = lambda x, is_turned: x.T if is_turned == "t" else x
-            runner.run(name, "product", lambda a, b, way=way: turned(a, way[0]) @ turned(b, way[1]), (a, b))
+            runner.run(name, "product", PRODUCTS[way], (a, b))
 
 
-# ---- single operations -------------------------------------------------------------------------------------------------
+# ---- single operations -----------------------------------------------------------------------------------------------
 
 
 def layer_norm(x, seed, gain, shift):
@@ -153,7 +158,7 @@ def adamw(runner, size):
         peer.report(name, "us", 1e6 * peer.measure(call))
 
 
-# ---- sweeps --------------------------------------------------------------------------------------------------------------
+# ---- sweeps ----------------------------------------------------------------------------------------------------------
 
 
 def sweep(runner, series, loss, w):
@@ -173,7 +178,9 @@ def attention(runner, steps):
 
     # JAX wants [1,T,heads,features]; the data is [1,heads,T,features], and so is what is checked.
     w = [sines((1, 4, steps, 64), 0.37 + 0.1 * i).transpose(0, 2, 1, 3).copy() for i in range(3)]
-    turned = lambda made: sum(fingerprint(array.transpose(0, 2, 1, 3)) for array in made)
+    def turned(made):
+        return sum(fingerprint(array.transpose(0, 2, 1, 3)) for array in made)
+
     runner.run(f"{series}: value", "value", loss, (w,), float)
     runner.run(f"{series}: gradient", "gradient", jax.grad(loss), (w,), turned)
 

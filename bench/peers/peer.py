@@ -1,4 +1,4 @@
-"""What the peers in Python share with bench/bench.h: the command line, how time is measured, and the lines that are printed."""
+"""What the peers in Python share with bench/bench.h: the command line, how time is measured, what is printed."""
 
 import argparse
 import math

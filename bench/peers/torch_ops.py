@@ -50,7 +50,7 @@ class Runner:
             peer.report(name, unit, scale * peer.measure(call))
 
 
-# ---- scalars -----------------------------------------------------------------------------------------------------------
+# ---- scalars ---------------------------------------------------------------------------------------------------------
 
 
 def chain(n):
@@ -83,7 +83,7 @@ def scalars(runner):
                 peer.report(name, "ns/op", 1e9 / float(n) * statistics.median(run[part] for run in runs[1:]))
 
 
-# ---- matrix products ---------------------------------------------------------------------------------------------------
+# ---- matrix products -------------------------------------------------------------------------------------------------
 
 SQUARES = {
     "f32": (torch.float32, (8, 16, 32, 64, 128, 256, 512, 1024, 2048)),
@@ -105,7 +105,7 @@ def products(runner):
             runner.run(name, "product", lambda a=a, b=b: a @ b)
 
 
-# ---- single operations -------------------------------------------------------------------------------------------------
+# ---- single operations -----------------------------------------------------------------------------------------------
 
 
 # Name: function of x and the constants; whether x is square; whether the way back is measured.
@@ -182,7 +182,7 @@ def small(runner, n):
     runner.run(f"small ops f32 n={n}", "gradient", chain_and_back, unit="ns/op", scale=1e9 / CHAIN_LENGTH)
 
 
-# ---- sweeps --------------------------------------------------------------------------------------------------------------
+# ---- sweeps ----------------------------------------------------------------------------------------------------------
 
 
 def sweep(runner, series, w, loss):
