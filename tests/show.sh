@@ -24,6 +24,8 @@ same() {
 for dump in residual recurrence recurrence-elided oddities error empty no-backward; do
     same "$dump as text" "$golden/$dump.txt" "$adtape" show "$golden/$dump.json"
     same "$dump as a graph" "$golden/$dump.dot" "$adtape" show --format dot "$golden/$dump.json"
+    same "$dump in Markdown" "$golden/$dump.md" "$adtape" show --format md "$golden/$dump.json"
+    same "$dump in LaTeX" "$golden/$dump.tex" "$adtape" show --format latex "$golden/$dump.json"
     same "$dump as JSON again" "$golden/$dump.json" "$adtape" show --format json "$golden/$dump.json"
 done
 same 'one scope' "$golden/recurrence-scope.txt" "$adtape" show --scope step1 "$golden/recurrence.json"
@@ -84,7 +86,7 @@ check_fails 'a file that is missing' 3 "$adtape" show missing.json
 check_has '- is named' "$output" 'missing.json: No such file'
 check_fails 'one file too few' 2 "$adtape" diff "$golden/residual.json"
 check_fails 'a format that there is not' 2 "$adtape" show --format tape "$golden/residual.json"
-check_has '- and which there are' "$output" '--format is text, html, json or dot'
+check_has '- and which there are' "$output" '--format is text, html, json, dot, md or latex'
 check_fails 'a difference has no JSON' 2 "$adtape" diff --format json "$golden/residual.json" changed.json
 check_fails 'a tolerance that is none' 2 "$adtape" diff --relative -1 "$golden/residual.json" changed.json
 finish

@@ -527,7 +527,8 @@ ad_dump_source source_of_reader(cmd_reader *r) {
 }
 
 void fill_reader_options(const cmd_reader *r, ad_dump_options *options) {
-    const int64_t usual = options->format == AD_DUMP_TEXT || options->format == AD_DUMP_DOT ? 60 : r->shown;
+    bool is_for_programs = options->format == AD_DUMP_JSON || options->format == AD_DUMP_HTML;
+    const int64_t usual = is_for_programs ? r->shown : 60;
     bool is_elided = r->end - r->first > r->shown;
     options->first = r->first;
     options->end = r->end;

@@ -13,7 +13,7 @@ static const char show_help[] =
     "Shows a tape again that was kept as JSON (by adtape trace --format json, or by a program with\n"
     "AD_DUMP_JSON). FILE is - for standard input.\n"
     "\n"
-    "  -f, --format FORMAT  text (the default), html, json, dot\n"
+    "  -f, --format FORMAT  text (the default), html, json, dot, md, latex\n"
     "  -o, --output FILE    instead of standard output\n"
     "      --scope PATH     only the nodes of that scope, such as block0/attention, and those inside it\n"
     "      --precision N    significant digits, 1 to 17; the default is what the file was made with\n"
@@ -61,14 +61,15 @@ typedef struct showing {
 
 static bool read_format(showing *s, const char *text, bool is_diff, cmd_fault *fault) {
     static const char *const names[AD_DUMP_FORMAT_COUNT] = {
-        [AD_DUMP_TEXT] = "text", [AD_DUMP_HTML] = "html", [AD_DUMP_JSON] = "json", [AD_DUMP_DOT] = "dot"};
+        [AD_DUMP_TEXT] = "text", [AD_DUMP_HTML] = "html",   [AD_DUMP_JSON] = "json",
+        [AD_DUMP_DOT] = "dot",   [AD_DUMP_MARKDOWN] = "md", [AD_DUMP_LATEX] = "latex"};
     for (int i = 0; i < AD_DUMP_FORMAT_COUNT; i++) {
         if (!names[i] || strcmp(text, names[i]) != 0 || (is_diff && i != AD_DUMP_TEXT && i != AD_DUMP_HTML)) continue;
         s->options.dump.format = (ad_dump_format)i;
         return true;
     }
     return set_fault(fault, STATUS_USAGE, "--format is %s, not '%s'",
-                     is_diff ? "text or html" : "text, html, json or dot", text);
+                     is_diff ? "text or html" : "text, html, json, dot, md or latex", text);
 }
 
 static bool read_tolerance(const char *option, const char *text, double *value, cmd_fault *fault) {
