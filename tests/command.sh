@@ -172,6 +172,60 @@ isinf(x)                            y = [x is infinite]
 isfinite(x)                         y = [x is finite]' ops 'is*'
 refuses 'a slip of the pen' 1 'adtape: there is no op sofmax; did you mean softmax?' ops sofmax
 
+# ---- repl ----------------------------------------------------------------------------------------------------------
+
+session() { "$adtape" repl; }
+check 'repl shows each value, and runs all again when a variable changes' session <<'EOF'
+:let x = [1, 2]
+y = x * x # a comment
+
+# nothing
+s = sum(y)
+:let x = [3, 4]
+:grad
+:check
+:list
+:reset
+2 ^ 3
+:quit
+5
+EOF
+check_equal 'these' 'y = [1, 4]
+s = 5
+s = 25
+s = 25
+ds/dx = [6, 8]
+s: right
+:let x = [3, 4]
+y = x * x # a comment
+s = sum(y)
+f = 8' "$(printf '%s\n' "$output" | sed '/numbers compared/d')"
+check_fails 'a wrong line of the repl is taken back, and told in the end' 1 session <<'EOF'
+:grad
+:let x = 2
+sofmax(x)
+y = x * x
+bad = sum(y @ [1, 2, 3])
+:let x = [1, 2
+:foo
+:trace xml
+:ops 'sofmax'
+:grad
+EOF
+check_has 'each with its place' "$output" 'adtape: there is no value yet: write an expression first' \
+    'adtape: line 3:1: there is no op sofmax; did you mean softmax?' 'y = 4' \
+    'adtape: matmul at line 5:13:' "adtape: value:10: ']' is missing" 'adtape: there is no command :foo; :help lists them' \
+    "adtape: --format is text" 'y = 4' 'dy/dx = 4'
+change() { printf ':let x = [1, 2]\ny = dot(x, [3, 4])\n:let x = [1, 2, 3]\ny\n' | "$adtape" repl; }
+check_fails 'a value that a line does not take is taken back' 1 change
+check_has 'and the one before is there again' "$output" 'y = 11' 'dot at line 2:5' 'y = dot(x' 'f = 11'
+closed_repl() { "$adtape" repl <&-; }
+check_fails 'repl without standard input' 3 closed_repl
+check_has 'says so' "$output" 'adtape: standard input cannot be read'
+refuses 'repl with an expression' 2 'adtape: repl takes no expression: it reads them' repl x
+full_repl() { echo 1 | "$adtape" repl >/dev/full; }
+if [ -c /dev/full ]; then check_fails 'a full disk stops the repl' 3 full_repl; fi
+
 # ---- what is wrong with an expression --------------------------------------------------------------------------------
 
 refuses 'an op that is not there is shown' 1 'adtape: expr:7: there is no op sofmax; did you mean softmax?
@@ -385,11 +439,56 @@ refuses_file 'a header of gigabytes' 'long.npy: its header is too long to be one
 
 check 'it has a version' "$adtape" --version
 check_equal 'that of the library' "adtape $ADTAPE_VERSION" "$output"
-for command in '' trace grad check ops; do
+for command in '' trace grad check ops repl; do
     # shellcheck disable=SC2086 # no word, or one
     check "help for adtape $command" "$adtape" $command --help
     check_has 'how it is used' "$output" "usage: adtape" '--help'
 done
+# not_in_man COMMAND: its options that the manual page does not have.
+not_in_man() {
+    "$adtape" "$1" --help | grep -o -- '--[a-z][a-z-]*' | sort -u | while read -r option; do
+        grep -q -- "Fl -${option#--}\| , -${option#--}" "$ADTAPE_SOURCE/tools/adtape/adtape.1" || echo "$1 $option"
+    done
+}
+for command in trace grad check ops repl; do
+    check_equal "the manual page has every option of $command" '' "$(not_in_man $command)"
+done
+if command -v groff >/dev/null; then
+    check_equal 'the manual page is well-formed' '' \
+        "$(groff -mandoc -Tascii -ww "$ADTAPE_SOURCE/tools/adtape/adtape.1" 2>&1 >/dev/null)"
+else
+    skip 'the manual page is well-formed' 'there is no groff'
+fi
+if command -v bash >/dev/null; then
+    cat >complete.bash <<'EOF'
+source "$ADTAPE_SOURCE/tools/adtape/completion.bash"
+shopt -s expand_aliases
+COMP_WORDS=("$@") COMP_CWORD=$(($# - 1))
+_adtape
+echo "${COMPREPLY[*]}"
+EOF
+    # completes NAME EXPECTED WORD...
+    completes() {
+        completes_name=$1
+        completes_expected=$2
+        shift 2
+        check_equal "$completes_name" "$completes_expected" "$(bash complete.bash "$adtape" "$@")"
+    }
+    : >data.npy
+    completes 'bash completes commands' 'trace' tr
+    completes 'bash completes options' '--format --forward' trace x --fo
+    completes 'bash completes formats' 'text json' grad x --format ''
+    completes 'bash completes ops' 'matmul' check --op matm
+    completes 'bash completes files of values' 'data.npy' grad 'sum(x)' x =@ dat
+else
+    skip 'bash completes' 'there is no bash'
+fi
+if command -v zsh >/dev/null; then
+    check 'the completion for zsh can be read' zsh -n "$ADTAPE_SOURCE/tools/adtape/completion.zsh"
+else
+    skip 'the completion for zsh can be read' 'there is no zsh'
+fi
+
 check_fails 'no command' 2 "$adtape"
 refuses 'a command that is not there' 2 "adtape: there is no command 'gard'; 'adtape --help' lists them" gard
 refuses 'no expression' 2 'adtape: an expression is missing' trace

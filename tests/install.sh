@@ -128,4 +128,13 @@ check_equal 'nothing but the C library is needed' '' \
     "$(nm -D --undefined-only "$libraries/libadtape.so" | awk '$1 != "w" && $NF !~ /@GLIBC_/ { print $NF }')"
 check_equal 'libc and libm are all that is linked' '' \
     "$(readelf -d "$libraries/libadtape.so" | awk '/NEEDED/ && !/\[(libc|libm|libpthread|ld-linux.*)\.so/')"
+
+# ---- the command ---------------------------------------------------------------------------------------------------
+
+if [ "$ADTAPE_COMMAND" = yes ]; then
+    check 'the command is installed, and runs' env LD_LIBRARY_PATH="$libraries" "$prefix/bin/adtape" grad 'x * x' x=3
+    check_equal 'with a manual page and completions' '_adtape adtape adtape.1' "$(cd "$prefix/share" &&
+        find man/man1 bash-completion/completions zsh/site-functions -type f | sed 's:.*/::' | LC_ALL=C sort | tr '\n' ' ' |
+        sed 's/ $//')"
+fi
 finish

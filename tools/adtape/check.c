@@ -114,6 +114,15 @@ static bool check_expression(const checking *c, cmd_workspace *space, ad_check_r
     return good;
 }
 
+bool show_check(cmd_workspace *space, FILE *out, cmd_fault *fault) {
+    const checking c = {.op = NULL};
+    ad_check_report report = {.status = AD_OK};
+    if (!check_expression(&c, space, &report, fault)) return false;
+    if (report.status && report.status != AD_ERR_CHECK) return set_fault(fault, STATUS_WRONG, "%s", report.message);
+    (void)!ad_check_print(&report, out);
+    return true;
+}
+
 static bool check_op(const checking *c, ad_check_report *report, cmd_fault *fault) {
     const ad_op *op = ad_op_find(c->op);
     if (!op) return set_fault(fault, STATUS_WRONG, "there is no op %s; 'adtape ops' lists them", c->op);

@@ -136,6 +136,8 @@ typedef struct cmd_program {
 void add_input(cmd_program *program, const char *name, size_t length, ad_tensor *value);
 /* Appends what the text says. On a fault the program stays as it was. */
 bool parse(cmd_program *program, const cmd_source *source, cmd_fault *fault);
+/* Says of inputs and literals which are indices; parse does. */
+void find_indices(cmd_program *program);
 /* A literal: a number, or an array of them. */
 bool parse_literal(const cmd_source *source, cmd_literal *out, cmd_fault *fault);
 /* Forgets the steps and slots from these on. */
@@ -156,6 +158,13 @@ ad_var result_of(const cmd_program *program);
 
 /* NAME=VALUE, or NAME=@FILE.npy */
 bool add_input_argument(cmd_program *program, const cmd_source *argument, cmd_fault *fault);
+/* The same apart: the name is a part of the text. */
+typedef struct cmd_input {
+    const char *name;
+    size_t length;
+    ad_tensor *value;
+} cmd_input;
+bool read_input(const cmd_source *argument, cmd_input *input, cmd_fault *fault);
 bool read_npy(const char *path, ad_tensor **out, cmd_fault *fault);
 
 /* ---- output (output.c) --------------------------------------------------------------------------------------------- */
@@ -194,6 +203,12 @@ bool read_dtype(const char *text, ad_dtype *dtype, cmd_fault *fault);
 bool read_integer(const char *option, const char *text, int least, int most, int *value, cmd_fault *fault);
 
 /* ---- the commands: argv[0] is their name ------------------------------------------------------------------------------ */
+
+/* What the commands show, of a workspace whose program was run, for the repl. */
+bool show_gradients(cmd_workspace *space, FILE *out, cmd_fault *fault);
+bool show_trace(cmd_workspace *space, const char *format, FILE *out, cmd_fault *fault); /* NULL: text */
+bool show_check(cmd_workspace *space, FILE *out, cmd_fault *fault);
+bool show_ops(const char *name, FILE *out, cmd_fault *fault);
 
 int command_trace(int argc, char **argv);
 int command_grad(int argc, char **argv);

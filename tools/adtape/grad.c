@@ -42,7 +42,7 @@ static const struct option long_options[] = {
 enum { highest_order = 8 };
 
 typedef struct deriving {
-    cmd_workspace space;
+    cmd_workspace *space;
     int order, precision;
     bool json;
     const char *wrt, *seed, *output;
@@ -54,7 +54,7 @@ typedef struct deriving {
     cmd_fault *fault;
 } deriving;
 
-static const cmd_slot *variable(const deriving *d, int i) { return &d->space.program.slot[d->x[i]]; }
+static const cmd_slot *variable(const deriving *d, int i) { return &d->space->program.slot[d->x[i]]; }
 
 /* ---- options ----------------------------------------------------------------------------------------------------- */
 
@@ -76,8 +76,8 @@ static bool read_option(deriving *d, int option, cmd_fault *fault) {
 /* ---- what to derive ---------------------------------------------------------------------------------------------- */
 
 static bool add_variable(deriving *d, const char *name, size_t length) {
-    for (size_t i = 0; i < d->space.program.slots; i++) {
-        const cmd_slot *slot = &d->space.program.slot[i];
+    for (size_t i = 0; i < d->space->program.slots; i++) {
+        const cmd_slot *slot = &d->space->program.slot[i];
         if (!slot->value || strlen(slot->name) != length || memcmp(slot->name, name, length) != 0) continue;
         if (slot->is_index || !ad_dtype_is_float(ad_tensor_view(slot->value)->dtype))
             return set_fault(d->fault, STATUS_WRONG, "there is no derivative by %s, whose values are indices",
@@ -91,7 +91,7 @@ static bool add_variable(deriving *d, const char *name, size_t length) {
 static bool choose_named(deriving *d) {
     for (const char *at = d->wrt;; at++) {
         size_t length = strcspn(at, ",");
-        if ((size_t)d->n == d->space.program.slots)
+        if ((size_t)d->n == d->space->program.slots)
             return set_fault(d->fault, STATUS_USAGE, "--wrt names more variables than there are");
         if (!add_variable(d, at, length)) return false;
         at += length;
@@ -100,7 +100,7 @@ static bool choose_named(deriving *d) {
 }
 
 static bool choose_variables(deriving *d) {
-    const cmd_program *program = &d->space.program;
+    const cmd_program *program = &d->space->program;
     d->x = allocate(program->slots * sizeof *d->x);
     if (d->wrt) return choose_named(d);
     for (size_t i = 0; i < program->slots; i++) {
@@ -114,13 +114,13 @@ static bool choose_variables(deriving *d) {
 
 /* One number: the result, or the sum of it times the seed. */
 static bool choose_result(deriving *d) {
-    cmd_program *program = &d->space.program;
+    cmd_program *program = &d->space->program;
     int last = result_step(program);
     const char *where = program->step[last].where;
     ad_view value = ad_value(result_of(program));
     d->y = result_of(program);
     if (d->seed) {
-        ad_var seed = read_seed(&d->space, d->seed, d->y, d->fault);
+        ad_var seed = read_seed(d->space, d->seed, d->y, d->fault);
         if (d->fault->status) return false;
         d->y = ad_sum_at(where, ad_mul_at(where, d->y, seed), AD_ALL_AXES, false);
     } else if (value.shape.rank != 0 && ad_view_count(&value) == 1) {
@@ -131,7 +131,7 @@ static bool choose_result(deriving *d) {
                             "the result is %s, but one number is derived: put sum(...) around it, or give --seed",
                             ad_type_text(value.dtype, &value.shape, type));
     }
-    return ad_tape_status(d->space.tape) == AD_OK || set_tape_fault(d->fault, program, last, d->space.tape);
+    return ad_tape_status(d->space->tape) == AD_OK || set_tape_fault(d->fault, program, last, d->space->tape);
 }
 
 /* ---- deriving ---------------------------------------------------------------------------------------------------- */
@@ -158,7 +158,7 @@ static ad_var element_of(ad_var x, int64_t i) {
 /* Derives y by the variables from number `depth` on; what comes out begins at `values`. A derivative that depends on
  * nothing any more leaves the zeros that are there. */
 static void derive(const deriving *d, const block *b, ad_var y, int depth, double *values) {
-    ad_tape *tape = d->space.tape;
+    ad_tape *tape = d->space->tape;
     ad_var gradient;
     if (!needs_gradient(y)) return;
     ad_mark mark = ad_tape_mark(tape);
@@ -196,8 +196,8 @@ static bool set_shape(const deriving *d, block *b) {
 
 /* "dy/dx", "d2y/dx2", "d2y/dx dz"; returns how many columns that takes. */
 static int put_title(const deriving *d, const block *b) {
-    char *title = b->order == 1 ? format_text("d%s/", result_name(&d->space.program))
-                                : format_text("d%d%s/", b->order, result_name(&d->space.program));
+    char *title = b->order == 1 ? format_text("d%s/", result_name(&d->space->program))
+                                : format_text("d%d%s/", b->order, result_name(&d->space->program));
     for (int i = 0, power; i < b->order; i += power) {
         for (power = 1; i + power < b->order && b->combination[i + power] == b->combination[i];) power++;
         const char *name = variable(d, b->combination[i])->name;
@@ -229,8 +229,8 @@ static void put_block(const deriving *d, const block *b, bool is_first) {
 }
 
 static void put_result_value(const deriving *d) {
-    const char *name = result_name(&d->space.program);
-    ad_view value = ad_value(result_of(&d->space.program));
+    const char *name = result_name(&d->space->program);
+    ad_view value = ad_value(result_of(&d->space->program));
     if (d->json) {
         fprintf(d->out, "{\n  \"name\": \"%s\",\n  \"value\": ", name);
         put_array(d->out, &value, d->dtype, d->precision, " ", true);
@@ -263,11 +263,11 @@ static bool put_derivatives(deriving *d) {
             if (!set_shape(d, &b)) return false;
             b.value = allocate((size_t)ad_shape_count(&b.shape) * sizeof *b.value);
             derive(d, &b, d->y, 0, b.value);
-            bool good = ad_tape_status(d->space.tape) == AD_OK;
+            bool good = ad_tape_status(d->space->tape) == AD_OK;
             if (good) put_block(d, &b, is_first);
             free(b.value);
             if (!good)
-                return set_tape_fault(d->fault, &d->space.program, result_step(&d->space.program), d->space.tape);
+                return set_tape_fault(d->fault, &d->space->program, result_step(&d->space->program), d->space->tape);
             is_first = false;
         } while (next_combination(&b, d->n));
     }
@@ -286,18 +286,28 @@ static bool show(deriving *d) {
     return false;
 }
 
+bool show_gradients(cmd_workspace *space, FILE *out, cmd_fault *fault) {
+    deriving d = {.space = space, .order = 1, .dtype = space->program.dtype, .out = out, .fault = fault};
+    bool good = choose_variables(&d) && choose_result(&d);
+    if (good) put_result_value(&d);
+    good = good && put_derivatives(&d);
+    free(d.x);
+    return good;
+}
+
 int command_grad(int argc, char **argv) {
     cmd_fault fault = {0};
-    deriving d = {.order = 1, .dtype = AD_F64, .fault = &fault};
+    cmd_workspace space;
+    deriving d = {.space = &space, .order = 1, .dtype = AD_F64, .fault = &fault};
     int option, status;
     while ((option = next_option(argc, argv, ":hf:o:", long_options, help, &status)) >= 0) {
         if (option == OPTION_DONE) return status;
         if (!read_option(&d, option, &fault)) return tell_fault(&fault);
     }
-    (void)(open_workspace(&d.space, argc - optind, argv + optind, d.dtype, &fault) && choose_variables(&d) &&
-           run(&d.space.program, d.space.tape, NULL, &fault) && choose_result(&d) && show(&d));
+    (void)(open_workspace(&space, argc - optind, argv + optind, d.dtype, &fault) && choose_variables(&d) &&
+           run(&space.program, space.tape, NULL, &fault) && choose_result(&d) && show(&d));
     status = fault.status ? tell_fault(&fault) : STATUS_OK;
-    close_workspace(&d.space);
+    close_workspace(&space);
     free(d.x);
     return status;
 }

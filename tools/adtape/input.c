@@ -11,8 +11,8 @@ static bool tensor_of(const cmd_literal *literal, ad_tensor **out, cmd_fault *fa
 }
 
 static bool read_value(const cmd_source *value, ad_tensor **out, cmd_fault *fault) {
-    if (value->start < value->length && value->text[value->start] == '@')
-        return read_npy(value->text + value->start + 1, out, fault);
+    size_t at = value->start + strspn(value->text + value->start, " ");
+    if (value->text[at] == '@') return read_npy(value->text + at + 1, out, fault);
     cmd_literal literal;
     if (!parse_literal(value, &literal, fault)) return false;
     bool good = tensor_of(&literal, out, fault);
@@ -20,22 +20,27 @@ static bool read_value(const cmd_source *value, ad_tensor **out, cmd_fault *faul
     return good;
 }
 
-bool add_input_argument(cmd_program *program, const cmd_source *argument, cmd_fault *fault) {
+bool read_input(const cmd_source *argument, cmd_input *input, cmd_fault *fault) {
     cmd_fault none = {0};
-    cmd_token name = read_token(argument, 0, false, &none),
-              equals = read_token(argument, name.at + name.length, false, &none);
+    cmd_token name = read_token(argument, 0, false, &none);
+    cmd_token equals = read_token(argument, name.at + name.length, false, &none);
     if (name.kind != TOKEN_NAME || equals.kind != '=')
         return set_fault(fault, STATUS_USAGE, "'%s' is not NAME=VALUE", argument->text);
-    const char *text = argument->text + name.at;
-    if (find_slot(program, text, name.length) >= 0)
-        return set_fault(fault, STATUS_USAGE, "%.*s is given twice", (int)name.length, text);
-    ad_tensor *value;
     cmd_source rest = *argument;
     rest.start = equals.at + 1;
-    if (!read_value(&rest, &value, fault)) {
-        if (fault->source) fault->source = argument;
-        return false;
+    *input = (cmd_input){.name = argument->text + name.at, .length = name.length};
+    if (read_value(&rest, &input->value, fault)) return true;
+    if (fault->source) fault->source = argument; /* `rest` goes */
+    return false;
+}
+
+bool add_input_argument(cmd_program *program, const cmd_source *argument, cmd_fault *fault) {
+    cmd_input input;
+    if (!read_input(argument, &input, fault)) return false;
+    if (find_slot(program, input.name, input.length) >= 0) {
+        ad_tensor_unref(input.value);
+        return set_fault(fault, STATUS_USAGE, "%.*s is given twice", (int)input.length, input.name);
     }
-    add_input(program, text, name.length, value);
+    add_input(program, input.name, input.length, input.value);
     return true;
 }

@@ -11,6 +11,7 @@ static const char help[] =
     "  adtape grad  EXPRESSION NAME=VALUE...     the derivatives, as numbers\n"
     "  adtape check EXPRESSION NAME=VALUE...     the gradient against differences\n"
     "  adtape ops   [NAME]                       what can be called, or one op in full\n"
+    "  adtape repl                               expressions line by line\n"
     "  adtape show  FILE                         a tape again that was kept as JSON\n"
     "  adtape diff  FILE FILE                    two such tapes beside each other\n"
     "\n"
@@ -24,7 +25,8 @@ static const struct {
     const char *name;
     int (*run)(int argc, char **argv);
 } commands[] = {
-    {"trace", command_trace}, {"grad", command_grad}, {"check", command_check}, {"ops", command_ops},
+    {"trace", command_trace}, {"grad", command_grad}, {"check", command_check},
+    {"ops", command_ops},     {"repl", command_repl},
 #ifdef HAVE_CJSON
     {"show", command_show},   {"diff", command_diff},
 #endif

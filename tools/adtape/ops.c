@@ -124,7 +124,7 @@ static bool put_rows(FILE *out, const char *pattern, int width) {
     return any;
 }
 
-static bool put_answer(FILE *out, const char *name, cmd_fault *fault) {
+bool show_ops(const char *name, FILE *out, cmd_fault *fault) {
     enum { width = 34 };
     cmd_function f;
     if (find_function(name, strlen(name), &f)) {
@@ -150,6 +150,6 @@ int command_ops(int argc, char **argv) {
         return tell_fault(&fault);
     }
     FILE *out = open_output(output, &fault);
-    if (out && put_answer(out, argc > optind ? argv[optind] : "*", &fault)) close_output(out, output, &fault);
+    if (out && show_ops(argc > optind ? argv[optind] : "*", out, &fault)) close_output(out, output, &fault);
     return fault.status ? tell_fault(&fault) : STATUS_OK;
 }

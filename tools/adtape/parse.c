@@ -648,7 +648,7 @@ static void count_uses(const cmd_program *program, usage *count) {
     }
 }
 
-static void find_indices(cmd_program *program) {
+void find_indices(cmd_program *program) {
     usage *count = allocate(program->slots * sizeof *count);
     count_uses(program, count);
     for (size_t i = 0; i < program->slots; i++) {

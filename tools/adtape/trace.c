@@ -167,6 +167,13 @@ static bool walk_back(const tracing *t, cmd_workspace *space, cmd_fault *fault) 
     return set_tape_fault(fault, &space->program, last, space->tape);
 }
 
+bool show_trace(cmd_workspace *space, const char *format, FILE *out, cmd_fault *fault) {
+    tracing t = {.dtype = space->program.dtype};
+    if (format && !read_format(&t, format, fault)) return false;
+    if (!walk_back(&t, space, fault)) return false;
+    return t.is_svg ? draw(&t, space->tape, out, fault) : dump_to(&t, space->tape, out, fault);
+}
+
 int command_trace(int argc, char **argv) {
     tracing t = {.dtype = AD_F64};
     cmd_fault fault = {0};
