@@ -819,89 +819,6 @@ Test(transform, a_map_that_could_not_move_can_be_moved_again) {
     ad_tensor_unref(x);
 }
 
-/* ---- without memory ---------------------------------------------------------------------------------------------------------- */
-
-typedef struct outcome {
-    double hv[4], dense[9], back[3], moved[3];
-} outcome;
-
-/* Everything once; the first failure ends it. */
-static ad_status everything(const ad_allocator *allocator, outcome *o) {
-    ad_tensor *in[] = {tensor(AD_F64, AD_SCALAR, (double[]){2}), tensor(AD_F64, AD_SHAPE(2), (double[]){1, -3}),
-                       tensor(AD_F64, AD_SCALAR, (double[]){5}), tensor(AD_F64, AD_SHAPE(2), (double[]){7, 11})},
-              *out[4] = {NULL};
-    ad_function transforms[] = {ad_hvp_of(&energy), ad_jacobian_of(&pair), ad_hessian_of(&energy),
-                                ad_gauss_newton_of(&pair, NULL), ad_hessian_diagonal_of(&energy)};
-    ad_error error = {AD_OK, ""};
-    ad_status status = AD_OK;
-    ad_linear *linear = NULL;
-    memset(o, 0, sizeof *o);
-    for (int i = 0; i < TEST_COUNT(transforms) && !status; i++) {
-        status = ad_function_evaluate(&transforms[i], allocator, in, out, &error);
-        for (int j = 0; j < transforms[i].outputs; j++) {
-            if (!status) o->hv[j] += ad_view_get(ad_tensor_view(out[j]), 0);
-            cr_assert(!status || !out[j]);
-            ad_tensor_unref(out[j]);
-        }
-    }
-    if (!status) status = ad_linear_new(&linear, &pair, allocator, in, &error);
-    if (!status) status = ad_linear_dense(linear, o->dense, &error);
-    if (!status) status = ad_linear_pull(linear, (double[]){1, 2, 3}, o->back, &error);
-    if (!status) status = ad_linear_push(linear, (double[]){1, 2, 3}, o->moved, &error);
-    if (!status) status = ad_linear_move(linear, (double[]){1, 2, 3}, &error);
-    if (!status) status = ad_linear_push(linear, (double[]){1, 2, 3}, o->moved, &error);
-    cr_assert(!status || (status == AD_ERR_OOM && strstr(error.message, "out of memory")), "%s", error.message);
-    ad_linear_free(linear);
-    for (int i = 0; i < 4; i++) ad_tensor_unref(in[i]);
-    return status;
-}
-
-Test(transform, each_allocation_may_fail) {
-    outcome undisturbed, got;
-    cr_assert_eq(everything(NULL, &undisturbed), AD_OK);
-    for (int on = 0; on < 2; on++) {
-        int64_t failures = 0;
-        for (int64_t at = 1;; at++) {
-            test_memory memory;
-            test_memory_open(&memory);
-            memory.fail_at = at;
-            memory.fail_on = on;
-            ad_status status = everything(&memory.allocator, &got);
-            bool reached = memory.calls >= at;
-            cr_assert(status == AD_ERR_OOM || memcmp(&got, &undisturbed, sizeof got) == 0, "allocation %lld",
-                      (long long)at);
-            cr_assert(!on || !reached || status == AD_ERR_OOM, "allocation %lld: no error", (long long)at);
-            failures += status == AD_ERR_OOM;
-            test_memory_close(&memory);
-            if (!reached) break;
-        }
-        cr_assert_gt(failures, 50);
-    }
-}
-
-/* Products over one recording, and moving it, ask for memory once. */
-Test(transform, products_allocate_nothing_after_the_first) {
-    test_memory memory;
-    test_memory_open(&memory);
-    ad_tensor *weight[3];
-    network_weights(weight);
-    ad_function gradient = ad_grad_of(&network);
-    ad_linear *linear;
-    double v[WEIGHTS] = {1, 2, 3}, out[WEIGHTS];
-    cr_assert_eq(ad_linear_new(&linear, &gradient, &memory.allocator, weight, NULL), AD_OK);
-    int64_t calls = 0;
-    for (int i = 0; i < 5; i++) {
-        ad_linear_push(linear, v, out, NULL);
-        ad_linear_pull(linear, v, out, NULL);
-        ad_linear_move(linear, out, NULL);
-        if (i == 1) calls = memory.calls;
-    }
-    cr_assert_eq(memory.calls, calls);
-    ad_linear_free(linear);
-    for (int i = 0; i < 3; i++) ad_tensor_unref(weight[i]);
-    test_memory_close(&memory);
-}
-
 /* ---- constants, batches ------------------------------------------------------------------------------------------------------- */
 
 /* Softmax regression of one example: weights [3,2], then constants: data [2] and a label. */
@@ -1111,6 +1028,112 @@ Test(transform, equations_without_a_solution_are_refused) {
     ad_function_record(&missing, t, in, out);
     expect_error(t, AD_ERR_NULL, "ad_root_of at");
     ad_tape_free(t);
+}
+
+/* ---- without memory ---------------------------------------------------------------------------------------------------------- */
+
+typedef struct outcome {
+    double hv[4], dense[9], back[3], moved[3], each[2], root[2];
+} outcome;
+
+/* The sums of what a function gives for numbers. */
+static ad_status sums_of(const ad_function *f, const ad_allocator *allocator, ad_tensor *const *in, double *sum,
+                         ad_error *error) {
+    ad_tensor *out[4];
+    ad_status status = ad_function_evaluate(f, allocator, in, out, error);
+    for (int j = 0; j < f->outputs; j++) {
+        cr_assert(!status == !!out[j]);
+        for (int64_t i = 0; !status && i < ad_view_count(ad_tensor_view(out[j])); i++)
+            sum[j] += ad_view_get(ad_tensor_view(out[j]), i);
+        ad_tensor_unref(out[j]);
+    }
+    return status;
+}
+
+/* The gradients of the examples of a batch, and of the root of an equation: functions inside functions. */
+static ad_status nested(const ad_allocator *allocator, outcome *o, ad_error *error) {
+    const int32_t labels[] = {0, 2, 1, 1};
+    ad_tensor *batch[] = {tensor(AD_F64, AD_SHAPE(3, 2), batch_weights), tensor(AD_F64, AD_SHAPE(4, 2), batch_data),
+                          tensor(AD_I32, AD_SHAPE(4), labels)};
+    ad_tensor *numbers[] = {tensor(AD_F64, AD_SCALAR, (double[]){2}), tensor(AD_F64, AD_SCALAR, (double[]){5})};
+    ad_function gradient = ad_grad_of(&example_loss), each = ad_map_of(&gradient, 1);
+    ad_function solution = {.fn = cubic_root_fn, .inputs = 2, .outputs = 1}, by_all = ad_grad_of(&solution);
+    ad_status status = sums_of(&each, allocator, batch, o->each, error);
+    if (!status) status = sums_of(&by_all, allocator, numbers, o->root, error);
+    for (int i = 0; i < 3; i++) ad_tensor_unref(batch[i]);
+    for (int i = 0; i < 2; i++) ad_tensor_unref(numbers[i]);
+    return status;
+}
+
+/* Everything once; the first failure ends it. */
+static ad_status everything(const ad_allocator *allocator, outcome *o) {
+    ad_tensor *in[] = {tensor(AD_F64, AD_SCALAR, (double[]){2}), tensor(AD_F64, AD_SHAPE(2), (double[]){1, -3}),
+                       tensor(AD_F64, AD_SCALAR, (double[]){5}), tensor(AD_F64, AD_SHAPE(2), (double[]){7, 11})};
+    ad_function transforms[] = {ad_hvp_of(&energy), ad_jacobian_of(&pair), ad_hessian_of(&energy),
+                                ad_gauss_newton_of(&pair, NULL), ad_hessian_diagonal_of(&energy)};
+    ad_error error = {AD_OK, ""};
+    ad_status status = AD_OK;
+    ad_linear *linear = NULL;
+    memset(o, 0, sizeof *o);
+    for (int i = 0; i < TEST_COUNT(transforms) && !status; i++)
+        status = sums_of(&transforms[i], allocator, in, o->hv, &error);
+    if (!status) status = nested(allocator, o, &error);
+    if (!status) status = ad_linear_new(&linear, &pair, allocator, in, &error);
+    if (!status) status = ad_linear_dense(linear, o->dense, &error);
+    if (!status) status = ad_linear_pull(linear, (double[]){1, 2, 3}, o->back, &error);
+    if (!status) status = ad_linear_push(linear, (double[]){1, 2, 3}, o->moved, &error);
+    if (!status) status = ad_linear_move(linear, (double[]){1, 2, 3}, &error);
+    if (!status) status = ad_linear_push(linear, (double[]){1, 2, 3}, o->moved, &error);
+    cr_assert(!status || (status == AD_ERR_OOM && strstr(error.message, "out of memory")), "%s", error.message);
+    ad_linear_free(linear);
+    for (int i = 0; i < 4; i++) ad_tensor_unref(in[i]);
+    return status;
+}
+
+Test(transform, each_allocation_may_fail) {
+    outcome undisturbed, got;
+    cr_assert_eq(everything(NULL, &undisturbed), AD_OK);
+    for (int on = 0; on < 2; on++) {
+        int64_t failures = 0;
+        for (int64_t at = 1;; at++) {
+            test_memory memory;
+            test_memory_open(&memory);
+            memory.fail_at = at;
+            memory.fail_on = on;
+            ad_status status = everything(&memory.allocator, &got);
+            bool reached = memory.calls >= at;
+            cr_assert(status == AD_ERR_OOM || memcmp(&got, &undisturbed, sizeof got) == 0, "allocation %lld",
+                      (long long)at);
+            cr_assert(!on || !reached || status == AD_ERR_OOM, "allocation %lld: no error", (long long)at);
+            failures += status == AD_ERR_OOM;
+            test_memory_close(&memory);
+            if (!reached) break;
+        }
+        cr_assert_gt(failures, 50);
+    }
+}
+
+/* Products over one recording, and moving it, ask for memory once. */
+Test(transform, products_allocate_nothing_after_the_first) {
+    test_memory memory;
+    test_memory_open(&memory);
+    ad_tensor *weight[3];
+    network_weights(weight);
+    ad_function gradient = ad_grad_of(&network);
+    ad_linear *linear;
+    double v[WEIGHTS] = {1, 2, 3}, out[WEIGHTS];
+    cr_assert_eq(ad_linear_new(&linear, &gradient, &memory.allocator, weight, NULL), AD_OK);
+    int64_t calls = 0;
+    for (int i = 0; i < 5; i++) {
+        ad_linear_push(linear, v, out, NULL);
+        ad_linear_pull(linear, v, out, NULL);
+        ad_linear_move(linear, out, NULL);
+        if (i == 1) calls = memory.calls;
+    }
+    cr_assert_eq(memory.calls, calls);
+    ad_linear_free(linear);
+    for (int i = 0; i < 3; i++) ad_tensor_unref(weight[i]);
+    test_memory_close(&memory);
 }
 
 /* 40,000 gradients one after the other: were each to walk all of the tape, they would take minutes. */
