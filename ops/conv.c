@@ -228,6 +228,84 @@ static void give(ad_vjp *v, sides s) {
     }
 }
 
+/* ---- which elements depend on which ------------------------------------------------------------------------------ */
+
+/* Cuts out what meets at one element of the kernel, along one axis of y and x. False: nothing does. */
+static bool meet_along(const conv_attrs *a, int axis, int64_t at, ad_view *x, ad_view *y) {
+    const int64_t stride = a->stride[axis],
+                  offset = at * a->dilation[axis] - a->padding[axis]; /* x = stride y + offset */
+    int64_t size = x->shape.dim[2 + axis], count = y->shape.dim[2 + axis];
+    int64_t first = offset < 0 ? (-offset + stride - 1) / stride : 0;
+    int64_t end = size > offset ? (size - offset + stride - 1) / stride : 0;
+    if (end > count) end = count;
+    if (first >= end) return false;
+    int64_t from = stride * first + offset;
+    return !ad_view_slice(y, 2 + axis, first, end, 1, y) &&
+           !ad_view_slice(x, 2 + axis, from, stride * (end - 1) + offset + 1, stride, x);
+}
+
+/* Channels of one group, with that axis last or first. */
+static ad_view group_of(const ad_view *view, int axis, int64_t groups, int64_t g, const ad_axes *order) {
+    int64_t n = view->shape.dim[axis] / groups;
+    ad_view group = *view;
+    (void)(ad_view_slice(view, axis, g * n, (g + 1) * n, 1, &group) || ad_view_permute(&group, order, &group));
+    return group;
+}
+
+/* x and y at the same place of the same image, for each element of the kernel. */
+static void image_depends(ad_dependence *d, const conv_attrs *a, const int64_t kernel[2], const ad_view view[3],
+                          bool x_is_result) {
+    const ad_axes channels_last = AD_AXES(0, 2, 3, 1);
+    for (int64_t k = 0; k < kernel[0] * kernel[1]; k++) {
+        ad_view x = view[X], y = view[Y];
+        if (!meet_along(a, 0, k / kernel[1], &x, &y) || !meet_along(a, 1, k % kernel[1], &x, &y)) continue;
+        for (int64_t g = 0; g < a->groups; g++) {
+            ad_view x_group = group_of(&x, 1, a->groups, g, &channels_last);
+            ad_view y_group = group_of(&y, 1, a->groups, g, &channels_last);
+            ad_depend(d, x_is_result ? &x_group : &y_group, x_is_result ? &y_group : &x_group, 3);
+        }
+    }
+}
+
+/* A filter, and the channel of y that it makes; or the kernel's channel, and that of x. */
+static void kernel_depends(ad_dependence *d, const conv_attrs *a, const ad_view view[3], side image,
+                           bool w_is_result) {
+    const ad_axes filters = AD_AXES(0, 1, 2, 3), channels = AD_AXES(1, 0, 2, 3);
+    for (int64_t g = 0; g < a->groups; g++) {
+        ad_view w = group_of(&view[W], 0, a->groups, g, image == Y ? &filters : &channels);
+        ad_view other = group_of(&view[image], 1, a->groups, g, &channels);
+        ad_depend(d, w_is_result ? &w : &other, w_is_result ? &other : &w, 1);
+    }
+}
+
+static void depends(ad_dependence *d, sides s) {
+    const ad_call *call = ad_dependence_call(d);
+    const ad_view *whole[3] = {[0] = NULL};
+    whole[s[0]] = &call->out[0];
+    for (int i = 0; i < 2; i++) whole[s[1 + i]] = call->in[i];
+    for (int i = 0; i < 2; i++) {
+        ad_view view[3];
+        side in = s[1 + i];
+        if (!ad_dependence_input(d, i, &view[in]) || !ad_dependence_result(d, 0, &view[s[0]])) continue;
+        if (s[0] != W && in != W) {
+            image_depends(d, call->attrs, whole[W]->shape.dim + 2, view, s[0] == X);
+        } else {
+            kernel_depends(d, call->attrs, view, s[0] == W ? in : s[0], s[0] == W);
+        }
+    }
+}
+
+static void conv2d_depends(ad_dependence *d) {
+    ad_view b, y;
+    depends(d, conv2d_sides);
+    if (!ad_dependence_input(d, 2, &b) || !ad_dependence_result(d, 0, &y)) return;
+    (void)!ad_view_permute(&y, &AD_AXES(1, 0, 2, 3), &y);
+    ad_depend(d, &y, &b, 1);
+}
+
+static void transposed_depends(ad_dependence *d) { depends(d, transposed_sides); }
+static void conv_kernel_depends(ad_dependence *d) { depends(d, kernel_sides); }
+
 /* ---- attributes and samples -------------------------------------------------------------------------------------- */
 
 #define CONV_ATTRS                                                                                                   \
@@ -336,6 +414,7 @@ const ad_op ad_op_conv2d = {
     .forward = conv2d_forward,
     .vjp = conv2d_vjp,
     .backward = conv2d_backward,
+    .depends = conv2d_depends,
     .formula = "$y = conv2d($0, $1, bias), $a",
     .adjoint = {"~0 += conv_transpose2d(~y, $1)", "~1 += conv2d_kernel($0, ~y)", "~2 += ~y, summed over images and places"},
     .show_attrs = show_conv,
@@ -361,6 +440,7 @@ const ad_op ad_op_conv_transpose2d = {
     .forward = transposed_forward,
     .vjp = transposed_vjp,
     .backward = transposed_backward,
+    .depends = transposed_depends,
     .formula = "$y = conv_transpose2d($0, $1), $a",
     .adjoint = {"~0 += conv2d(~y, $1)", "~1 += conv2d_kernel(~y, $0)"},
     .show_attrs = show_conv,
@@ -384,6 +464,7 @@ const ad_op ad_op_conv2d_kernel = {
     .forward = kernel_forward,
     .vjp = kernel_vjp,
     .backward = kernel_backward,
+    .depends = conv_kernel_depends,
     .formula = "$y = the kernel's gradient of conv2d($0, $y) for $1, $a",
     .adjoint = {"~0 += conv_transpose2d($1, ~y)", "~1 += conv2d($0, ~y)"},
     .show_attrs = show_conv,

@@ -166,6 +166,21 @@ static ad_status pairs_fn(ad_tape *t, const ad_var *in, ad_var *out, void *user)
     return AD_OK;
 }
 
+/* A stencil along one axis of a grid [5,2], as a convolution; and the sum of its fourth powers. */
+static ad_status stencil_fn(ad_tape *t, const ad_var *in, ad_var *out, void *user) {
+    (void)user;
+    ad_var kernel = ad_constant(t, NULL, AD_F64, AD_SHAPE(1, 1, 3, 1), (double[]){1, -2, 1});
+    ad_conv_options options = {.padding = {1, 0}};
+    ad_var grid = ad_reshape(in[0], AD_SHAPE(1, 1, 5, 2));
+    out[0] = ad_exp(ad_reshape(ad_conv2d(grid, kernel, AD_NONE, &options), AD_SHAPE(10)));
+    return AD_OK;
+}
+static ad_status stencil_energy_fn(ad_tape *t, const ad_var *in, ad_var *out, void *user) {
+    stencil_fn(t, in, out, user);
+    out[0] = total(out[0]);
+    return AD_OK;
+}
+
 static const struct {
     const char *name;
     ad_status (*fn)(ad_tape *t, const ad_var *in, ad_var *out, void *user);
@@ -181,6 +196,8 @@ static const struct {
     {"differences", differences_fn, false, 2 * 9, 2},
     {"repeat", repeat_fn, false, 30, 1},
     {"pairs", pairs_fn, false, 10, 1},
+    {"stencil", stencil_fn, false, 2 * 13, 3},
+    {"stencil energy", stencil_energy_fn, true, 2 * 19, 4},
 };
 
 static double element_of(const ad_csr *m, int64_t r, int64_t c) {
