@@ -1030,6 +1030,78 @@ Test(transform, equations_without_a_solution_are_refused) {
     ad_tape_free(t);
 }
 
+/* ---- odd inputs --------------------------------------------------------------------------------------------------------------- */
+
+static ad_status with_parameter_fn(ad_tape *t, const ad_var *in, ad_var *out, void *user) {
+    out[0] = total(ad_mul(ad_use(t, user), ad_square(in[0])));
+    return AD_OK;
+}
+
+/* A map differentiates by its inputs: parameters that the function uses keep the gradients they have. */
+Test(transform, a_map_leaves_the_gradients_of_parameters_alone) {
+    ad_param *w;
+    cr_assert_eq(ad_param_new(&w, NULL, "w", AD_F64, AD_SHAPE(2), (double[]){2, 3}, NULL), AD_OK);
+    ((double *)ad_param_edit_gradient(w)->data)[1] = 42;
+    ad_tensor *x = tensor(AD_F64, AD_SHAPE(2), (double[]){1, -1});
+    const ad_function f = {.fn = with_parameter_fn, .inputs = 1, .outputs = 1, .user = w};
+    ad_linear *linear;
+    double one = 1, g[2];
+    cr_assert_eq(ad_linear_new(&linear, &f, NULL, &x, NULL), AD_OK);
+    cr_assert_eq(ad_linear_pull(linear, &one, g, NULL), AD_OK);
+    cr_assert(g[0] == 4 && g[1] == -6);
+    expect_values(*ad_param_gradient(w), 0, 42);
+    ad_linear_free(linear);
+    ad_tensor_unref(x);
+    ad_param_unref(w);
+}
+
+/* Nothing has a Jacobian of nothing; an output may be an input, or not depend on any; f32 stays f32. */
+static ad_status three_ways_fn(ad_tape *t, const ad_var *in, ad_var *out, void *user) {
+    (void)user;
+    out[0] = in[0];
+    out[1] = ad_number(t, AD_F32, 7);
+    out[2] = ad_slice(in[0], 0, 0, 0, 1);
+    return AD_OK;
+}
+
+Test(transform, empty_constant_and_identical_outputs) {
+    const ad_function f = {.fn = three_ways_fn, .inputs = 1, .outputs = 3};
+    ad_function jacobian = ad_jacobian_of(&f), forward = ad_jvp_of(&f);
+    ad_tape *t = ad_tape_new(NULL);
+    ad_var x[] = {ad_leaf(t, NULL, AD_F32, AD_SHAPE(2), (float[]){1, 2}),
+                  ad_leaf(t, NULL, AD_F32, AD_SHAPE(2), (float[]){3, 4})},
+           out[6];
+    ad_function_record(&jacobian, t, x, out);
+    expect_values(ad_value(out[0]), 1, 0, 0, 1);
+    expect_values(ad_value(out[1]), 0, 0);
+    ad_view empty = ad_value(out[2]);
+    cr_assert(ad_shape_equal(&empty.shape, &AD_SHAPE(0, 2)) && empty.dtype == AD_F32);
+    ad_function_record(&forward, t, x, out);
+    expect_values(ad_value(out[3]), 3, 4);
+    expect_values(ad_value(out[4]), 0);
+    expect_ok(t);
+    ad_tape_free(t);
+
+    for (int64_t n = 0; n < 3; n += 2) {
+        ad_tensor *numbers = tensor(AD_F32, AD_SHAPE(n), (float[]){1, 2});
+        ad_linear *linear;
+        ad_sparse *sparse;
+        double matrix[6], value[3];
+        cr_assert_eq(ad_linear_new(&linear, &f, NULL, &numbers, NULL), AD_OK);
+        cr_assert(ad_linear_rows(linear) == n + 1 && ad_linear_columns(linear) == n);
+        cr_assert_eq(ad_linear_value(linear, value, NULL), AD_OK);
+        cr_assert_eq(value[n], 7);
+        cr_assert_eq(ad_linear_dense(linear, matrix, NULL), AD_OK);
+        cr_assert_eq(ad_sparse_new(&sparse, linear, NULL), AD_OK);
+        ad_csr m = ad_sparse_matrix(sparse);
+        cr_assert(m.rows == n + 1 && m.columns == n && m.start[n + 1] == n);
+        for (int64_t i = 0; i < n; i++) cr_assert(m.column[i] == i && m.value[i] == 1);
+        ad_sparse_free(sparse);
+        ad_linear_free(linear);
+        ad_tensor_unref(numbers);
+    }
+}
+
 /* ---- without memory ---------------------------------------------------------------------------------------------------------- */
 
 typedef struct outcome {
