@@ -9,9 +9,9 @@
  *     ad_function_record(&gradient, t, &x, &g);               // variables to variables
  *     ad_function_evaluate(&gradient, NULL, &in, &out, NULL); // numbers to numbers
  *
- * A derivative is by the inputs alone, and of these not by the last .constants, which may be integers. What else a function
- * uses (other variables of the tape, numbers) comes through .user and stands still, even where it depends on the same things
- * as the inputs. */
+ * A derivative is by the inputs alone, and of these not by the last .constants, which may be integers. What else a
+ * function uses, such as other variables of the tape, comes through .user and counts as constant for that derivative, even
+ * where it depends on the same things as the inputs; for one around it, it is what it is. */
 #ifndef ADTAPE_TRANSFORM_H
 #define ADTAPE_TRANSFORM_H
 
@@ -51,8 +51,8 @@ AD_API ad_status ad_function_evaluate_at(const char *where, const ad_function *f
 
 /* Each makes a function of f, which must stay where it is while the result is used. f has n inputs x, its constants, and m
  * outputs y; to the right are the inputs and outputs of the result, which takes the same constants, last. v, x_dot and
- * x_bar stand for n variables of the types of x, y_dot and y_bar for m. A gradient needs a single output with one element. What is wrong with f is said when the result is
- * called. */
+ * x_bar stand for n variables of the types of x, y_dot and y_bar for m. A gradient needs a single output with one
+ * element. What is wrong with f is said when the result is called. */
 AD_API ad_function ad_grad_of(const ad_function *f);           /* x -> gradient, of the types of x */
 AD_API ad_function ad_value_and_grad_of(const ad_function *f); /* x -> y, gradient */
 AD_API ad_function ad_jvp_of(const ad_function *f);            /* x, x_dot -> y, y_dot = J x_dot (forward mode) */
@@ -74,19 +74,19 @@ AD_API ad_function ad_directional_of(const ad_function *f, int order);
 AD_API ad_function ad_map_of(const ad_function *f, int shared);
 
 /* x, theta -> the x* near x with f(x*, theta) = 0: f has one output, of the type of its first input x, and further inputs
- * theta. Found by Newton's method to 1e-12 (f32: 1e-5) in each element of f, whatever x is; who has a solution hands it in, and
- * it stays as it is. A fixed point of g is a root of g(x) - x. Differentiated by theta (by x it is constant) as the implicit
- * function theorem says, to any order, and by the solution alone: the search leaves nothing on the tape. Writes df/dx down: for
- * up to some thousand unknowns. f must stay where it is while the tape holds the result. AD_ERR_VALUE if there is no
- * solution near, or df/dx is singular there. */
+ * theta. Found by Newton's method to 1e-12 (f32: 1e-5) in each element of f, or as near as x* can be told; a solution that
+ * is handed in stays as it is. A fixed point of g is a root of g(x) - x. Differentiated by theta (by x it is constant) as
+ * the implicit function theorem says, to any order: the search leaves nothing on the tape. Writes df/dx down: for up to
+ * some thousand unknowns. f must stay where it is while the tape holds the result. AD_ERR_VALUE if there is no solution
+ * near, or df/dx is singular there. */
 AD_API ad_function ad_root_of(const ad_function *f);
 
 /* ---- the derivative at a point --------------------------------------------------------------------------- */
 
-/* The Jacobian of f at a point, as a linear map: one recording of f, over which any number of products can be taken. All
- * elements of all inputs of f but its constants, one input after the other in row-major order, are its columns, those of all outputs its
- * rows. The Hessian of f is the Jacobian of ad_grad_of(f). Numbers go in and out as double, whatever f computes in.
- * `f` must stay where it is while the map is used; *out is the caller's to free, NULL on error. */
+/* The Jacobian of f at a point, as a linear map: one recording of f, over which any number of products can be taken. Its
+ * columns are all elements of all inputs of f but the constants, one input after the other in row-major order, its rows
+ * those of all outputs. The Hessian of f is the Jacobian of ad_grad_of(f). Numbers go in and out as double, whatever f
+ * computes in. `f` must stay where it is while the map is used; *out is the caller's to free, NULL on error. */
 typedef struct ad_linear ad_linear;
 #define ad_linear_new(...) ad_linear_new_at(AD_HERE, __VA_ARGS__)
 AD_API ad_status ad_linear_new_at(const char *where, ad_linear **out, const ad_function *f,
