@@ -64,6 +64,8 @@ void ad_depends_along(ad_dependence *dependence);
 void ad_depends_rows(ad_dependence *dependence);
 /* On those that are reduced to it, of ops whose attributes begin with an ad_reduce_attrs (reduce.c). */
 void ad_depends_reduced(ad_dependence *dependence);
+/* The same where result 0 has the shape of input 0, and scale and shift broadcast to it: the others are statistics. */
+void ad_depends_normalized(ad_dependence *dependence);
 /* An f64 scratch array of 0, 1, 2, ... in row-major order; data NULL if there is no memory. */
 ad_view ad_scratch_numbered(ad_call *call, ad_shape shape);
 

@@ -168,6 +168,22 @@ void ad_depends_reduced(ad_dependence *d) {
     }
 }
 
+void ad_depends_normalized(ad_dependence *d) {
+    const ad_call *call = ad_dependence_call(d);
+    ad_flattening f = ad_flattening_of(call->attrs, call->in[0]->shape);
+    ad_view in, y;
+    for (int k = 0; k < call->op->results; k++) {
+        if (!ad_dependence_input(d, 0, &in) || !ad_dependence_result(d, k, &y)) continue;
+        ad_view kept = k ? ad_as_kept(call, &y) : y;
+        depend_on_others(d, &in, &kept, &f);
+    }
+    for (int i = 1; i < call->inputs; i++) {
+        if (!ad_dependence_input(d, i, &in) || !ad_dependence_result(d, 0, &y)) continue;
+        ad_view stretched = ad_stretched(&in, &y.shape);
+        ad_depend(d, &y, &stretched, y.shape.rank);
+    }
+}
+
 /* ---- attributes, samples, constructors --------------------------------------------------------------------------- */
 
 const ad_attr ad_reduce_attr_list[] = {AD_REDUCE_ATTRS_OF(ad_reduce_attrs, axes, keepdim), AD_ATTRS_END};

@@ -67,6 +67,19 @@ static bool rope_sample(ad_sample *sample, int k) {
     return ad_sample_normal(sample, shapes[k]);
 }
 
+/* Both features of a pair depend on both. */
+static void rope_depends(ad_dependence *d) {
+    ad_view x, y;
+    if (!ad_dependence_input(d, 0, &x) || !ad_dependence_result(d, 0, &y)) return;
+    for (int from = 0; from < 2; from++) {
+        for (int to = 0; to < 2; to++) {
+            ad_view in = x, out = y;
+            (void)(ad_view_slice(&x, -1, from, INT64_MAX, 2, &in) || ad_view_slice(&y, -1, to, INT64_MAX, 2, &out));
+            ad_depend(d, &out, &in, out.shape.rank);
+        }
+    }
+}
+
 const ad_op ad_op_rope = {
     .name = "rope",
     .inputs = 1,
@@ -80,6 +93,7 @@ const ad_op ad_op_rope = {
     .vjp = rope_vjp,
     .backward = rope_backward,
     .jvp = ad_jvp_linear,
+    .depends = rope_depends,
     .formula = "$y = $0 turned ($a)",
     .adjoint = {"~0 += ~y turned back"},
     .show_attrs = show_rope,
