@@ -11,6 +11,8 @@ class Progress:
         self.stream = stream
         self.is_terminal = stream.isatty()
         self.has_colour = self.is_terminal and not os.environ.get("NO_COLOR")
+        is_unicode = (stream.encoding or "").lower().replace("-", "") == "utf8"
+        self.full, self.empty = "█░" if is_unicode else "#."
         self.done, self.total, self.start, self.text = 0, 0, time.monotonic(), ""
 
     def expect(self, total):
@@ -36,7 +38,7 @@ class Progress:
     def _draw(self):
         share = self.done / max(self.total, 1)
         filled = round(24 * share)
-        bar = "█" * filled + "░" * (24 - filled)
+        bar = self.full * filled + self.empty * (24 - filled)
         if self.has_colour:
             bar = f"\x1b[36m{bar}\x1b[0m"
         seconds = time.monotonic() - self.start
