@@ -191,8 +191,7 @@ enum { LSTM_STEPS = 64, LSTM_STATE = 128, LSTM_INPUTS = 64 };
 static ad_var lstm_loss(const model *m, ad_tape *tape) {
     ad_var of_x = ad_linear(array_of(m, tape, 0), param_of(m, 0), param_of(m, 2));
     ad_var w = param_of(m, 1), b = param_of(m, 3), h = array_of(m, tape, 1), c = h;
-    for (int t = 0; t < LSTM_STEPS; t++)
-        h = ad_lstm_gates(ad_add(ad_select(of_x, 0, t), ad_linear(h, w, b)), c, &c);
+    for (int t = 0; t < LSTM_STEPS; t++) h = ad_lstm_gates(ad_add(ad_select(of_x, 0, t), ad_linear(h, w, b)), c, &c);
     return ad_mean(ad_square(h), AD_ALL_AXES, false);
 }
 
@@ -301,38 +300,23 @@ static const workload workloads[] = {
     {"rosenbrock gradient, n 1e4", open_rosenbrock, 10000, 20.0 * 10000},
 };
 
+/* The step comes last, as it changes the parameters. */
 static void run(const bench *b, const workload *w, ad_tape *tape) {
-    static const struct {
-        const char *suffix;
-        bench_call *call;
-        bool is_compared; /* with peers, and so has flops */
-    } parts[] = {{"", run_step, true},
-                 {": value", run_value, false},
-                 {": gradient", run_gradient, false},
-                 {": hvp", run_hvp, false}};
+    if (!wants_model(b, w->name)) return;
     model m = {.tape = tape, .batch = w->size};
     w->open(&m, w->size);
-    if (b->check)
-        check_model(w->name, &m);
-    else
-        make_direction(&m);
-    for (size_t i = 0; i < sizeof parts / sizeof *parts && !b->check; i++) {
-        char name[BENCH_NAME];
-        snprintf(name, sizeof name, "%s%s", w->name, parts[i].suffix);
-        double us = time_model(b, parts[i].call, &m);
-        if (parts[i].is_compared)
-            bench_print_work(name, "us", us, w->flops, 0);
-        else
-            bench_print(name, "us", us);
-    }
+    make_direction(&m);
+    run_part(b, &part_value, w->name, &m, 0, 0);
+    run_part(b, &part_gradient, w->name, &m, 0, 0);
+    run_part(b, &part_hvp, w->name, &m, 0, 0);
+    run_part(b, &part_step, w->name, &m, w->flops, 0);
     close_model(&m);
 }
 
 int main(int argc, char **argv) {
     bench b = bench_start(argc, argv);
     ad_tape *tape = bench_tape();
-    for (size_t i = 0; i < sizeof workloads / sizeof *workloads; i++)
-        if (bench_wants(&b, workloads[i].name)) run(&b, &workloads[i], tape);
+    for (size_t i = 0; i < sizeof workloads / sizeof *workloads; i++) run(&b, &workloads[i], tape);
     ad_tape_free(tape);
     return 0;
 }

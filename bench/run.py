@@ -19,7 +19,6 @@ import results
 import sides
 from progress import Progress
 
-HERE = pathlib.Path(__file__).resolve().parent
 TOLERANCE = 1e-3  # relative, of a number that both compute in float
 
 
@@ -32,8 +31,8 @@ def arguments():
     add("rounds", nargs="?", type=int, help="how often each program runs; default 3, with --quick 1")
     add("--only", default="", metavar="TEXT", help="the cases with this text in their names")
     add("--peers", metavar="LIST", help=f"of these: {known}, or none; default: all that are installed")
-    add("--peer", action="append", default=[], metavar="NAME=COMMAND", help="one more: a program that takes and prints "
-        "what bench/bench.h says, as those of another build do")  # fmt: skip
+    add("--peer", action="append", default=[], metavar="NAME=WHAT", help="one more: another build folder of adtape, or a "
+        "program that takes and prints what bench/bench.h says")  # fmt: skip
     add("--threads", metavar="LIST", help=f"numbers of threads; default {cores}, with --quick 1")
     add("--quick", action="store_true", help="a rough look, in minutes: one round, little time for each case")
     add("--json", metavar="FILE", help="where the results go; default: bench.json in the build folder")
@@ -146,8 +145,7 @@ def measure(everyone, options, record, progress):
 
 
 def our_side(build):
-    """Every bench/*.c but floor.c is a program of cases."""
-    names = sorted(path.stem for path in HERE.glob("*.c") if path.stem != "floor")
+    names = sides.our_programs()
     missing = [name for name in [*names, "floor"] if not (build / "bench" / name).is_file()]
     if missing:
         raise Failed(f"{build}/bench has no {', '.join(missing)}: build it first")

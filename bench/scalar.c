@@ -49,6 +49,7 @@ static void run(const bench *b, const char *size, int64_t n) {
     if (b->check) {
         for (int i = 0; i < 2; i++)
             if (bench_wants(b, name[i])) bench_print(name[i], "dy/dx", ad_gradient_item(c.x));
+        if (bench_wants(b, name[2])) bench_print(name[2], "nodes", (double)ad_tape_size(c.tape));
     } else {
         double ns = 1e9 / (double)n, memory = (double)ad_tape_memory(c.tape) / (double)ad_tape_size(c.tape);
         if (bench_wants(b, name[0])) bench_print_work(name[0], "ns/op", ns * seconds[0], 1, RECORD_BYTES);

@@ -210,11 +210,19 @@ def choose(text):
 
 
 def given(text):
-    """The side that NAME=COMMAND names. ValueError if it is not of that form."""
-    name, is_there, command = text.partition("=")
-    if not is_there or not name or not command:
-        raise ValueError(f"--peer wants NAME=COMMAND, not '{text}'")
-    return Side(name, name, [shlex.split(command)])
+    """The side that NAME=COMMAND names, or NAME=BUILD: all programs of another build. ValueError otherwise."""
+    name, _, command = text.partition("=")
+    if not name or not command:
+        raise ValueError(f"--peer wants NAME=COMMAND or NAME=BUILD, not '{text}'")
+    if not pathlib.Path(command, "bench").is_dir():
+        return Side(name, name, [shlex.split(command)])
+    there = [pathlib.Path(command, "bench", program) for program in our_programs()]
+    return Side(name, name, [[path.resolve()] for path in there if path.is_file()])
+
+
+def our_programs():
+    """The names of those that measure cases: of every bench/*.c but floor.c."""
+    return sorted(path.stem for path in PEERS.parent.glob("*.c") if path.stem != "floor")
 
 
 def find(keys, build, progress):

@@ -6,25 +6,11 @@ enum { ATTENTION_HEADS = 4, ATTENTION_FEATURES = 64, MLP_LAYERS = 3 };
 /* Runs value and gradient of a model whose cases are called "SERIES: value" and "SERIES: gradient". */
 static void run(const bench *b, const char *series, void (*open)(model *, int64_t, int64_t), int64_t size,
                 int64_t batch, double value_flops, double gradient_flops, double bytes) {
-    char name[BENCH_NAME];
-    snprintf(name, sizeof name, "%s: gradient", series);
-    char value[BENCH_NAME];
-    snprintf(value, sizeof value, "%s: value", series);
-    if (!bench_wants(b, name) && !bench_wants(b, value)) return;
+    if (!wants_model(b, series)) return;
     model m = {.tape = bench_tape()};
     open(&m, size, batch);
-    if (b->check) {
-        ad_var loss = record_loss(&m);
-        ad_backward(loss);
-        bench_need(ad_tape_status(m.tape), ad_tape_error(m.tape));
-        bench_print(value, "value", ad_item(loss));
-        bench_print(name, "gradient", gradient_fingerprint(&m));
-    } else {
-        if (bench_wants(b, value))
-            bench_print_work(value, "us", time_model(b, run_value, &m), value_flops, 0.5 * bytes);
-        if (bench_wants(b, name))
-            bench_print_work(name, "us", time_model(b, run_gradient, &m), gradient_flops, bytes);
-    }
+    run_part(b, &part_value, series, &m, value_flops, 0.5 * bytes);
+    run_part(b, &part_gradient, series, &m, gradient_flops, bytes);
     close_model(&m);
     ad_tape_free(m.tape);
 }

@@ -13,7 +13,8 @@ typedef struct model {
     int params;
     ad_param *param[MOST_PARAMS];
     ad_var used[MOST_PARAMS];      /* the parameters on the tape of this recording */
-    ad_tensor *along[MOST_PARAMS]; /* a direction, for products with the Hessian; made when first asked for */
+    ad_tensor *along[MOST_PARAMS]; /* a direction, for products with the Hessian; make_direction makes it */
+    ad_var product[MOST_PARAMS];   /* of the Hessian with it */
     ad_optim *optim;
     int arrays;
     ad_tensor *array[MOST_ARRAYS]; /* data */
@@ -120,14 +121,16 @@ static inline void make_direction(model *m) {
 /* The gradient is recorded, and moved along the direction: forward mode over reverse mode. */
 static inline void run_hvp(void *user, double *part) {
     model *m = user;
-    ad_var gradient[MOST_PARAMS], along[MOST_PARAMS], product[MOST_PARAMS];
+    ad_var gradient[MOST_PARAMS], along[MOST_PARAMS];
     double start = bench_now();
     ad_var loss = record_loss(m);
     ad_grad(loss, AD_NONE, m->params, m->used, gradient);
     for (int i = 0; i < m->params; i++) along[i] = ad_constant_tensor(m->tape, NULL, m->along[i]);
-    ad_pushforward(m->params, m->used, along, m->params, gradient, product);
+    ad_pushforward(m->params, m->used, along, m->params, gradient, m->product);
     part[0] += bench_now() - start;
 }
+
+/* ---- what is checked -------------------------------------------------------------------------------------------- */
 
 static inline double gradient_fingerprint(const model *m) {
     double sum = 0;
@@ -136,19 +139,66 @@ static inline double gradient_fingerprint(const model *m) {
 }
 
 /* The gradients at the start, and the loss after a few steps. */
-static inline void check_model(const char *name, model *m) {
+static inline void check_step(const char *name, model *m) {
     step(m);
     bench_print(name, "gradient", gradient_fingerprint(m));
     for (int i = 1; i < CHECKED_STEPS; i++) step(m);
     bench_print(name, "loss", step(m));
 }
 
-/* Microseconds of one call. */
-static inline double time_model(const bench *b, bench_call *call, model *m) {
+static inline void check_value(const char *name, model *m) { bench_print(name, "value", ad_item(record_loss(m))); }
+
+static inline void check_gradient(const char *name, model *m) {
+    ad_backward(record_loss(m));
+    bench_print(name, "gradient", gradient_fingerprint(m));
+}
+
+static inline void check_hvp(const char *name, model *m) {
+    double sum = 0;
+    run_hvp(m, (double[]){0});
+    for (int i = 0; i < m->params; i++) {
+        ad_view product = ad_value(m->product[i]);
+        sum += bench_fingerprint(&product);
+    }
+    bench_print(name, "product", sum);
+}
+
+/* ---- the run ---------------------------------------------------------------------------------------------------- */
+
+typedef struct model_part {
+    const char *suffix; /* of the case's name */
+    bench_call *call;
+    void (*check)(const char *name, model *);
+} model_part;
+
+static const model_part part_step = {"", run_step, check_step}, part_value = {": value", run_value, check_value},
+                        part_gradient = {": gradient", run_gradient, check_gradient},
+                        part_hvp = {": hvp", run_hvp, check_hvp};
+
+static inline bool wants_model(const bench *b, const char *series) {
+    const model_part *const parts[] = {&part_step, &part_value, &part_gradient, &part_hvp};
+    char name[BENCH_NAME];
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        snprintf(name, sizeof name, "%s%s", series, parts[i]->suffix);
+        if (bench_wants(b, name)) return true;
+    }
+    return false;
+}
+
+/* Measures or checks one part of what a model does, if it is wanted. Without flops and bytes it has no floor. */
+static inline void run_part(const bench *b, const model_part *part, const char *series, model *m, double flops,
+                            double bytes) {
+    char name[BENCH_NAME];
     double seconds[BENCH_PARTS];
-    bench_measure(b, call, m, seconds);
+    snprintf(name, sizeof name, "%s%s", series, part->suffix);
+    if (!bench_wants(b, name)) return;
+    if (b->check) {
+        part->check(name, m);
+    } else {
+        bench_measure(b, part->call, m, seconds);
+        bench_print_work(name, "us", 1e6 * seconds[0], flops, bytes);
+    }
     bench_need(ad_tape_status(m->tape), ad_tape_error(m->tape));
-    return 1e6 * seconds[0];
 }
 
 #endif

@@ -28,7 +28,7 @@ lines_of() {
         END { if (!bad) print NR; exit bad }' lines
 }
 for try in 'floor 2 fma' 'scalar 3 ops=1e3' 'gemm 4 64x' 'ops 3 small' 'ops 2 exp f32 n=64Ki' 'sweep 2 width=16' \
-    'models 4 16-1 step, batch 1'; do
+    'models 8 16-1 step, batch'; do
     program=${try%% *} rest=${try#* }
     count=${rest%% *} only=${rest#* }
     if check "$program measures" lines_of "$program" --only "$only"; then
@@ -83,6 +83,9 @@ END
 check 'a peer that computes the same' bench 1 --peers none --only ops=1e3 --peer "right=$tap_folder/right"
 check_has 'is compared' "$output" 'scalar f64 record' 'right' 'x as long' 'right, 1 thread: ahead in 1 of 2 cases' \
     'behind' 'scalar f64 back ops=1e3'
+
+check 'a peer that is a build' bench 1 --peers none --only '1 step, batch' --peer "before=$ADTAPE_BUILD"
+check_has 'is compared in all it does' "$output" 'step, batch 1: hvp' 'before' 'of 8 cases'
 
 peer wrong <<END
 case "\$*" in
