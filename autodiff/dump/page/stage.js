@@ -264,6 +264,7 @@ function mergePart(step) {
         words(
             plainMath(node.index),
             " was used " + count + " times, so its gradient is a sum of " + count + " contributions.",
+            count > node.terms.length ? " Only the first " + node.terms.length + " are in this dump." : "",
         ),
         row(...cards),
     );
