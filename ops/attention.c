@@ -57,9 +57,9 @@ typedef struct block {
     int64_t row, rows, column, columns;
 } block;
 
-/* One matrix of each stack, and memory for one block. */
+/* One matrix of each stack, and memory for one block: each thread has a frame of its own. */
 typedef struct frame {
-    ad_call *call;
+    const ad_call *call;
     const ad_kernels *kernels;
     attention_attrs attrs;
     ad_dtype dtype;
@@ -67,7 +67,15 @@ typedef struct frame {
     ad_view q, k, v, mask; /* mask: data NULL if there is none */
     void *memory[3];       /* blocks of scores */
     void *rows;            /* a block of rows of the result */
+    void *scratch;         /* of any product of a block */
 } frame;
+
+/* The results and gradients, as stacks, and the matrix of each at hand; data NULL: none. */
+typedef struct results {
+    ad_view y_stack, logs_stack, seed[2], bar[4];
+    ad_view y, logs, g, g_logs, q_bar, k_bar, v_bar, mask_bar;
+    bool one_row, one_column; /* the mask has only one, which all are summed into */
+} results;
 
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
@@ -96,31 +104,12 @@ static ad_view matrix_at(const ad_view *stack, int64_t number) {
     return m;
 }
 
+static ad_view matrix_or_none(const ad_view *stack, int64_t number) {
+    return stack->data ? matrix_at(stack, number) : (ad_view){.data = NULL};
+}
+
 static ad_view dense(const frame *f, void *memory, int64_t rows, int64_t columns) {
     return ad_view_of(memory, f->dtype, AD_SHAPE(rows, columns));
-}
-
-/* The product's scratch memory is given back at once: there are many. */
-static void multiply(const frame *f, const ad_view *a, const ad_view *b, const ad_view *c, bool add) {
-    ad_arena *arena = ad_scratch_arena(f->call);
-    uint64_t position = ad_arena_position(arena);
-    ad_multiply_matrices(f->call, a, b, c, add);
-    ad_arena_rewind(arena, position);
-}
-
-static bool open_frame(frame *f, ad_call *call, int64_t *matrices) {
-    const ad_shape *q = &call->in[0]->shape, *v = &call->in[2]->shape;
-    int last = q->rank - 1;
-    *f = (frame){.call = call, .kernels = ad_kernels_get(), .attrs = *(const attention_attrs *)call->attrs};
-    f->dtype = call->in[0]->dtype;
-    f->t = q->dim[last - 1];
-    f->s = v->dim[last - 1];
-    *matrices = 1;
-    for (int i = 0; i < last - 1; i++) *matrices *= q->dim[i];
-    size_t size = ad_dtype_size(f->dtype), width = (size_t)v->dim[last];
-    for (int i = 0; i < 3; i++)
-        if (!(f->memory[i] = ad_scratch(call, BLOCK_ROWS * BLOCK_COLUMNS * size))) return false;
-    return (f->rows = ad_scratch(call, BLOCK_ROWS * width * size)) != NULL;
 }
 
 /* A mask, or its gradient, with the shape of the scores. */
@@ -130,14 +119,23 @@ static ad_view stretched_mask(const ad_call *call, const ad_view *mask) {
     return ad_stretched(mask, &scores);
 }
 
-static void enter_matrix(frame *f, int64_t number) {
-    ad_call *call = f->call;
+static void enter_matrix(frame *f, results *r, int64_t number) {
+    const ad_call *call = f->call;
     f->q = matrix_at(call->in[0], number);
     f->k = matrix_at(call->in[1], number);
     f->v = matrix_at(call->in[2], number);
-    if (call->inputs < 4) return;
-    ad_view mask = stretched_mask(call, call->in[3]);
-    f->mask = matrix_at(&mask, number);
+    if (call->inputs == 4) {
+        ad_view mask = stretched_mask(call, call->in[3]);
+        f->mask = matrix_at(&mask, number);
+    }
+    r->y = matrix_at(&r->y_stack, number);
+    r->logs = matrix_at(&r->logs_stack, number);
+    r->g = matrix_or_none(&r->seed[0], number);
+    r->g_logs = matrix_or_none(&r->seed[1], number);
+    r->q_bar = matrix_or_none(&r->bar[0], number);
+    r->k_bar = matrix_or_none(&r->bar[1], number);
+    r->v_bar = matrix_or_none(&r->bar[2], number);
+    r->mask_bar = matrix_or_none(&r->bar[3], number);
 }
 
 /* How many columns the rows of a block see. */
@@ -145,10 +143,142 @@ static int64_t columns_seen(const frame *f, int64_t row, int64_t rows) {
     return f->attrs.causal ? least(f->s, row + rows) : f->s;
 }
 
+/* ---- products ------------------------------------------------------------------------------------------------------ */
+
+/* What is multiplied in a block. x are its scores and p its probabilities, which lie in memory[0] in turn; p_bar is in
+ * memory[1], x_bar in memory[2]. */
+typedef enum product {
+    QUERIES_KEYS,     /* x = q k^T */
+    VALUES,           /* y += p v, or = in the first block */
+    TO_VALUES,        /* v_bar += p^T g */
+    TO_PROBABILITIES, /* p_bar = g v^T */
+    TO_QUERIES,       /* q_bar += x_bar k */
+    TO_KEYS,          /* k_bar += x_bar^T q */
+    PRODUCTS
+} product;
+
+static ad_gemm product_of(const frame *f, const results *r, const block *b, product which) {
+    const ad_view q = rows_of(&f->q, b->row, b->rows), k = rows_of(&f->k, b->column, b->columns);
+    const ad_view v = rows_of(&f->v, b->column, b->columns), p = dense(f, f->memory[0], b->rows, b->columns);
+    const ad_view p_bar = dense(f, f->memory[1], b->rows, b->columns),
+                  x_bar = dense(f, f->memory[2], b->rows, b->columns);
+    const ad_view kt = ad_swap_last(&k), vt = ad_swap_last(&v), pt = ad_swap_last(&p), xt_bar = ad_swap_last(&x_bar);
+    ad_view g, to;
+    switch (which) {
+    case QUERIES_KEYS: return ad_matrix_product(&q, &kt, &p, false);
+    case VALUES: to = rows_of(&r->y, b->row, b->rows); return ad_matrix_product(&p, &v, &to, b->column > 0);
+    case TO_VALUES:
+        g = rows_of(&r->g, b->row, b->rows), to = rows_of(&r->v_bar, b->column, b->columns);
+        return ad_matrix_product(&pt, &g, &to, true);
+    case TO_PROBABILITIES: g = rows_of(&r->g, b->row, b->rows); return ad_matrix_product(&g, &vt, &p_bar, false);
+    case TO_QUERIES: to = rows_of(&r->q_bar, b->row, b->rows); return ad_matrix_product(&x_bar, &k, &to, true);
+    default: to = rows_of(&r->k_bar, b->column, b->columns); return ad_matrix_product(&xt_bar, &q, &to, true);
+    }
+}
+
+static bool is_wanted(const results *r, product which) {
+    switch (which) {
+    case TO_VALUES: return r->g.data && r->v_bar.data;
+    case TO_PROBABILITIES: return r->g.data;
+    case TO_QUERIES: return r->q_bar.data;
+    case TO_KEYS: return r->k_bar.data;
+    default: return true;
+    }
+}
+
+static void multiply(const frame *f, const results *r, const block *b, product which) {
+    if (!is_wanted(r, which)) return;
+    const ad_gemm problem = product_of(f, r, b, which);
+    if (problem.m > 0 && problem.n > 0) f->kernels->gemm(&problem, f->scratch);
+}
+
+/* The scratch memory that products of blocks of this size need. */
+static size_t bytes_of(const frame *f, const results *r, int64_t rows, int64_t columns) {
+    size_t most = 0;
+    for (int which = 0; which < PRODUCTS; which++) {
+        if (!is_wanted(r, (product)which)) continue;
+        /* Scratch does not depend on where things lie, but a first block may store what later ones add. */
+        for (int64_t later = 0; later < 2; later++) {
+            const block b = {.rows = rows, .column = later * columns, .columns = columns};
+            const ad_gemm problem = product_of(f, r, &b, (product)which);
+            const size_t bytes = problem.m > 0 && problem.n > 0 ? f->kernels->gemm_scratch(&problem) : 0;
+            if (bytes > most) most = bytes;
+        }
+    }
+    return most;
+}
+
+/* Of any block: rows come in blocks of BLOCK_ROWS and the rest, and how many columns are left at the end of what is seen
+ * depends, if `causal`, on the rows. */
+static size_t most_bytes(const frame *f, const results *r) {
+    const int64_t rest = f->t % BLOCK_ROWS, rows[] = {BLOCK_ROWS, rest};
+    const int64_t columns[] = {BLOCK_COLUMNS, f->s % BLOCK_COLUMNS, BLOCK_ROWS, rest, BLOCK_ROWS + rest};
+    size_t most = 0;
+    for (int i = 0; i < 2; i++) {
+        for (int j = 0; j < (f->attrs.causal ? 5 : 2); j++) {
+            if (rows[i] == 0 || rows[i] > f->t || columns[j] == 0 || columns[j] > f->s) continue;
+            const size_t bytes = bytes_of(f, r, rows[i], columns[j]);
+            if (bytes > most) most = bytes;
+        }
+    }
+    return most;
+}
+_Static_assert(BLOCK_COLUMNS == 2 * BLOCK_ROWS, "or other numbers of columns are left");
+
+/* ---- what threads share -------------------------------------------------------------------------------------------- */
+
+typedef struct shared {
+    frame *frames; /* one for each thread */
+    const results *results;
+    int threads;
+    int64_t matrices, row_blocks;
+    int64_t grains; /* of work, a microsecond or two each */
+} shared;
+
+static bool open_frame(frame *f, ad_call *call, const results *r, int64_t matrices) {
+    const ad_shape *q = &call->in[0]->shape, *v = &call->in[2]->shape;
+    int last = q->rank - 1;
+    *f = (frame){.call = call, .kernels = ad_kernels_get(), .attrs = *(const attention_attrs *)call->attrs};
+    f->dtype = call->in[0]->dtype;
+    f->t = q->dim[last - 1];
+    f->s = v->dim[last - 1];
+    size_t size = ad_dtype_size(f->dtype), width = (size_t)v->dim[last];
+    for (int i = 0; i < 3; i++)
+        if (!(f->memory[i] = ad_scratch(call, BLOCK_ROWS * BLOCK_COLUMNS * size))) return false;
+    if (!(f->rows = ad_scratch(call, BLOCK_ROWS * width * size))) return false;
+    if (matrices == 0) return true;
+    results first = *r;
+    enter_matrix(f, &first, 0);
+    return (f->scratch = ad_scratch(call, most_bytes(f, &first))) != NULL;
+}
+
+static int64_t grains_of(const ad_call *call, int64_t matrices) {
+    const ad_shape *q = &call->in[0]->shape, *v = &call->in[2]->shape;
+    int last = q->rank - 1;
+    const double scores = (double)matrices * (double)q->dim[last - 1] * (double)v->dim[last - 1];
+    return (int64_t)(scores * (1.0 / 2048 + (double)(q->dim[last] + v->dim[last]) / AD_GEMM_GRAIN));
+}
+
+/* Frames for at most as many threads as there are blocks of rows, or `by_matrices` matrices. */
+static bool open_frames(shared *all, ad_call *call, results *r, bool by_matrices) {
+    const ad_shape *q = &call->in[0]->shape;
+    int last = q->rank - 1;
+    r->y_stack = call->out[0];
+    r->logs_stack = ad_insert_axis(&call->out[1], call->out[1].shape.rank);
+    *all = (shared){.results = r, .matrices = 1, .row_blocks = (q->dim[last - 1] + BLOCK_ROWS - 1) / BLOCK_ROWS};
+    for (int i = 0; i < last - 1; i++) all->matrices *= q->dim[i];
+    all->grains = grains_of(call, all->matrices);
+    const int64_t items = by_matrices ? all->matrices : all->matrices * all->row_blocks;
+    all->threads = ad_max_int(1, (int)least(items, ad_parallel_workers(all->grains, 1)));
+    all->frames = ad_scratch(call, (size_t)all->threads * sizeof *all->frames);
+    if (!all->frames) return false;
+    for (int i = 0; i < all->threads; i++)
+        if (!open_frame(&all->frames[i], call, r, all->matrices)) return false;
+    return true;
+}
+
 /* The products of queries and keys, in memory[0], and all else that makes the scores of them. */
-static ad_scores scores(const frame *f, const block *b) {
-    ad_view product = dense(f, f->memory[0], b->rows, b->columns);
-    ad_view q = rows_of(&f->q, b->row, b->rows), k = rows_of(&f->k, b->column, b->columns), kt = ad_swap_last(&k);
+static ad_scores scores(const frame *f, const results *r, const block *b) {
     ad_scores scores = {.dtype = f->dtype,
                         .rows = b->rows,
                         .columns = b->columns,
@@ -156,7 +286,7 @@ static ad_scores scores(const frame *f, const block *b) {
                         .causal = f->attrs.causal,
                         .scale = f->attrs.scale,
                         .x = f->memory[0]};
-    multiply(f, &q, &kt, &product, false);
+    multiply(f, r, b, QUERIES_KEYS);
     if (f->mask.data) scores.mask = part(&f->mask, b->row, b->rows, b->column, b->columns);
     return scores;
 }
@@ -169,150 +299,124 @@ static void row_numbers(const frame *f, ad_reduction row, const ad_view *x, doub
 /* ---- forward -------------------------------------------------------------------------------------------------------- */
 
 /* The rows of y are row-major; what is summed in them is divided by the sum of exponentials at the end. */
-static void forward_rows(const frame *f, block b, const ad_view *y, const ad_view *logs) {
+static void forward_rows(const frame *f, const results *r, block b) {
     double largest[BLOCK_ROWS], sum[BLOCK_ROWS], factor[BLOCK_ROWS];
-    ad_view rows = rows_of(y, b.row, b.rows);
+    ad_view rows = rows_of(&r->y, b.row, b.rows);
     const int64_t seen = columns_seen(f, b.row, b.rows), width = rows.shape.dim[1];
     for (int i = 0; i < BLOCK_ROWS; i++) largest[i] = -INFINITY, sum[i] = 0;
     if (seen == 0) f->kernels->fill(&rows, 0);
     for (b.column = 0; b.column < seen; b.column += BLOCK_COLUMNS) {
         b.columns = least(BLOCK_COLUMNS, seen - b.column);
-        const ad_scores made = scores(f, &b);
+        const ad_scores made = scores(f, r, &b);
         f->kernels->attend(&made, largest, sum, factor);
         if (b.column > 0) f->kernels->scale_rows(f->dtype, b.rows, width, factor, rows.data);
-        ad_view p = dense(f, made.x, b.rows, b.columns), v = rows_of(&f->v, b.column, b.columns);
-        multiply(f, &p, &v, &rows, b.column > 0);
+        multiply(f, r, &b, VALUES);
     }
     for (int64_t i = 0; i < b.rows; i++) {
         factor[i] = sum[i] == 0 ? 0 : 1 / sum[i];
-        ad_element_set((char *)logs->data + (size_t)(b.row + i) * ad_dtype_size(f->dtype), f->dtype,
+        ad_element_set((char *)r->logs.data + (size_t)(b.row + i) * ad_dtype_size(f->dtype), f->dtype,
                        sum[i] == 0 ? -INFINITY : largest[i] + log(sum[i]));
     }
     f->kernels->scale_rows(f->dtype, b.rows, width, factor, rows.data);
 }
 
-static ad_status attention_forward(ad_call *call) {
-    frame f;
-    int64_t matrices;
-    if (!open_frame(&f, call, &matrices)) return AD_ERR_OOM;
-    ad_view sums = ad_insert_axis(&call->out[1], call->out[1].shape.rank);
-    for (int64_t i = 0; i < matrices; i++) {
-        enter_matrix(&f, i);
-        const ad_view y = matrix_at(&call->out[0], i), logs = matrix_at(&sums, i);
-        for (int64_t row = 0; row < f.t; row += BLOCK_ROWS)
-            forward_rows(&f, (block){.row = row, .rows = least(BLOCK_ROWS, f.t - row)}, &y, &logs);
+/* Items are the blocks of rows of all matrices. */
+static void forward_items(const void *context, int64_t from, int64_t to, int worker) {
+    const shared *all = context;
+    frame *f = &all->frames[worker];
+    results r = *all->results;
+    for (int64_t i = from; i < to; i++) {
+        const int64_t row = i % all->row_blocks * BLOCK_ROWS;
+        enter_matrix(f, &r, i / all->row_blocks);
+        forward_rows(f, &r, (block){.row = row, .rows = least(BLOCK_ROWS, f->t - row)});
     }
+}
+
+static ad_status attention_forward(ad_call *call) {
+    results r = {.one_row = false};
+    shared all;
+    if (!open_frames(&all, call, &r, false)) return AD_ERR_OOM;
+    ad_parallel(all.threads, all.matrices * all.row_blocks, all.grains, forward_items, &all);
     return AD_OK;
 }
 
 /* ---- backward ------------------------------------------------------------------------------------------------------- */
 
-/* Stacks, and the matrix of each at hand; data NULL: none. */
-typedef struct gradients {
-    ad_view seed[2], bar[4];
-    ad_view g, y, g_sums, sums, q_bar, k_bar, v_bar, mask_bar;
-    bool one_row, one_column; /* the mask has only one, which all are summed into */
-} gradients;
-
-static void add_product(const frame *f, const ad_view *a, bool transposed, const ad_view *b, const ad_view *to,
-                        int64_t row) {
-    if (!to->data) return;
-    ad_view left = transposed ? ad_swap_last(a) : *a, rows = rows_of(to, row, left.shape.dim[0]);
-    multiply(f, &left, b, &rows, true);
-}
-
-/* From the gradient of a block's scores, plain and scaled, to those of q, k and the mask. */
-static void pass_scores(const frame *f, const gradients *to, const block *b, const ad_view *bar,
-                        const ad_view *scaled) {
-    if (to->mask_bar.data) {
-        ad_view mask_bar = part(&to->mask_bar, to->one_row ? 0 : b->row, to->one_row ? 1 : b->rows,
-                                to->one_column ? 0 : b->column, to->one_column ? 1 : b->columns);
-        f->kernels->sum_to(bar, &mask_bar, 1, true);
-    }
-    ad_view q = rows_of(&f->q, b->row, b->rows), k = rows_of(&f->k, b->column, b->columns);
-    add_product(f, scaled, false, &k, &to->q_bar, b->row);
-    add_product(f, scaled, true, &q, &to->k_bar, b->column);
-}
-
-/* `less`: what is subtracted from a row of the gradient of the probabilities: <p, p_bar> = <g, y>, and -g of the sums. */
-static void backward_block(const frame *f, const gradients *to, const block *b, const double *logs,
-                           const double *less) {
-    const ad_scores made = scores(f, b);
+/* `less`: what is subtracted from a row of the gradient of the probabilities: <p, p_bar> = <g, y>, and -g of the logs. */
+static void backward_block(const frame *f, const results *r, const block *b, const double *logs, const double *less) {
+    const ad_scores made = scores(f, r, b);
+    const ad_view bar = dense(f, f->memory[1], b->rows, b->columns);
     f->kernels->attend_again(&made, logs);
-    ad_view p = dense(f, f->memory[0], b->rows, b->columns), bar = dense(f, f->memory[1], b->rows, b->columns);
-    ad_view scaled = dense(f, f->memory[2], b->rows, b->columns), v = rows_of(&f->v, b->column, b->columns);
-    if (to->g.data) {
-        ad_view g = rows_of(&to->g, b->row, b->rows), vt = ad_swap_last(&v);
-        add_product(f, &p, true, &g, &to->v_bar, b->column);
-        multiply(f, &g, &vt, &bar, false);
-    } else {
-        f->kernels->fill(&bar, 0);
+    if (!r->g.data) f->kernels->fill(&bar, 0);
+    multiply(f, r, b, TO_VALUES);
+    multiply(f, r, b, TO_PROBABILITIES);
+    f->kernels->attend_back(&made, less, f->memory[1], f->memory[2]);
+    if (r->mask_bar.data) {
+        ad_view mask_bar = part(&r->mask_bar, r->one_row ? 0 : b->row, r->one_row ? 1 : b->rows,
+                                r->one_column ? 0 : b->column, r->one_column ? 1 : b->columns);
+        f->kernels->sum_to(&bar, &mask_bar, 1, true);
     }
-    f->kernels->attend_back(&made, less, bar.data, scaled.data);
-    pass_scores(f, to, b, &bar, &scaled);
+    multiply(f, r, b, TO_QUERIES);
+    multiply(f, r, b, TO_KEYS);
 }
 
-static void backward_rows(const frame *f, const gradients *to, block b) {
+static void backward_rows(const frame *f, const results *r, block b) {
     double logs[BLOCK_ROWS], less[BLOCK_ROWS] = {0};
-    if (to->g.data) {
-        ad_view g = rows_of(&to->g, b.row, b.rows), y = rows_of(&to->y, b.row, b.rows);
-        ad_view product = dense(f, f->rows, b.rows, f->v.shape.dim[1]);
-        f->kernels->binary(AD_BINARY_mul, &g, &y, &product);
-        row_numbers(f, AD_REDUCTION_sum, &product, less);
+    if (r->g.data) {
+        ad_view g = rows_of(&r->g, b.row, b.rows), y = rows_of(&r->y, b.row, b.rows);
+        ad_view gy = dense(f, f->rows, b.rows, f->v.shape.dim[1]);
+        f->kernels->binary(AD_BINARY_mul, &g, &y, &gy);
+        row_numbers(f, AD_REDUCTION_sum, &gy, less);
     }
     for (int64_t i = 0; i < b.rows; i++) {
-        logs[i] = ad_view_get(&to->sums, b.row + i);
-        if (to->g_sums.data) less[i] -= ad_view_get(&to->g_sums, b.row + i);
+        logs[i] = ad_view_get(&r->logs, b.row + i);
+        if (r->g_logs.data) less[i] -= ad_view_get(&r->g_logs, b.row + i);
     }
     int64_t seen = columns_seen(f, b.row, b.rows);
     for (b.column = 0; b.column < seen; b.column += BLOCK_COLUMNS) {
         b.columns = least(BLOCK_COLUMNS, seen - b.column);
-        backward_block(f, to, &b, logs, less);
+        backward_block(f, r, &b, logs, less);
+    }
+}
+
+/* Items are matrices: all rows of one add to its keys and values. */
+static void backward_items(const void *context, int64_t from, int64_t to, int worker) {
+    const shared *all = context;
+    frame *f = &all->frames[worker];
+    results r = *all->results;
+    for (int64_t i = from; i < to; i++) {
+        enter_matrix(f, &r, i);
+        for (int64_t row = 0; row < f->t; row += BLOCK_ROWS)
+            backward_rows(f, &r, (block){.row = row, .rows = least(BLOCK_ROWS, f->t - row)});
     }
 }
 
 /* Buffers for all gradients, ready to be added to. */
-static void open_gradients(gradients *to, ad_call *call, ad_adjoint *adjoint) {
-    *to = (gradients){.seed = {adjoint->seed[0], adjoint->seed[1]}};
+static void open_gradients(results *r, ad_call *call, ad_adjoint *adjoint) {
+    *r = (results){.seed = {adjoint->seed[0], adjoint->seed[1]}};
     for (int i = 0; i < call->inputs; i++) {
         bool add;
         const ad_view *into = ad_into(adjoint, i, &add);
         if (!into) continue;
         if (!add) ad_kernels_get()->fill(into, 0);
-        to->bar[i] = *into;
+        r->bar[i] = *into;
     }
-    if (to->seed[1].data) to->seed[1] = ad_insert_axis(&to->seed[1], to->seed[1].shape.rank);
+    if (r->seed[1].data) r->seed[1] = ad_insert_axis(&r->seed[1], r->seed[1].shape.rank);
     if (call->inputs < 4) return;
     const ad_shape *mask = &call->in[3]->shape;
-    to->one_row = mask->rank < 2 || mask->dim[mask->rank - 2] == 1;
-    to->one_column = mask->rank < 1 || mask->dim[mask->rank - 1] == 1;
-    if (to->bar[3].data) to->bar[3] = stretched_mask(call, &to->bar[3]);
-}
-
-static ad_view matrix_or_none(const ad_view *stack, int64_t number) {
-    return stack->data ? matrix_at(stack, number) : (ad_view){.data = NULL};
+    r->one_row = mask->rank < 2 || mask->dim[mask->rank - 2] == 1;
+    r->one_column = mask->rank < 1 || mask->dim[mask->rank - 1] == 1;
+    if (r->bar[3].data) r->bar[3] = stretched_mask(call, &r->bar[3]);
 }
 
 static ad_status attention_backward(ad_call *call, ad_adjoint *adjoint) {
-    frame f;
-    gradients to;
-    int64_t matrices;
-    if (!open_frame(&f, call, &matrices)) return AD_ERR_OOM;
-    open_gradients(&to, call, adjoint);
-    ad_view sums = ad_insert_axis(&call->out[1], call->out[1].shape.rank);
-    for (int64_t i = 0; i < matrices; i++) {
-        enter_matrix(&f, i);
-        to.g = matrix_or_none(&to.seed[0], i);
-        to.g_sums = matrix_or_none(&to.seed[1], i);
-        to.y = matrix_at(&call->out[0], i);
-        to.sums = matrix_at(&sums, i);
-        to.q_bar = matrix_or_none(&to.bar[0], i);
-        to.k_bar = matrix_or_none(&to.bar[1], i);
-        to.v_bar = matrix_or_none(&to.bar[2], i);
-        to.mask_bar = matrix_or_none(&to.bar[3], i);
-        for (int64_t row = 0; row < f.t; row += BLOCK_ROWS)
-            backward_rows(&f, &to, (block){.row = row, .rows = least(BLOCK_ROWS, f.t - row)});
-    }
+    results r;
+    shared all;
+    open_gradients(&r, call, adjoint);
+    if (!open_frames(&all, call, &r, true)) return AD_ERR_OOM;
+    /* Several matrices may add to one mask. */
+    const int threads = r.bar[3].data ? 1 : all.threads;
+    ad_parallel(threads, all.matrices, all.grains, backward_items, &all);
     return AD_OK;
 }
 

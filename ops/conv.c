@@ -177,13 +177,14 @@ static ad_status compute(ad_call *call, side result, const ad_view *const view[3
         if (!data[i]) return AD_ERR_OOM;
     }
     ad_convolution c = problem_of(call->attrs, view);
-    int64_t bytes = ad_kernel_convolution_scratch(&c);
+    const int threads = ad_kernel_convolution_threads(&c);
+    int64_t bytes = ad_kernel_convolution_scratch(&c, threads);
     if (bytes < 0) return ad_fail(call, AD_ERR_LIMIT, "the columns of the image do not fit the address space");
     void *scratch = ad_scratch(call, (size_t)bytes);
     if (!scratch) return AD_ERR_OOM;
-    if (result == X) ad_kernel_convolve_x(&c, data[X], data[W], data[Y], add, scratch);
-    else if (result == W) ad_kernel_convolve_w(&c, data[X], data[W], data[Y], add, scratch);
-    else ad_kernel_convolve(&c, data[X], data[W], data[Y], add, scratch);
+    if (result == X) ad_kernel_convolve_x(&c, data[X], data[W], data[Y], add, threads, scratch);
+    else if (result == W) ad_kernel_convolve_w(&c, data[X], data[W], data[Y], add, threads, scratch);
+    else ad_kernel_convolve(&c, data[X], data[W], data[Y], add, threads, scratch);
     return AD_OK;
 }
 

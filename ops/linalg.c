@@ -43,24 +43,29 @@ ad_view ad_fold_rows(ad_call *call, const ad_view *view) {
     return ad_view_of(out.data, out.dtype, folded);
 }
 
-void ad_multiply_matrices(ad_call *call, const ad_view *a, const ad_view *b, const ad_view *c, bool add) {
+ad_gemm ad_matrix_product(const ad_view *a, const ad_view *b, const ad_view *c, bool add) {
     int i = a->shape.rank - 2, j = i + 1;
-    ad_gemm problem = {.dtype = c->dtype,
-                       .m = c->shape.dim[i],
-                       .n = c->shape.dim[j],
-                       .k = a->shape.dim[j],
-                       .a = a->data,
-                       .rsa = a->stride[i],
-                       .csa = a->stride[j],
-                       .b = b->data,
-                       .rsb = b->stride[i],
-                       .csb = b->stride[j],
-                       .c = c->data,
-                       .rsc = c->stride[i],
-                       .csc = c->stride[j],
-                       .add = add};
+    return (ad_gemm){.dtype = c->dtype,
+                     .m = c->shape.dim[i],
+                     .n = c->shape.dim[j],
+                     .k = a->shape.dim[j],
+                     .a = a->data,
+                     .rsa = a->stride[i],
+                     .csa = a->stride[j],
+                     .b = b->data,
+                     .rsb = b->stride[i],
+                     .csb = b->stride[j],
+                     .c = c->data,
+                     .rsc = c->stride[i],
+                     .csc = c->stride[j],
+                     .add = add};
+}
+
+void ad_multiply_matrices(ad_call *call, const ad_view *a, const ad_view *b, const ad_view *c, bool add) {
+    ad_gemm problem = ad_matrix_product(a, b, c, add);
     if (problem.m == 0 || problem.n == 0) return;
     const ad_kernels *kernels = ad_kernels_get();
+    problem.threads = ad_gemm_threads(&problem);
     size_t bytes = kernels->gemm_scratch(&problem);
     void *scratch = bytes ? ad_scratch(call, bytes) : NULL;
     if (bytes && !scratch) return; /* the tape has the error */

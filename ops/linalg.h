@@ -16,7 +16,9 @@ ad_view ad_swap_last(const ad_view *view);
 ad_view ad_stretch_stack(const ad_view *view, const ad_shape *batch, int rank);
 /* [..., columns] as one matrix [rows, columns]: a view, or a copy in scratch memory; data NULL if there is none. */
 ad_view ad_fold_rows(ad_call *call, const ad_view *view);
-/* c (+)= a b for three matrices. No memory: the tape has the error. */
+/* c (+)= a b for three matrices, as the kernel takes it. */
+ad_gemm ad_matrix_product(const ad_view *a, const ad_view *b, const ad_view *c, bool add);
+/* The same, computed. No memory: the tape has the error. */
 void ad_multiply_matrices(ad_call *call, const ad_view *a, const ad_view *b, const ad_view *c, bool add);
 
 /* ---- going through stacks ---------------------------------------------------------------------------------------- */

@@ -56,11 +56,60 @@ static bool fold_sum(const ad_view *a, const ad_view *b, const ad_view *c, ad_vi
     return true;
 }
 
-/* Whether matrix number `at` of the stack is the first that goes to its place in c. */
-static bool is_first(const ad_view *c, const int64_t *at) {
-    for (int i = 0; i < c->shape.rank - 2; i++)
-        if (c->stride[i] == 0 && at[i] != 0) return false;
+/* A stack of products, one matrix after another. */
+typedef struct stack_product {
+    const ad_view *a, *b, *c;
+    ad_gemm first; /* of the first matrices */
+    char *scratch;
+    size_t bytes; /* of it, of one thread */
+} stack_product;
+
+/* Matrix `number` of a view, which is the first where its stack does not step. */
+static void *matrix_data(const ad_view *view, int64_t number) {
+    int64_t offset = 0;
+    for (int i = view->shape.rank - 3; i >= 0; i--) {
+        offset += number % view->shape.dim[i] * view->stride[i];
+        number /= view->shape.dim[i];
+    }
+    return (char *)view->data + offset * (int64_t)ad_dtype_size(view->dtype);
+}
+
+/* Whether matrix `number` of the stack is the first that goes to its place in c. */
+static bool is_first(const ad_view *c, int64_t number) {
+    for (int i = c->shape.rank - 3; i >= 0; number /= c->shape.dim[i--])
+        if (c->stride[i] == 0 && number % c->shape.dim[i] != 0) return false;
     return true;
+}
+
+static void multiply_some(const void *context, int64_t from, int64_t to, int worker) {
+    const stack_product *p = context;
+    for (int64_t i = from; i < to; i++) {
+        ad_gemm g = p->first;
+        g.a = matrix_data(p->a, i), g.b = matrix_data(p->b, i), g.c = matrix_data(p->c, i);
+        g.add = g.add || !is_first(p->c, i);
+        ad_kernels_get()->gemm(&g, p->scratch + (size_t)worker * p->bytes);
+    }
+}
+
+/* Threads share the stack or, if there are few matrices or some are summed, each product. */
+static void multiply_stack(ad_call *call, const ad_view *a, const ad_view *b, const ad_view *c, bool add) {
+    stack_product p = {.a = a, .b = b, .c = c, .first = ad_matrix_product(a, b, c, add)};
+    int64_t matrices = 1;
+    bool sums = false;
+    for (int i = 0; i < c->shape.rank - 2; i++) {
+        matrices *= c->shape.dim[i];
+        sums = sums || (c->stride[i] == 0 && c->shape.dim[i] > 1);
+    }
+    if (matrices == 0 || p.first.m == 0 || p.first.n == 0) return;
+    const int64_t grains = (int64_t)((double)ad_gemm_work(&p.first) * (double)matrices / AD_GEMM_GRAIN);
+    int threads = ad_parallel_workers(grains, 1);
+    if (sums || matrices < 2 * threads) {
+        p.first.threads = ad_gemm_threads(&p.first);
+        threads = 1;
+    }
+    p.bytes = (ad_kernels_get()->gemm_scratch(&p.first) + 63) / 64 * 64;
+    p.scratch = ad_scratch(call, p.bytes * (size_t)threads);
+    if (p.scratch) ad_parallel(threads, matrices, grains, multiply_some, &p); /* else the tape has the error */
 }
 
 /* c (+)= a b, for stacks of one shape; where c's stack is broadcast, the products are summed. */
@@ -68,32 +117,10 @@ static void multiply(ad_call *call, const ad_view *a, const ad_view *b, const ad
     ad_view folded[3];
     if (a->shape.rank == 2) {
         ad_multiply_matrices(call, a, b, c, add);
-        return;
-    }
-    if (fold_rows(a, b, c, folded) || fold_sum(a, b, c, folded)) {
+    } else if (fold_rows(a, b, c, folded) || fold_sum(a, b, c, folded)) {
         ad_multiply_matrices(call, &folded[0], &folded[1], &folded[2], add);
-        return;
-    }
-    int stack = a->shape.rank - 2;
-    int64_t at[AD_MAX_RANK + 2] = {0}, size = (int64_t)ad_dtype_size(c->dtype);
-    ad_view x = *a, y = *b, z = *c;
-    for (int i = 0; i < stack; i++)
-        if (a->shape.dim[i] == 0) return;
-    for (;;) {
-        ad_multiply_matrices(call, &x, &y, &z, add || !is_first(c, at));
-        int i = stack - 1;
-        for (; i >= 0; i--) {
-            int64_t step = 1;
-            if (++at[i] == a->shape.dim[i]) {
-                step = 1 - a->shape.dim[i];
-                at[i] = 0;
-            }
-            x.data = (char *)x.data + step * a->stride[i] * size;
-            y.data = (char *)y.data + step * b->stride[i] * size;
-            z.data = (char *)z.data + step * c->stride[i] * size;
-            if (at[i] != 0) break;
-        }
-        if (i < 0) return;
+    } else {
+        multiply_stack(call, a, b, c, add);
     }
 }
 

@@ -110,15 +110,31 @@ static double gumbel(ad_rng *rng, double p) {
     return (void)p, -log(-log(ad_rng_uniform(rng) * (1 - 0x1p-53) + 0x1p-54));
 }
 
-static void draw(const ad_view *y, ad_rng *rng, const distribution *d) {
-    for (int64_t i = 0, n = ad_view_count(y); i < n; i++) {
-        double value = d->next(rng, d->p);
-        if (y->dtype == AD_F32) {
-            ((float *)y->data)[i] = (float)value;
+typedef struct drawing {
+    const ad_view *y; /* row-major */
+    ad_rng rng;
+    const distribution *distribution;
+} drawing;
+
+static void draw_some(const void *context, int64_t from, int64_t to, int worker) {
+    const drawing *d = context;
+    ad_rng rng = {d->rng.seed, d->rng.counter + (uint64_t)from};
+    (void)worker;
+    for (int64_t i = from; i < to; i++) {
+        double value = d->distribution->next(&rng, d->distribution->p);
+        if (d->y->dtype == AD_F32) {
+            ((float *)d->y->data)[i] = (float)value;
         } else {
-            ((double *)y->data)[i] = value;
+            ((double *)d->y->data)[i] = value;
         }
     }
+}
+
+static void draw(const ad_view *y, ad_rng *rng, const distribution *d) {
+    enum { GRAIN = 128 }; /* elements that take some microseconds */
+    const int64_t n = ad_view_count(y);
+    ad_parallel(ad_parallel_workers(n, GRAIN), n, n / GRAIN, draw_some, &(drawing){y, *rng, d});
+    rng->counter += (uint64_t)n;
 }
 
 /* A row-major tensor of garbage; NULL, and the tape's error, if there is no such dtype, shape, or memory. */

@@ -34,10 +34,11 @@ static ad_status topk_shape(ad_call *call) {
 
 static ad_status sort_forward(ad_call *call) {
     int axis = attr_axis(call);
-    void *scratch = ad_scratch(call, ad_kernel_sort_scratch(call->in[0], axis));
+    const int threads = ad_kernel_sort_threads(call->in[0], axis);
+    void *scratch = ad_scratch(call, ad_kernel_sort_scratch(call->in[0], axis, threads));
     if (!scratch) return AD_ERR_OOM;
     ad_kernel_sort(call->in[0], axis, ((const sort_attrs *)call->attrs)->descending, &call->out[0], &call->out[1],
-                   scratch);
+                   threads, scratch);
     return AD_OK;
 }
 

@@ -208,8 +208,8 @@ Test(move, lines_along_any_axis_in_any_layout_are_sorted_and_stable) {
         first.dim[axis] = ad_rng_below(&rng, n + 1);
         ad_view x = test_any_input(&rng, dtype, shape), y = test_any_result(&rng, dtype, first);
         ad_view index = test_any_result(&rng, AD_I64, first);
-        void *scratch = malloc(ad_kernel_sort_scratch(&x, axis) + 1);
-        ad_kernel_sort(&x, axis, descending, &y, &index, scratch);
+        void *scratch = malloc(ad_kernel_sort_scratch(&x, axis, 1) + 1);
+        ad_kernel_sort(&x, axis, descending, &y, &index, 1, scratch);
         free(scratch);
         for (int64_t i = 0, count = ad_shape_count(&shape); i < count; i++) {
             int64_t place = place_of(&x, axis, descending, i), own = i / inner % n;

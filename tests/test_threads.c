@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <fenv.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -56,7 +57,7 @@ static void count_items(const void *context, int64_t from, int64_t to, int worke
 
 /* Shares `count` items, and fails unless each was done `times`. */
 static void expect_done(items *all, int workers, int64_t count, int times) {
-    ad_parallel(workers, count, 1, count_items, &all);
+    ad_parallel(workers, count, count, count_items, &all);
     for (int64_t i = 0; i < count; i++)
         cr_assert_eq(atomic_load(&all->done[i]), times, "item %d of %d, %d workers", (int)i, (int)count, workers);
     cr_assert_not(atomic_load(&all->shared));
@@ -78,25 +79,25 @@ Test(threads, do_every_item_once) {
     }
 }
 
-Test(threads, take_part_when_they_are_asked) {
-    static items all;
-    if (!use_threads(3)) return;
-    uint64_t before = ad_parallel_regions();
-    expect_done(&all, 3, 300, 1);
-    cr_assert_eq(ad_parallel_regions(), before + 1);
-    /* The caller does its own hundred and leaves the rest to the others. */
-    cr_assert_leq(atomic_load(&all.by[0]), 100);
-    cr_assert_eq(atomic_load(&all.by[0]) + atomic_load(&all.by[1]) + atomic_load(&all.by[2]), 300);
+/* The caller's first piece lasts until somebody else has begun another. */
+static void wait_for_company(const void *context, int64_t from, int64_t to, int worker) {
+    items *all = *(items *const *)context;
+    count_items(context, from, to, worker);
+    while (worker == 0 && atomic_load(&all->by[1]) == 0) sched_yield();
 }
 
-Test(threads, are_woken_when_they_sleep) {
+Test(threads, take_part_when_they_are_asked) {
     static items all;
-    if (!use_threads(3)) return;
+    items *at = &all;
+    if (!use_threads(2)) return;
+    const uint64_t before = ad_parallel_regions();
     for (int times = 1; times <= 5; times++) {
-        expect_done(&all, 3, 300, times);
-        usleep(5000);
+        atomic_store(&all.by[1], 0);
+        ad_parallel(2, 300, 300, wait_for_company, &at);
+        for (int i = 0; i < 300; i++) cr_assert_eq(atomic_load(&all.done[i]), times);
+        if (times > 3) usleep(5000); /* they sleep by then */
     }
-    cr_assert_eq(ad_parallel_regions(), 5);
+    cr_assert_eq(ad_parallel_regions(), before + 5);
 }
 
 Test(threads, are_not_asked_for_little_work) {
@@ -110,7 +111,7 @@ Test(threads, are_not_asked_for_little_work) {
     expect_done(&all, 1, 10, 1);
     cr_assert_eq(ad_parallel_regions(), 0);
     /* Not worth starting one. */
-    ad_parallel(2, 200, 100, count_items, (items *[]){&all});
+    ad_parallel(2, 200, 2, count_items, (items *[]){&all});
     cr_assert_eq(ad_parallel_regions(), 0);
 }
 
@@ -207,7 +208,7 @@ Test(threads, may_be_at_work_while_another_thread_forks) {
 /* ---- what a worker is like ------------------------------------------------------------------------------------------- */
 
 typedef struct state {
-    atomic_bool blocks_interrupts, blocks_crashes, rounds_up;
+    atomic_bool came, blocks_interrupts, blocks_crashes, rounds_up;
 } state;
 
 static bool rounds_up(void) {
@@ -219,11 +220,13 @@ static void look(const void *context, int64_t from, int64_t to, int worker) {
     state *seen = *(state *const *)context;
     sigset_t blocked;
     (void)from, (void)to;
+    while (worker == 0 && !atomic_load(&seen->came)) sched_yield();
     if (worker == 0) return;
     pthread_sigmask(SIG_BLOCK, NULL, &blocked);
     atomic_store(&seen->blocks_interrupts, sigismember(&blocked, SIGINT) && sigismember(&blocked, SIGALRM));
     atomic_store(&seen->blocks_crashes, sigismember(&blocked, SIGSEGV) || sigismember(&blocked, SIGFPE));
     atomic_store(&seen->rounds_up, rounds_up());
+    atomic_store(&seen->came, true);
 }
 
 Test(threads, take_no_signals_and_round_as_the_caller_does) {

@@ -89,6 +89,8 @@ static inline ad_walk ad_walk_start(int arrays, const ad_view *const *views) {
     return w;
 }
 void ad_walk_next(ad_walk *walk);
+/* As many times ad_walk_next, of a walk that has just begun. There is more than that. */
+void ad_walk_skip(ad_walk *walk, int64_t times);
 
 /* ---- work for several threads ---------------------------------------------------------------------------- */
 
@@ -98,8 +100,8 @@ enum { AD_MAX_THREADS = 128 };
  * to tell scratch memory apart: below the number that ad_parallel was given, and another one in each thread. */
 typedef void ad_work(const void *context, int64_t from, int64_t to, int worker);
 
-/* How many threads should share `count` items; `grain` of them (at most 2^40) are work for about a microsecond. 1 for
- * most calls, and at no cost. */
+/* How many threads should share `count` items, if `grain` of them (at most 2^40) are work for a microsecond or two: one
+ * for most calls, which find out at no cost. */
 extern atomic_bool ad_parallel_forced; /* for tests: share all there is, between as many threads as are allowed */
 int ad_parallel_workers_for(int64_t grains);
 static inline int ad_parallel_workers(int64_t count, int64_t grain) {
@@ -109,8 +111,9 @@ static inline int ad_parallel_workers(int64_t count, int64_t grain) {
 }
 
 /* Calls `work` for all items, by at most `workers` threads, the caller's among them, and returns when all is done. Never
- * fails; without other threads it is one call. Inside of `work`, it does everything in the calling thread. */
-void ad_parallel(int workers, int64_t count, int64_t grain, ad_work *work, const void *context);
+ * fails; without other threads it is one call. Inside of `work`, it does everything in the calling thread. Threads that
+ * sleep are woken if there are enough `grains`. */
+void ad_parallel(int workers, int64_t count, int64_t grains, ad_work *work, const void *context);
 
 uint64_t ad_parallel_regions(void); /* calls so far that were shared */
 int ad_processors(void);            /* cores that this process may use */

@@ -128,10 +128,10 @@ static void do_chunk(int at, int left, int me) {
     pool.work(pool.context, first + cut(n, pool.chunks, chunk), first + cut(n, pool.chunks, chunk + 1), me);
 }
 
-/* Chunks of `helped` lanes, its own first. Returns how many there were. */
-static int do_chunks(int me, uint64_t number, int lanes, int helped) {
+/* What chunks are left, in the own lane first. Returns how many they were. */
+static int do_chunks(int me, uint64_t number, int lanes) {
     int done = 0;
-    for (int i = 0; i < helped; i++) {
+    for (int i = 0; i < lanes; i++) {
         const int at = (me + i) % lanes;
         for (int left; (left = take_chunk(at, number)); done++) do_chunk(at, left, me);
     }
@@ -174,7 +174,7 @@ static void *run_worker(void *self) {
         seen = atomic_load(&pool.region);
         const int lanes = (int)(seen & ((1 << LANE_BITS) - 1));
         if (me >= lanes) continue;
-        const int done = do_chunks(me, seen >> LANE_BITS, lanes, lanes);
+        const int done = do_chunks(me, seen >> LANE_BITS, lanes);
         if (done) atomic_fetch_add_explicit(&pool.done, done, memory_order_release);
         idle = now();
     }
@@ -248,9 +248,9 @@ __attribute__((destructor)) static void close_pool(void) {
 
 /* ---- regions -------------------------------------------------------------------------------------------------------- */
 
-static void share(int lanes, bool large, int64_t count, int64_t grain, ad_work *work, const void *context) {
+static void share(int lanes, bool large, int64_t count, int64_t grains, ad_work *work, const void *context) {
     const bool forced = atomic_load_explicit(&ad_parallel_forced, memory_order_relaxed);
-    const int64_t per_lane = forced ? count / lanes : count / lanes / grain;
+    const int64_t per_lane = (grains < count && !forced ? grains : count) / lanes;
     const uint64_t number = (atomic_load_explicit(&pool.region, memory_order_relaxed) >> LANE_BITS) + 1;
     pool.work = work;
     pool.context = context;
@@ -264,9 +264,9 @@ static void share(int lanes, bool large, int64_t count, int64_t grain, ad_work *
                               memory_order_release);
     atomic_store(&pool.region, number << LANE_BITS | (unsigned)lanes);
     for (int i = 1; i < lanes && large; i++) wake(&pool.worker[i]);
-    const int others = lanes * pool.chunks - do_chunks(0, number, lanes, forced ? 1 : lanes);
+    const int others = lanes * pool.chunks - do_chunks(0, number, lanes);
     for (int spins = 0; atomic_load_explicit(&pool.done, memory_order_acquire) != others; spins++) {
-        if (spins < 10000)
+        if (spins < 2000)
             PAUSE();
         else
             sched_yield();
@@ -274,14 +274,14 @@ static void share(int lanes, bool large, int64_t count, int64_t grain, ad_work *
     atomic_fetch_add_explicit(&pool.regions, 1, memory_order_relaxed);
 }
 
-void ad_parallel(int workers, int64_t count, int64_t grain, ad_work *work, const void *context) {
+void ad_parallel(int workers, int64_t count, int64_t grains, ad_work *work, const void *context) {
     if (workers > 1 && try_lock()) {
-        const bool large = count / grain >= LARGE || atomic_load_explicit(&ad_parallel_forced, memory_order_relaxed);
+        const bool large = grains >= LARGE || atomic_load_explicit(&ad_parallel_forced, memory_order_relaxed);
         if (large) start_workers(workers - 1);
         int lanes = 1;
         while (lanes < workers && lanes <= pool.started && (large || !atomic_load(&pool.worker[lanes].asleep)))
             lanes++;
-        if (lanes > 1) share(lanes, large, count, grain, work, context);
+        if (lanes > 1) share(lanes, large, count, grains, work, context);
         unlock();
         if (lanes > 1) return;
     }
@@ -330,8 +330,8 @@ ad_status ad_set_threads(int count) {
 
 #else /* built without threads */
 
-void ad_parallel(int workers, int64_t count, int64_t grain, ad_work *work, const void *context) {
-    (void)workers, (void)grain;
+void ad_parallel(int workers, int64_t count, int64_t grains, ad_work *work, const void *context) {
+    (void)workers, (void)grains;
     work(context, 0, count, 0);
 }
 int ad_parallel_workers_for(int64_t grains) { return (void)grains, 1; }

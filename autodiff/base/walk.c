@@ -46,3 +46,11 @@ void ad_walk_next(ad_walk *w) {
     }
     w->more = false;
 }
+
+void ad_walk_skip(ad_walk *w, int64_t times) {
+    for (int i = 0; i < w->rank && times > 0; i++) {
+        w->index[i] = times % w->dim[i];
+        times /= w->dim[i];
+        for (int k = 0; k < w->arrays; k++) w->at[k] += w->step[k][i] * w->index[i];
+    }
+}

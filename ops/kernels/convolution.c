@@ -1,6 +1,11 @@
 /* Convolution by blocks of columns; window.h says how. */
 #include "ops/kernels/window.h"
 
+/* Numbers [from, to). */
+typedef struct span {
+    int64_t from, to;
+} span;
+
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
 /* Bytes that a block of columns should have, to stay in the cache while the product reads it. */
@@ -70,7 +75,8 @@ static int64_t product_bytes(const ad_convolution *c, int64_t n) {
     return (int64_t)most;
 }
 
-int64_t ad_kernel_convolution_scratch(const ad_convolution *c) {
+/* One thread's, in units of 64. */
+static int64_t scratch_bytes(const ad_convolution *c) {
     const ad_windows *v = &c->windows;
     int64_t bytes;
     if (__builtin_mul_overflow(v->kernel[0] * v->kernel[1], c->channels, &bytes) ||
@@ -78,50 +84,136 @@ int64_t ad_kernel_convolution_scratch(const ad_convolution *c) {
         return -1;
     const int64_t step = rows_of_block(c), rest = v->count[0] % step; /* the last block may be a smaller one */
     const int64_t full = product_bytes(c, step * v->count[1]), last = product_bytes(c, rest * v->count[1]);
-    return columns_bytes(c) + (full > last ? full : last);
+    return columns_bytes(c) + ((full > last ? full : last) + 63) / 64 * 64;
 }
 
-/* One group of one image. */
-static void convolve_group(const ad_convolution *c, side result, char *x, char *w, char *y, bool add, char *scratch) {
+int64_t ad_kernel_convolution_scratch(const ad_convolution *c, int threads) {
+    int64_t bytes = scratch_bytes(c);
+    return bytes < 0 || __builtin_mul_overflow(bytes, threads, &bytes) ? -1 : bytes;
+}
+
+/* ---- the parts of a convolution that threads share ---------------------------------------------------------------- */
+
+typedef struct request {
+    const ad_convolution *c;
+    side result;
+    char *x, *w, *y;
+    bool add;
+    char *scratch;
+    int64_t bytes; /* of it, of one thread */
+} request;
+
+/* Of a whole image, of one group, in elements. */
+static int64_t of_x(const ad_convolution *c) { return c->channels * c->windows.size[0] * c->windows.size[1]; }
+static int64_t of_y(const ad_convolution *c) { return c->filters * c->windows.count[0] * c->windows.count[1]; }
+static int64_t of_w(const ad_convolution *c) { return c->filters * column_length(c); }
+
+static int64_t blocks_of(const ad_convolution *c) {
+    const int64_t step = rows_of_block(c);
+    return (c->windows.count[0] + step - 1) / step;
+}
+
+/* One block of one group of one image; of the gradient of the kernel only `part`. */
+static void convolve_block(const request *r, int64_t image, int64_t group, int64_t block, span part, char *columns,
+                           char *gemm_scratch) {
+    const ad_convolution *c = r->c;
     const ad_windows *v = &c->windows;
+    const ad_kernels *kernels = ad_kernels_get();
     const bool direct = columns_are_image(c);
-    const int64_t step = rows_of_block(c), size = (int64_t)ad_dtype_size(c->dtype);
-    char *gemm_scratch = scratch + columns_bytes(c);
-    for (int64_t first = 0; first < v->count[0]; first += step) {
-        const int64_t last = least(first + step, v->count[0]), n = (last - first) * v->count[1];
-        char *columns = direct ? x : scratch;
-        if (!direct && result != SIDE_X) ad_kernels_get()->columns(c, x, first, last, columns, false);
-        ad_gemm g = product(c, result, w, columns, n, y + first * v->count[1] * size, n,
-                            add && (direct || result != SIDE_X));
-        ad_kernels_get()->gemm(&g, gemm_scratch);
-        if (!direct && result == SIDE_X) ad_kernels_get()->columns(c, x, first, last, columns, true);
+    const int64_t step = rows_of_block(c), size = (int64_t)ad_dtype_size(c->dtype), at = image * c->groups + group;
+    const int64_t first = block * step, last = least(first + step, v->count[0]);
+    const int64_t n = (last - first) * v->count[1];
+    char *x = r->x + at * of_x(c) * size, *y = r->y + at * of_y(c) * size + first * v->count[1] * size;
+    if (direct) columns = x;
+    if (!direct && r->result != SIDE_X) kernels->columns(c, part.from, part.to, x, first, last, columns, false);
+    /* x was cleared, unless it is the product itself; so was w */
+    const bool add = r->result == SIDE_X ? direct : r->result == SIDE_W || r->add;
+    const ad_gemm g = product(c, r->result, r->w + group * of_w(c) * size, columns, n, y, n, add);
+    if (r->result == SIDE_W)
+        kernels->gemm_part(&g, 0, g.m, part.from, part.to, gemm_scratch);
+    else
+        kernels->gemm(&g, gemm_scratch);
+    if (!direct && r->result == SIDE_X) kernels->columns(c, part.from, part.to, x, first, last, columns, true);
+}
+
+/* y: items are blocks. */
+static void convolve_y(const void *context, int64_t from, int64_t to, int worker) {
+    const request *r = context;
+    const int64_t blocks = blocks_of(r->c);
+    char *columns = r->scratch + worker * r->bytes;
+    for (int64_t i = from; i < to; i++) {
+        const int64_t image = i / blocks / r->c->groups, group = i / blocks % r->c->groups;
+        convolve_block(r, image, group, i % blocks, (span){0, column_length(r->c)}, columns,
+                       columns + columns_bytes(r->c));
     }
 }
 
-static void clear(const ad_convolution *c, void *data, int64_t n) {
-    ad_view all = ad_view_of(data, c->dtype, AD_SHAPE(n));
-    ad_kernels_get()->fill(&all, 0);
+/* x: blocks overlap there, so items are the groups of the images. */
+static void convolve_x(const void *context, int64_t from, int64_t to, int worker) {
+    const request *r = context;
+    char *columns = r->scratch + worker * r->bytes;
+    for (int64_t i = from; i < to; i++)
+        for (int64_t block = 0; block < blocks_of(r->c); block++)
+            convolve_block(r, i / r->c->groups, i % r->c->groups, block, (span){0, column_length(r->c)}, columns,
+                           columns + columns_bytes(r->c));
 }
 
-static void convolve(const ad_convolution *c, side result, const void *x, const void *w, const void *y, bool add,
-                     void *scratch) {
-    const ad_windows *v = &c->windows;
-    const int64_t size = (int64_t)ad_dtype_size(c->dtype), of_w = c->filters * column_length(c);
-    const int64_t of_x = c->channels * v->size[0] * v->size[1], of_y = c->filters * v->count[0] * v->count[1];
-    char *x_at = (char *)(uintptr_t)x, *w_at = (char *)(uintptr_t)w, *y_at = (char *)(uintptr_t)y;
-    if (result == SIDE_X && !add) clear(c, x_at, c->images * c->groups * of_x);
-    if (result == SIDE_W && !add) clear(c, w_at, c->groups * of_w);
-    for (int64_t image = 0; image < c->images; image++)
-        for (int64_t group = 0; group < c->groups; group++, x_at += of_x * size, y_at += of_y * size)
-            convolve_group(c, result, x_at, w_at + group * of_w * size, y_at, add || result != SIDE_Y, scratch);
+/* w: all images are summed into each element, so items are the elements of a filter, of each group. */
+static void convolve_w(const void *context, int64_t from, int64_t to, int worker) {
+    const request *r = context;
+    const int64_t length = column_length(r->c);
+    char *columns = r->scratch + worker * r->bytes;
+    for (int64_t group = from / length; group * length < to; group++) {
+        const int64_t before = from - group * length;
+        const span part = {before > 0 ? before : 0, least(to - group * length, length)};
+        for (int64_t image = 0; image < r->c->images; image++)
+            for (int64_t block = 0; block < blocks_of(r->c); block++)
+                convolve_block(r, image, group, block, part, columns, columns + columns_bytes(r->c));
+    }
 }
 
-void ad_kernel_convolve(const ad_convolution *c, const void *x, const void *w, void *y, bool add, void *scratch) {
-    convolve(c, SIDE_Y, x, w, y, add, scratch);
+static int64_t items_of(const ad_convolution *c, side result) {
+    const int64_t images = c->images * c->groups;
+    return result == SIDE_W ? c->groups * column_length(c) : result == SIDE_Y ? images * blocks_of(c) : images;
 }
-void ad_kernel_convolve_x(const ad_convolution *c, void *x, const void *w, const void *y, bool add, void *scratch) {
-    convolve(c, SIDE_X, x, w, y, add, scratch);
+
+/* In units of a microsecond or two: the products, and making the columns. */
+static int64_t grains_of(const ad_convolution *c) {
+    const double columns = (double)(c->images * c->groups) * (double)(c->windows.count[0] * c->windows.count[1]) *
+                           (double)column_length(c);
+    return (int64_t)(columns * (1.0 / 2048 + (double)c->filters / AD_GEMM_GRAIN));
 }
-void ad_kernel_convolve_w(const ad_convolution *c, const void *x, void *w, const void *y, bool add, void *scratch) {
-    convolve(c, SIDE_W, x, w, y, add, scratch);
+
+int ad_kernel_convolution_threads(const ad_convolution *c) { return ad_parallel_workers(grains_of(c), 1); }
+
+static void convolve(const request *r, int threads) {
+    const ad_convolution *c = r->c;
+    const int64_t images = c->images * c->groups,
+                  of_result = r->result == SIDE_X ? images * of_x(c) : c->groups * of_w(c);
+    ad_view all = ad_view_of(r->result == SIDE_X ? r->x : r->w, c->dtype, AD_SHAPE(of_result));
+    if (!r->add && r->result != SIDE_Y) ad_kernels_get()->fill(&all, 0);
+    ad_work *const work[] = {[SIDE_X] = convolve_x, [SIDE_W] = convolve_w, [SIDE_Y] = convolve_y};
+    ad_parallel(threads, items_of(c, r->result), grains_of(c), work[r->result], r);
+}
+
+static request request_of(const ad_convolution *c, side result, const void *x, const void *w, const void *y, bool add,
+                          void *scratch) {
+    return (request){c,   result,  (char *)(uintptr_t)x, (char *)(uintptr_t)w, (char *)(uintptr_t)y,
+                     add, scratch, scratch_bytes(c)};
+}
+
+void ad_kernel_convolve(const ad_convolution *c, const void *x, const void *w, void *y, bool add, int threads,
+                        void *scratch) {
+    const request r = request_of(c, SIDE_Y, x, w, y, add, scratch);
+    convolve(&r, threads);
+}
+void ad_kernel_convolve_x(const ad_convolution *c, void *x, const void *w, const void *y, bool add, int threads,
+                          void *scratch) {
+    const request r = request_of(c, SIDE_X, x, w, y, add, scratch);
+    convolve(&r, threads);
+}
+void ad_kernel_convolve_w(const ad_convolution *c, const void *x, void *w, const void *y, bool add, int threads,
+                          void *scratch) {
+    const request r = request_of(c, SIDE_W, x, w, y, add, scratch);
+    convolve(&r, threads);
 }

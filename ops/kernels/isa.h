@@ -51,7 +51,8 @@ void AD_NAME(standardize_back)(const ad_standardize *s);
 void AD_NAME(lstm)(ad_dtype dtype, int64_t rows, int64_t n, const void *gates, const void *c, void *h, void *c_next);
 void AD_NAME(lstm_back)(const ad_lstm_back *back);
 
-void AD_NAME(columns)(const struct ad_convolution *c, void *x, int64_t first, int64_t last, void *columns, bool back);
+void AD_NAME(columns)(const struct ad_convolution *c, int64_t k0, int64_t k1, void *x, int64_t first, int64_t last,
+                      void *columns, bool back);
 bool AD_NAME(window_is_blind)(const struct ad_windows *windows, int axis, int64_t i);
 void AD_NAME(max_pool)(const struct ad_windows *windows, ad_dtype dtype, int64_t planes, const void *x, void *y,
                        int64_t *index);

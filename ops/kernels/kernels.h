@@ -3,7 +3,8 @@
  * A kernel knows no tape and no op. It trusts its caller: dtypes and shapes agree as stated, indices are in range,
  * results do not overlap inputs (unless stated). Inputs may have any strides, results too unless called row-major.
  * `add` false: the result is written and its old content never read; true: added to. Every result element is computed
- * in one fixed order, whatever the machine's vector width says about speed. f32 and f64 only, unless stated. */
+ * by one thread in one fixed order, whatever the machine's vector width says about speed, and however many threads share
+ * the work (those of the table do so where it pays). f32 and f64 only, unless stated. */
 #ifndef AD_KERNELS_H
 #define AD_KERNELS_H
 
@@ -56,7 +57,20 @@ typedef struct ad_gemm {
     void *c;
     int64_t rsc, csc;
     bool add;
+    int threads; /* that may share it, each with scratch memory of its own; 0 is 1 */
 } ad_gemm;
+
+/* Its multiplications, as f32; so many are work for two microseconds; and how many threads should share it. */
+enum { AD_GEMM_GRAIN = 1 << 18 };
+static inline int64_t ad_gemm_work(const ad_gemm *problem) {
+    const double work = (double)problem->m * (double)problem->n * (double)problem->k;
+    return work < 0x1p60 ? (int64_t)(problem->dtype == AD_F32 ? work : 2 * work) : INT64_MAX;
+}
+static inline int ad_gemm_threads(const ad_gemm *problem) {
+    const int64_t most = problem->m > problem->n ? problem->m : problem->n;
+    const int threads = ad_parallel_workers(ad_gemm_work(problem), AD_GEMM_GRAIN);
+    return most < threads ? (int)most : threads;
+}
 
 /* One fused step of Adam (Kingma and Ba 2015), with decoupled decay when `decoupled` (Loshchilov and Hutter 2019). */
 typedef struct ad_adam_step {
@@ -139,7 +153,7 @@ typedef struct ad_kernels {
                         const ad_view *x_bar, bool add);
     bool (*all_finite)(const ad_view *x);
 
-    /* Bytes of scratch memory (aligned to 64) that gemm needs for this problem, perhaps 0. */
+    /* Bytes of scratch memory (aligned to 64) that gemm needs for this problem, perhaps 0; gemm_part needs no more. */
     size_t (*gemm_scratch)(const ad_gemm *problem);
     void (*gemm)(const ad_gemm *problem, void *scratch);
     /* Rows i0 to i1 and columns j0 to j1 of C alone, with the bits they have in the whole. */
@@ -181,9 +195,10 @@ typedef struct ad_kernels {
     void (*lstm)(ad_dtype dtype, int64_t rows, int64_t n, const void *gates, const void *c, void *h, void *c_next);
     void (*lstm_back)(const ad_lstm_back *back);
 
-    /* The columns that the windows in rows [first, last) make of the channels of one group of an image: written there, or,
-     * `back`, added from there to the image. */
-    void (*columns)(const struct ad_convolution *c, void *x, int64_t first, int64_t last, void *columns, bool back);
+    /* The columns that the windows in rows [first, last) make of the channels of one group of an image, of their elements
+     * those from k0 to k1: written to where they are in the whole, or, `back`, added from there to the image. */
+    void (*columns)(const struct ad_convolution *c, int64_t k0, int64_t k1, void *x, int64_t first, int64_t last,
+                    void *columns, bool back);
     /* Window i sees nothing of the image along an axis. */
     bool (*window_is_blind)(const struct ad_windows *windows, int axis, int64_t i);
     /* The largest element that each window sees, which is one at least: the first of equal ones or the first NaN, and where

@@ -1,7 +1,10 @@
 /* Moving elements to where indices say. */
 #include "ops/kernels/move.h"
+#include "ops/kernels/pieces.h"
 
 #include <string.h>
+
+enum { LONG_ROWS = 8192, SHORT_ROWS = 1024 }; /* elements that take a microsecond or two */
 
 static inline int64_t index_at(const ad_view *index, const char *at, int64_t i) {
     return index->dtype == AD_I32 ? ((const int32_t *)(const void *)at)[i] : ((const int64_t *)(const void *)at)[i];
@@ -92,20 +95,72 @@ static inline __attribute__((always_inline)) void each_row(const ad_view *x, int
     }
 }
 
-void ad_kernel_take_rows(const ad_view *x, int axis, const ad_view *index, const ad_view *y) {
-    if (ad_dtype_size(x->dtype) == 4) {
-        each_row(x, axis, index, y, true, copy_4);
-    } else {
-        each_row(x, axis, index, y, true, copy_8);
+/* One request, to be cut along the axes of y: those before `axis`, those of the index, those of a row. */
+typedef struct named_rows {
+    int axis;
+    const ad_view *x, *index;
+    bool add; /* from y to x */
+} named_rows;
+
+static ad_view with_data(const ad_view *view, void *data) {
+    ad_view y = *view;
+    y.data = data;
+    return y;
+}
+
+/* Axes of a view, or of length 1, in the places where y has them. */
+static ad_view seen_from_y(const ad_view *x, const ad_view *y, int axis, int named) {
+    ad_view seen = with_data(x, x->data);
+    seen.shape = y->shape;
+    for (int i = 0; i < y->shape.rank; i++) {
+        const int from = i < axis ? i : i < axis + named ? -1 : i - named + 1;
+        seen.shape.dim[i] = from < 0 ? 1 : x->shape.dim[from];
+        seen.stride[i] = from < 0 ? 0 : x->stride[from];
     }
+    return seen;
+}
+static ad_view index_seen_from_y(const ad_view *index, const ad_view *y, int axis) {
+    ad_view seen = with_data(index, index->data);
+    seen.shape = y->shape;
+    for (int i = 0; i < y->shape.rank; i++) {
+        const bool named = i >= axis && i < axis + index->shape.rank;
+        seen.shape.dim[i] = named ? index->shape.dim[i - axis] : 1;
+        seen.stride[i] = named ? index->stride[i - axis] : 0;
+    }
+    return seen;
+}
+
+static void rows_piece(const ad_view *const *v, const void *options) {
+    const named_rows *r = options;
+    const int named = r->index->shape.rank;
+    ad_view index = with_data(r->index, v[1]->data), x = with_data(r->x, v[2]->data);
+    for (int i = 0; i < named; i++) index.shape.dim[i] = v[1]->shape.dim[r->axis + i];
+    for (int i = 0; i < x.shape.rank; i++)
+        if (i != r->axis) x.shape.dim[i] = v[2]->shape.dim[i < r->axis ? i : i - 1 + named];
+    if (r->add && x.dtype == AD_F32)
+        each_row(&x, r->axis, &index, v[0], false, add_f32);
+    else if (r->add)
+        each_row(&x, r->axis, &index, v[0], false, add_f64);
+    else if (ad_dtype_size(x.dtype) == 4)
+        each_row(&x, r->axis, &index, v[0], true, copy_4);
+    else
+        each_row(&x, r->axis, &index, v[0], true, copy_8);
+}
+
+/* Of y any axis may be cut, of x none that the index names: several may name one row. */
+static void share_rows(const named_rows *r, const ad_view *y) {
+    const int64_t rows = ad_view_count(r->index), grain = ad_view_count(y) / 16 > rows ? LONG_ROWS : SHORT_ROWS;
+    const ad_view index = index_seen_from_y(r->index, y, r->axis),
+                  x = seen_from_y(r->x, y, r->axis, r->index->shape.rank);
+    ad_in_pieces(r->add ? 3 : 4, (const ad_view *[]){y, &index, &x, y}, AD_EVERY_AXIS, grain, rows_piece, r);
+}
+
+void ad_kernel_take_rows(const ad_view *x, int axis, const ad_view *index, const ad_view *y) {
+    share_rows(&(named_rows){axis, x, index, false}, y);
 }
 
 void ad_kernel_add_rows(const ad_view *y, int axis, const ad_view *index, const ad_view *x) {
-    if (x->dtype == AD_F32) {
-        each_row(x, axis, index, y, false, add_f32);
-    } else {
-        each_row(x, axis, index, y, false, add_f64);
-    }
+    share_rows(&(named_rows){axis, x, index, true}, y);
 }
 
 /* ---- elements ---------------------------------------------------------------------------------------------------- */

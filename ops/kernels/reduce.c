@@ -12,7 +12,8 @@ enum {
     ROW_BLOCK = 1024, /* elements of a row that are summed in lanes */
     TALL_BLOCK = 256, /* rows that are added to each other */
     WIDE_BLOCK = 128, /* and how many columns of them at a time */
-    LEVELS = 52       /* of pairs of pairs: more blocks than memory can hold */
+    LEVELS = 52,      /* of pairs of pairs: more blocks than memory can hold */
+    GRAIN = 8192      /* elements that are summed in a microsecond or two */
 };
 
 /* ---- from the table ---------------------------------------------------------------------------------------------- */
@@ -145,23 +146,92 @@ static void store(const job *j, char *y, int64_t offset, double sum) {
     }
 }
 
+/* What goes into one result, or into `width` neighbouring ones: rows that begin at x, in blocks. */
+typedef struct source {
+    const job *job;
+    const ad_walk *rows;
+    char *x;
+    const double *c;
+    int64_t width, stride;
+    int64_t blocks;
+    /* Adds up blocks [from, to), as if they were all; `part` as in add_block. */
+    void (*add)(const struct source *source, int64_t from, int64_t to, double *part);
+} source;
+
+enum {
+    GROUPS = 64,     /* of blocks, that threads share */
+    WIDE_GROUPS = 16 /* of blocks with columns side by side */
+};
+
+typedef struct groups {
+    const source *source;
+    int level; /* 2^level blocks each */
+    double *sum;
+} groups;
+
+static void add_groups(const void *context, int64_t from, int64_t to, int worker) {
+    const groups *g = context;
+    const int64_t width = g->source->width;
+    double part[LEVELS * WIDE_BLOCK];
+    (void)worker;
+    for (int64_t i = from; i < to; i++) {
+        g->source->add(g->source, i << g->level, (i + 1) << g->level, part);
+        memcpy(g->sum + i * width, part + g->level * width, (size_t)width * sizeof *part);
+    }
+}
+
+/* Adds up all blocks. A group of 2^level blocks that begins at a multiple of that is a part of the whole, to the last bit. */
+static void add_blocks(const source *s, double *part) {
+    const int64_t most = s->width > 1 ? WIDE_GROUPS : GROUPS,
+                  per_block = s->width > 1 ? s->width * TALL_BLOCK : ROW_BLOCK;
+    const int workers = ad_parallel_workers(s->blocks * per_block, GRAIN);
+    groups g = {.source = s, .level = 2};
+    while (s->blocks >> g.level > most) g.level++;
+    const int64_t count = s->blocks >> g.level;
+    if (workers < 2 || count < 2) {
+        s->add(s, 0, s->blocks, part);
+        return;
+    }
+    double sum[WIDE_GROUPS * WIDE_BLOCK];
+    g.sum = sum;
+    ad_parallel(workers, count, s->blocks * per_block / GRAIN, add_groups, &g);
+    for (int64_t i = 0; i < count; i++)
+        add_block(s->job->reduction, part + g.level * s->width, (uint64_t)i, sum + i * s->width, s->width);
+    s->add(s, count << g.level, s->blocks, part);
+}
+
+static void add_row_blocks(const source *s, int64_t from, int64_t to, double *part) {
+    const struct reduction *r = s->job->reduction;
+    const ad_dtype dtype = s->job->x_kept.dtype;
+    const int64_t size = (int64_t)ad_dtype_size(dtype), per_row = (s->rows->n + ROW_BLOCK - 1) / ROW_BLOCK;
+    ad_walk w = *s->rows;
+    w.at[0] = s->x;
+    ad_walk_skip(&w, from / per_row);
+    for (int64_t block = from, first = from % per_row * ROW_BLOCK; block < to; ad_walk_next(&w), first = 0) {
+        for (; first < w.n && block < to; first += ROW_BLOCK, block++) {
+            const int64_t n = w.n - first < ROW_BLOCK ? w.n - first : ROW_BLOCK;
+            double sum = r->block[dtype](w.at[0] + first * w.inner[0] * size, n, w.inner[0], *s->c, s->job->p);
+            add_block(r, part, (uint64_t)(block - from), &sum, 1);
+        }
+    }
+}
+
+static int64_t count_rows(const ad_walk *rows) {
+    int64_t count = 1;
+    for (int i = 0; i < rows->rank; i++) count *= rows->dim[i];
+    return count;
+}
+
 /* One result: the sum of the rows that begin at x. */
 static double sum_of_rows(const job *j, const ad_walk *rows, char *x, double c) {
     const struct reduction *r = j->reduction;
-    const ad_dtype dtype = j->x_kept.dtype;
-    if (rows->rank == 0 && rows->n <= ROW_BLOCK) return r->block[dtype](x, rows->n, rows->inner[0], c, j->p);
-    const int64_t size = (int64_t)ad_dtype_size(dtype);
+    if (rows->rank == 0 && rows->n <= ROW_BLOCK)
+        return r->block[j->x_kept.dtype](x, rows->n, rows->inner[0], c, j->p);
     double part[LEVELS], sum;
-    uint64_t blocks = 0;
-    ad_walk w = *rows;
-    for (w.at[0] = x; w.more; ad_walk_next(&w)) {
-        for (int64_t first = 0; first < w.n; first += ROW_BLOCK) {
-            int64_t n = w.n - first < ROW_BLOCK ? w.n - first : ROW_BLOCK;
-            sum = r->block[dtype](w.at[0] + first * w.inner[0] * size, n, w.inner[0], c, j->p);
-            add_block(r, part, blocks++, &sum, 1);
-        }
-    }
-    add_up_blocks(r, part, blocks, &sum, 1);
+    const int64_t blocks = count_rows(rows) * ((rows->n + ROW_BLOCK - 1) / ROW_BLOCK);
+    const source s = {j, rows, x, &c, .width = 1, .blocks = blocks, .add = add_row_blocks};
+    add_blocks(&s, part);
+    add_up_blocks(r, part, (uint64_t)blocks, &sum, 1);
     return sum;
 }
 
@@ -178,30 +248,42 @@ static void sum_rows(const job *j) {
     }
 }
 
-/* A block of neighbouring results: rows are added to each other. */
-static void add_rows_of_block(const job *j, const ad_walk *rows, char *x, int64_t n, int64_t stride, const double *c,
-                              double *sum) {
-    const struct reduction *r = j->reduction;
-    const ad_dtype dtype = j->x_kept.dtype;
+/* Rows [from, to) are added to each other. */
+static void add_some_rows(const source *s, int64_t from, int64_t to, double *sum) {
+    const struct reduction *r = s->job->reduction;
+    const ad_dtype dtype = s->job->x_kept.dtype;
     const int64_t size = (int64_t)ad_dtype_size(dtype);
+    ad_walk w = *s->rows;
+    w.at[0] = s->x;
+    ad_walk_skip(&w, from / w.n);
+    start_sums(r, sum, s->width);
+    for (int64_t row = from, k = from % w.n; row < to; ad_walk_next(&w), k = 0)
+        for (; k < w.n && row < to; k++, row++)
+            r->row[dtype](sum, w.at[0] + k * w.inner[0] * size, s->width, s->stride, s->c, s->job->p);
+}
+
+static void add_tall_blocks(const source *s, int64_t from, int64_t to, double *part) {
+    const int64_t rows = count_rows(s->rows) * s->rows->n;
+    double sum[WIDE_BLOCK];
+    for (int64_t block = from; block < to; block++) {
+        const int64_t past = (block + 1) * TALL_BLOCK;
+        add_some_rows(s, block * TALL_BLOCK, past < rows ? past : rows, sum);
+        add_block(s->job->reduction, part, (uint64_t)(block - from), sum, s->width);
+    }
+}
+
+/* Neighbouring results, at most WIDE_BLOCK. */
+static void add_all_rows(source *s, double *sum) {
+    const int64_t rows = count_rows(s->rows) * s->rows->n;
     double part[LEVELS * WIDE_BLOCK];
-    int64_t row = 0;
-    start_sums(r, sum, n);
-    ad_walk w = *rows;
-    for (w.at[0] = x; w.more; ad_walk_next(&w)) {
-        for (int64_t k = 0; k < w.n; k++, row++) {
-            if (row > 0 && row % TALL_BLOCK == 0) {
-                add_block(r, part, (uint64_t)(row / TALL_BLOCK - 1), sum, n);
-                start_sums(r, sum, n);
-            }
-            r->row[dtype](sum, w.at[0] + k * w.inner[0] * size, n, stride, c, j->p);
-        }
+    s->blocks = (rows + TALL_BLOCK - 1) / TALL_BLOCK;
+    s->add = add_tall_blocks;
+    if (s->blocks == 1) {
+        add_some_rows(s, 0, rows, sum);
+        return;
     }
-    if (row > TALL_BLOCK) {
-        uint64_t blocks = (uint64_t)((row - 1) / TALL_BLOCK);
-        add_block(r, part, blocks, sum, n);
-        add_up_blocks(r, part, blocks + 1, sum, n);
-    }
+    add_blocks(s, part);
+    add_up_blocks(s->job->reduction, part, (uint64_t)s->blocks, sum, s->width);
 }
 
 static void add_rows(const job *j) {
@@ -213,7 +295,8 @@ static void add_rows(const job *j) {
         for (int64_t first = 0; first < w.n; first += WIDE_BLOCK) {
             int64_t n = w.n - first < WIDE_BLOCK ? w.n - first : WIDE_BLOCK;
             for (int64_t i = 0; i < n; i++) c[i] = ((const double *)(void *)w.at[2])[(first + i) * w.inner[2]];
-            add_rows_of_block(j, &rows, w.at[0] + first * w.inner[0] * size, n, w.inner[0], c, sum);
+            source s = {j, &rows, w.at[0] + first * w.inner[0] * size, c, .width = n, .stride = w.inner[0]};
+            add_all_rows(&s, sum);
             for (int64_t i = 0; i < n; i++) store(j, w.at[1], (first + i) * w.inner[1], sum[i]);
         }
     }

@@ -66,37 +66,76 @@ static item *radix_sort(item *items, item *other, int64_t n) {
     return items;
 }
 
-size_t ad_kernel_sort_scratch(const ad_view *x, int axis) { return (size_t)x->shape.dim[axis] * 2 * sizeof(item); }
+enum { GRAIN = 128 }; /* elements that take a microsecond or two */
 
-void ad_kernel_sort(const ad_view *x, int axis, bool descending, const ad_view *y, const ad_view *index,
-                    void *scratch) {
-    const int64_t n = x->shape.dim[axis], wanted = y->shape.dim[axis], size = (int64_t)ad_dtype_size(x->dtype);
-    const int64_t x_step = x->stride[axis], y_step = y->stride[axis] * size, index_step = index->stride[axis];
-    ad_view x_head = *x, y_head = *y, index_head = *index;
-    const ad_view *heads[] = {&x_head, &y_head, &index_head};
-    const uint64_t flip = descending ? UINT64_MAX : 0; /* equal keys stay equal, so this is stable, too */
-    if (wanted == 0) return;
-    x_head.shape.dim[axis] = y_head.shape.dim[axis] = index_head.shape.dim[axis] = 1;
-    for (ad_walk w = ad_walk_start(3, heads); w.more; ad_walk_next(&w)) {
-        for (int64_t line = 0; line < w.n; line++) {
-            const char *from = w.at[0] + line * w.inner[0] * size;
-            char *to = w.at[1] + line * w.inner[1] * size;
-            int64_t *places = (int64_t *)(void *)w.at[2] + line * w.inner[2];
-            item *items = scratch;
-            int64_t count = 0;
-            for (int64_t i = 0; i < n; i++) {
-                const item next = {key_of(from, x->dtype, i * x_step) ^ flip, i};
-                if (wanted <= FEW) {
-                    insert(items, &count, wanted, next);
-                } else {
-                    items[i] = next;
-                }
-            }
-            if (wanted > FEW) items = radix_sort(items, items + n, n);
-            for (int64_t i = 0; i < wanted; i++) {
-                memcpy(to + i * y_step, from + items[i].at * x_step * size, (size_t)size);
-                places[i * index_step] = items[i].at;
-            }
+int ad_kernel_sort_threads(const ad_view *x, int axis) {
+    const int64_t n = x->shape.dim[axis], count = ad_view_count(x), lines = n ? count / n : 0;
+    const int threads = ad_parallel_workers(count, GRAIN);
+    return lines < threads ? ad_max_int(1, (int)lines) : threads;
+}
+
+static size_t line_bytes(const ad_view *x, int axis) {
+    return ((size_t)x->shape.dim[axis] * 2 * sizeof(item) + 63) / 64 * 64;
+}
+
+size_t ad_kernel_sort_scratch(const ad_view *x, int axis, int threads) {
+    return line_bytes(x, axis) * (size_t)threads;
+}
+
+/* One request; steps along a line in elements of x and of the index, in bytes of y. */
+typedef struct sort_lines {
+    ad_walk walk; /* over the first elements of x, y and the index */
+    ad_dtype dtype;
+    int64_t n, wanted, x_step, y_step, index_step;
+    uint64_t flip; /* for descending order: equal keys stay equal, so this is stable, too */
+    char *scratch;
+    size_t bytes; /* of it, of one thread */
+} sort_lines;
+
+static void sort_line(const sort_lines *s, const char *from, char *to, int64_t *places, item *items) {
+    const int64_t size = (int64_t)ad_dtype_size(s->dtype);
+    int64_t count = 0;
+    for (int64_t i = 0; i < s->n; i++) {
+        const item next = {key_of(from, s->dtype, i * s->x_step) ^ s->flip, i};
+        if (s->wanted <= FEW) {
+            insert(items, &count, s->wanted, next);
+        } else {
+            items[i] = next;
         }
     }
+    if (s->wanted > FEW) items = radix_sort(items, items + s->n, s->n);
+    for (int64_t i = 0; i < s->wanted; i++) {
+        memcpy(to + i * s->y_step, from + items[i].at * s->x_step * size, (size_t)size);
+        places[i * s->index_step] = items[i].at;
+    }
+}
+
+static void sort_some(const void *context, int64_t line, int64_t past, int worker) {
+    const sort_lines *s = context;
+    const int64_t size = (int64_t)ad_dtype_size(s->dtype);
+    item *items = (item *)(void *)(s->scratch + (size_t)worker * s->bytes);
+    int64_t i = line % s->walk.n;
+    ad_walk w = s->walk;
+    ad_walk_skip(&w, line / w.n);
+    for (; line < past; ad_walk_next(&w), i = 0)
+        for (; i < w.n && line < past; i++, line++)
+            sort_line(s, w.at[0] + i * w.inner[0] * size, w.at[1] + i * w.inner[1] * size,
+                      (int64_t *)(void *)w.at[2] + i * w.inner[2], items);
+}
+
+void ad_kernel_sort(const ad_view *x, int axis, bool descending, const ad_view *y, const ad_view *index, int threads,
+                    void *scratch) {
+    ad_view x_head = *x, y_head = *y, index_head = *index;
+    const ad_view *heads[] = {&x_head, &y_head, &index_head};
+    x_head.shape.dim[axis] = y_head.shape.dim[axis] = index_head.shape.dim[axis] = 1;
+    const int64_t lines = ad_view_count(&x_head);
+    sort_lines s = {.walk = ad_walk_start(3, heads), .dtype = x->dtype, .n = x->shape.dim[axis]};
+    s.wanted = y->shape.dim[axis];
+    s.x_step = x->stride[axis];
+    s.y_step = y->stride[axis] * (int64_t)ad_dtype_size(x->dtype);
+    s.index_step = index->stride[axis];
+    s.flip = descending ? UINT64_MAX : 0;
+    s.scratch = scratch;
+    s.bytes = line_bytes(x, axis);
+    if (s.wanted > 0 && lines > 0) ad_parallel(threads, lines, lines * s.n / GRAIN, sort_some, &s);
 }

@@ -24,11 +24,16 @@ typedef struct ad_convolution {
 /* Bytes behind the columns of a block that may be written to. */
 enum { AD_COLUMNS_ROOM = 64 };
 
-/* Bytes of scratch memory, aligned to 64, for each of the functions below; -1 if their number overflows. */
-int64_t ad_kernel_convolution_scratch(const ad_convolution *c);
+/* How many threads should share one of the functions below, and the bytes of scratch memory, aligned to 64, that so many
+ * need; -1 if their number overflows. */
+int ad_kernel_convolution_threads(const ad_convolution *c);
+int64_t ad_kernel_convolution_scratch(const ad_convolution *c, int threads);
 /* The three sides of sum(y_bar * (w * x)), which is linear in each of x, w and y_bar. */
-void ad_kernel_convolve(const ad_convolution *c, const void *x, const void *w, void *y, bool add, void *scratch);
-void ad_kernel_convolve_x(const ad_convolution *c, void *x, const void *w, const void *y, bool add, void *scratch);
-void ad_kernel_convolve_w(const ad_convolution *c, const void *x, void *w, const void *y, bool add, void *scratch);
+void ad_kernel_convolve(const ad_convolution *c, const void *x, const void *w, void *y, bool add, int threads,
+                        void *scratch);
+void ad_kernel_convolve_x(const ad_convolution *c, void *x, const void *w, const void *y, bool add, int threads,
+                          void *scratch);
+void ad_kernel_convolve_w(const ad_convolution *c, const void *x, void *w, const void *y, bool add, int threads,
+                          void *scratch);
 
 #endif

@@ -48,20 +48,18 @@ static void S(scatter_row)(const ad_windows *v, T *restrict plane, int64_t a, in
     }
 }
 
-/* The columns of windows in rows [first, last), of all channels of a group: to `columns`, or added from there to x. */
-static void S(columns)(const ad_convolution *c, void *x, int64_t first, int64_t last, void *columns, bool back) {
+/* Elements k0 to k1 of the columns of windows in rows [first, last): to `columns`, or added from there to x. */
+static void S(columns)(const ad_convolution *c, int64_t k0, int64_t k1, void *x, int64_t first, int64_t last, void *columns,
+                       bool back) {
     const ad_windows *v = &c->windows;
-    const int64_t plane = v->size[0] * v->size[1];
-    T *row = columns;
-    for (int64_t channel = 0; channel < c->channels; channel++) {
+    const int64_t plane = v->size[0] * v->size[1], of_channel = v->kernel[0] * v->kernel[1];
+    const int64_t length = (last - first) * v->count[1];
+    T *row = (T *)columns + k0 * length;
+    for (int64_t k = k0; k < k1; k++, row += length) {
+        const int64_t channel = k / of_channel, a = k % of_channel / v->kernel[1], b = k % v->kernel[1];
         T *from = (T *)x + channel * plane;
-        const int64_t readable = (c->channels - channel) * plane;
-        for (int64_t a = 0; a < v->kernel[0]; a++) {
-            for (int64_t b = 0; b < v->kernel[1]; b++, row += (last - first) * v->count[1]) {
-                if (back) S(scatter_row)(v, from, a, b, first, last, row);
-                else S(gather_row)(v, from, readable, a, b, first, last, row);
-            }
-        }
+        if (back) S(scatter_row)(v, from, a, b, first, last, row);
+        else S(gather_row)(v, from, (c->channels - channel) * plane, a, b, first, last, row);
     }
 }
 
