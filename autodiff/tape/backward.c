@@ -279,6 +279,15 @@ static void give_back(ad_tape *tape, uint32_t index) {
     grad->state |= AD_GRAD_GIVEN_BACK;
 }
 
+/* Everything that adds to it has been walked: hooks may see the gradient, and change it. */
+static bool show_gradient(ad_tape *tape, uint32_t index) {
+    bool add;
+    ad_view scratch;
+    if (open_gradient(tape, index, &add)) return ad_hooks_run(tape, index, ad_gradient_view(tape, index, &scratch));
+    ad_tape_out_of_memory(tape, "ad_on_gradient", ad_node_at(tape, index)->where);
+    return false;
+}
+
 /* From the node before `end` down to `first`. */
 static void walk_back(ad_tape *tape, uint32_t first, uint32_t end, uint16_t mask, bool leaves_only) {
     const uint32_t pass = tape->pass, none = UINT32_MAX;
@@ -296,6 +305,7 @@ static void walk_back(ad_tape *tape, uint32_t first, uint32_t end, uint16_t mask
             if (node->inputs == 2) add_scalar(tape, node->in[1], mask, back.b);
             continue;
         }
+        if ((node->flags & AD_NODE_HOOKED) && grad->pass == pass && !show_gradient(tape, index)) return;
         if (node->op == &ad_result_of) {
             pending = node->in[0];
             continue;
@@ -559,6 +569,9 @@ ad_status ad_backward_with_at(const char *where, ad_var y, const ad_backward_opt
     if (!options) options = &none;
     if (!ad_check_start(y, options->seed, "ad_backward", where)) return y.tape ? y.tape->error.status : AD_ERR_HANDLE;
     ad_tape *tape = y.tape;
+    if (tape->in_hook)
+        return ad_tape_fail(tape, AD_ERR_VALUE, "ad_backward", where,
+                            "a function given to ad_on_gradient cannot walk back, as it runs in a walk itself");
     if (tape->frame)
         return ad_tape_fail(tape, AD_ERR_VALUE, "ad_backward", where,
                             "a function given to ad_checkpoint cannot walk back, as it runs in a walk itself: record "

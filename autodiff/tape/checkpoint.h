@@ -21,7 +21,7 @@ typedef struct ad_run_frame {
     const ad_run_log *log; /* NULL: the first run, which writes it */
     uint32_t next_draw, next_use;
     size_t drawn, used, captured; /* first run: where its parts of the tape's lists begin */
-    uint8_t no_grad;
+    uint8_t no_grad, no_grad_scopes;
 } ad_run_frame;
 
 void ad_run_begin(ad_tape *tape, ad_run_frame *frame, const ad_run_log *log);

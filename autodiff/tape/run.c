@@ -13,17 +13,20 @@ void ad_run_begin(ad_tape *tape, ad_run_frame *frame, const ad_run_log *log) {
                             .drawn = tape->drawn.count,
                             .used = tape->used.count,
                             .captured = tape->captured.count,
-                            .no_grad = tape->no_grad};
+                            .no_grad = tape->no_grad,
+                            .no_grad_scopes = tape->no_grad_scopes};
     tape->frame = frame;
     /* A replay must record what the first run did, wherever the derivative is taken. */
     if (log) tape->no_grad = 0;
 }
 
+static const char open_scope[] = "the function left a scope open, or ended one that it did not begin";
+
 /* What the function did that it must not do; NULL: nothing. */
 static const char *misdeed(const ad_tape *tape, const ad_run_frame *frame) {
     if (!ad_mark_is_live(tape, &frame->mark))
         return "the function rewound the tape to before its own beginning, where its inputs are";
-    if (tape->scope != frame->mark.scope) return "the function left a scope open, or ended one that it did not begin";
+    if (tape->scope != frame->mark.scope) return open_scope;
     if (frame->log && frame->next_draw != frame->log->draws)
         return "the function drew fewer random numbers when it ran again: it must do the same each time";
     return NULL;
@@ -35,8 +38,10 @@ bool ad_run_end(ad_tape *tape, ad_run_frame *frame, const char *subject, const c
         return false;
     }
     tape->frame = frame->outer;
+    bool closed = tape->no_grad_scopes == frame->no_grad_scopes;
     tape->no_grad = frame->no_grad;
-    const char *wrong = tape->error.status ? NULL : misdeed(tape, frame);
+    tape->no_grad_scopes = frame->no_grad_scopes;
+    const char *wrong = tape->error.status ? NULL : closed ? misdeed(tape, frame) : open_scope;
     if (wrong) ad_tape_fail(tape, AD_ERR_VALUE, subject, where, "%s", wrong);
     if (!tape->error.status) return true;
     if (ad_mark_is_live(tape, &frame->mark)) ad_tape_rewind_to(tape, &frame->mark);

@@ -85,7 +85,9 @@ static void forget_nodes(ad_tape *tape, uint32_t count) {
 /* How far the fast path may go without a further look, which is nowhere if each operation is looked at. */
 static void update_fast_end(ad_tape *tape) {
     uint64_t room = (uint64_t)tape->chunks * AD_CHUNK_NODES;
-    tape->fast_end = tape->error.status || tape->numbers_asked ? 0 : room < tape->max_nodes ? (uint32_t)room : tape->max_nodes;
+    tape->fast_end = tape->error.status || tape->numbers_asked ? 0
+                     : room < tape->max_nodes                  ? (uint32_t)room
+                                                               : tape->max_nodes;
 }
 
 void ad_tape_release_held(ad_tape *tape) {
@@ -107,7 +109,8 @@ void ad_tape_reset(ad_tape *tape) {
     tape->scope = 0;
     tape->scope_count = 1;
     tape->stretch_count = 0;
-    tape->no_grad = 0;
+    tape->no_grad = tape->no_grad_scopes = 0;
+    tape->in_hook = false;
     tape->where = NULL;
     tape->frame = NULL;
     tape->deriving = 0;
@@ -367,7 +370,7 @@ void ad_tape_rewind_to(ad_tape *tape, const ad_mark *mark) {
     tape->scope = mark->scope;
     tape->scope_count = mark->scopes;
     tape->stretch_count = mark->stretches;
-    /* A name given since to a node that stays lies above the mark: that memory then goes at the next reset. */
+    /* A name or hook given since to a node that stays lies above the mark: that memory then goes at the next reset. */
     for (size_t i = (size_t)mark->names; i < tape->named.count; i++)
         if (tape->named.item[i] < mark->count) return;
     tape->named.count = (size_t)mark->names;
@@ -486,6 +489,28 @@ void ad_scope_end(ad_tape *tape) {
     }
 }
 
+void ad_no_grad_begin(ad_tape *tape) {
+    if (!tape || tape->error.status) return;
+    if (tape->no_grad == UINT8_MAX - 8) { /* a derivative may add some of its own */
+        ad_tape_fail(tape, AD_ERR_LIMIT, "ad_no_grad_begin", NULL,
+                     "%d scopes without gradients are open: is an ad_no_grad_end missing in a loop?", tape->no_grad);
+        return;
+    }
+    tape->no_grad++;
+    tape->no_grad_scopes++;
+}
+
+void ad_no_grad_end(ad_tape *tape) {
+    if (!tape || tape->error.status) return;
+    if (tape->no_grad_scopes == 0) {
+        ad_tape_fail(tape, AD_ERR_VALUE, "ad_no_grad_end", NULL,
+                     "no such scope is open: one ad_no_grad_end too many");
+        return;
+    }
+    tape->no_grad--;
+    tape->no_grad_scopes--;
+}
+
 /* ---- invariants ---------------------------------------------------------------------------------------------- */
 
 static ad_status verify_node(const ad_tape *tape, uint32_t index, ad_error *error) {
@@ -550,7 +575,7 @@ static ad_status verify_rest(const ad_tape *tape, ad_error *error) {
         return ad_error_set(error, AD_ERR_OP, "%u nodes in %u chunks", tape->count, tape->chunks);
     if (ad_arena_position(&tape->scratch) != 0 || tape->held[0])
         return ad_error_set(error, AD_ERR_OP, "scratch memory is still in use");
-    if (tape->no_grad || tape->where || tape->frame)
+    if (tape->no_grad != tape->no_grad_scopes || tape->where || tape->frame || tape->in_hook)
         return ad_error_set(error, AD_ERR_OP, "the tape still records for a derivative");
     return AD_OK;
 }

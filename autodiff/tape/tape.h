@@ -28,6 +28,7 @@ typedef struct ad_extra {
     uint32_t input_count;
     ad_param *param;
     uint64_t param_version; /* when it was put on the tape */
+    struct ad_hook *hook;   /* the first of those for its gradient (hook.c) */
 } ad_extra;
 
 enum {
@@ -39,6 +40,7 @@ enum {
     AD_NODE_WANTED = 1 << 5, /* on the way from y to one that was asked for */
     AD_NODE_DIRECT = 1 << 6, /* this pass writes straight into the parameter's gradient */
     AD_NODE_LISTED = 1 << 7, /* while inputs are collected: this one is in the list */
+    AD_NODE_HOOKED = 1 << 8, /* somebody wants to see its gradient */
 
     AD_NODE_FLAT = 1 << 8,   /* made by an elementwise op of row-major arrays of one type */
 
@@ -112,7 +114,9 @@ struct ad_tape {
     uint32_t generation; /* of nodes and stretches that begin now */
     uint32_t pass;       /* number of the last backward pass; 0: none yet */
     uint32_t scope;
-    uint8_t no_grad; /* > 0: what is recorded needs no gradient */
+    uint8_t no_grad;        /* > 0: what is recorded needs no gradient */
+    uint8_t no_grad_scopes; /* as many of those are the user's */
+    bool in_hook;
     uint8_t numbers; /* ad_numbers; ANY while a VJP runs for its numbers, which are looked at afterwards */
     uint8_t numbers_asked;
     uint32_t deriving; /* 1 + the node whose derivative is being recorded; 0: none */
@@ -125,7 +129,7 @@ struct ad_tape {
     ad_list owners;   /* nodes that hold a tensor or a parameter, ascending */
     ad_list graded;   /* nodes that hold a gradient tensor */
     ad_list params;   /* parameter leaves, ascending */
-    ad_list named;    /* nodes in the order in which ad_name named them */
+    ad_list named;    /* nodes in the order in which they were given a name or a hook */
     ad_scope *scopes; /* [0] is the top */
     uint32_t scope_count, scope_room;
     uint32_t first_generation; /* since the last reset */
@@ -273,6 +277,11 @@ bool ad_check_var(ad_var x, const char *subject, const char *where);
 /* "H is f64[4,3]", or without the type; v12 for node 12 if it has no name. */
 void ad_node_text(const ad_tape *tape, uint32_t index, bool with_type, char *text, size_t size);
 
+/* ---- hooks (hook.c) ------------------------------------------------------------------------------------------------ */
+
+/* Shows the complete gradient of a node to those who asked. False: the tape has the error. */
+bool ad_hooks_run(ad_tape *tape, uint32_t index, const ad_view *gradient);
+
 /* ---- numbers that are not (numbers.c) ------------------------------------------------------------------------------ */
 
 /* False, and the tape's error, if there is a number that tape->numbers does not allow: in a leaf's value, */
@@ -386,11 +395,11 @@ void ad_gradient_walk(ad_tape *tape, const char *where, const ad_by_node *gradie
 struct ad_vjp {
     ad_tape *tape;
     ad_call *call;
-    uint32_t first;      /* node of result 0 */
-    uint32_t own;        /* nodes from here on were recorded by this VJP */
-    ad_adjoint *adjoint; /* numbers only: where contributions go */
+    uint32_t first;             /* node of result 0 */
+    uint32_t own;               /* nodes from here on were recorded by this VJP */
+    ad_adjoint *adjoint;        /* numbers only: where contributions go */
     const ad_by_node *gradient; /* recording: per node, as above */
-    uint32_t *by_input;  /* recording one operation alone: per input, as above; seed[] is then given */
+    uint32_t *by_input;         /* recording one operation alone: per input, as above; seed[] is then given */
     ad_var seed[AD_MAX_RESULTS];
 };
 
@@ -409,8 +418,8 @@ typedef struct ad_dependence_rows {
     const ad_column_set **row;
 } ad_dependence_rows;
 /* False: the tape has the error, and there is nothing to close. */
-bool ad_tape_depends(ad_tape *tape, const char *subject, const char *where, int n, const ad_var *x, int m, const ad_var *y,
-                     ad_dependence_rows *rows);
+bool ad_tape_depends(ad_tape *tape, const char *subject, const char *where, int n, const ad_var *x, int m,
+                     const ad_var *y, ad_dependence_rows *rows);
 
 /* ---- forward mode --------------------------------------------------------------------------------------------- */
 

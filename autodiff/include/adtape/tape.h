@@ -153,7 +153,7 @@ AD_API ad_tensor *ad_tensor_of_at(const char *where, ad_var x);
 
 typedef struct ad_backward_options {
     ad_var seed;       /* the cotangent of y, of y's shape and dtype; zeroed: y has one element and the seed is 1 */
-    const ad_var *wrt; /* the nodes whose gradients are wanted; NULL: all */
+    const ad_var *wrt; /* the nodes whose gradients are wanted, leaves or not; NULL: all */
     int wrt_count;
     bool accumulate;  /* parameters: add to their gradients instead of overwriting them */
     bool leaves_only; /* give back the gradient of an intermediate as soon as it has been passed on */
@@ -166,6 +166,17 @@ typedef struct ad_backward_options {
 AD_API ad_status ad_backward_at(const char *where, ad_var y);
 #define ad_backward_with(...) ad_backward_with_at(AD_HERE, __VA_ARGS__)
 AD_API ad_status ad_backward_with_at(const char *where, ad_var y, const ad_backward_options *options);
+
+/* What is recorded in between, leaves included, needs no gradient; may be nested. Both do nothing on a tape in error. */
+AD_API void ad_no_grad_begin(ad_tape *tape);
+AD_API void ad_no_grad_end(ad_tape *tape);
+
+/* Has f called by each backward pass when the gradient of x is complete and before it is passed on. The view is row-major
+ * and may be written to: to clip the gradient, or put another in its place. f must not use the tape but to read values;
+ * several functions for one x are called in the order in which they came. ad_grad calls none. */
+typedef void (*ad_gradient_function)(void *user, ad_var x, const ad_view *gradient);
+#define ad_on_gradient(...) ad_on_gradient_at(AD_HERE, __VA_ARGS__)
+AD_API ad_status ad_on_gradient_at(const char *where, ad_var x, ad_gradient_function f, void *user);
 
 /* The gradient that the last ad_backward left at x: valid until the next backward pass or until the node goes. Zeros
  * if y does not depend on x (ad_gradient_reached tells). An error if there was no backward pass since x was recorded, for
