@@ -62,6 +62,11 @@ check_has 'and where' "$output" 'residual_block: no/such/folder/trace.txt cannot
 check 'checkpoint gives the same gradient with and without' "$examples/checkpoint"
 check_has 'and says what it costs' "$output" '20000 steps, each run 3.93 times in all'
 
+check 'profile runs' "$examples/profile" trace.json
+check_has 'profile shows the time by op and by scope' "$output" 'op ' 'matmul ' 'scope ' 'second ' ' ms forward, '
+check_has 'and writes a trace' "$(cat trace.json)" '"traceEvents":[' '"name":"matmul","cat":"backward"' ']}'
+check_fails 'profile says what it cannot write' 1 "$examples/profile" no/such/folder/trace.json
+
 check 'custom_op runs' "$examples/custom_op"
 check_has 'custom_op lets the wrong derivative be caught and explained' "$output" \
     'With the wrong' 'logcosh: WRONG' 'input 0' '2 times too large' 'With the right' 'logcosh: right'

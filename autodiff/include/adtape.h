@@ -9,6 +9,7 @@
 #include <adtape/op.h>
 #include <adtape/ops.h>
 #include <adtape/optim.h>
+#include <adtape/profile.h>
 #include <adtape/tape.h>
 #include <adtape/transform.h>
 

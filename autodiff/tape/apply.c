@@ -384,7 +384,10 @@ ad_var ad_apply_fit(const char *where, ad_tape *tape, const ad_op *op, int n, co
     if (index) {
         for (int i = 0; i < n; i++) index[i] = in[i].index;
         priv.inputs = index;
+        struct ad_profile *profile = tape->profile;
+        int64_t start = profile ? ad_profile_now(profile) : 0;
         y = record(&call, results);
+        if (profile && !tape->error.status) ad_profile_operation(tape, profile, false, y.index, start);
     } else {
         refuse(tape, op, results);
     }

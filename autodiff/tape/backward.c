@@ -279,6 +279,21 @@ static void give_back(ad_tape *tape, uint32_t index) {
     grad->state |= AD_GRAD_GIVEN_BACK;
 }
 
+static inline void either_back(ad_tape *tape, uint32_t index, uint16_t mask) {
+    const bool is_flat = (ad_node_at(tape, index)->flags & AD_NODE_FLAT) && !tape->numbers;
+    if (!is_flat || !elementwise_back(tape, index, mask)) operation_back(tape, index, mask, -1, NULL);
+}
+
+/* What a VJP or a function that runs again records counts as the operation's own time. */
+static void timed_back(ad_tape *tape, uint32_t index, uint16_t mask) {
+    struct ad_profile *profile = tape->profile;
+    int64_t start = ad_profile_now(profile);
+    tape->profile = NULL;
+    either_back(tape, index, mask);
+    tape->profile = profile;
+    if (!tape->error.status) ad_profile_operation(tape, profile, true, index, start);
+}
+
 /* Everything that adds to it has been walked: hooks may see the gradient, and change it. */
 static bool show_gradient(ad_tape *tape, uint32_t index) {
     bool add;
@@ -291,7 +306,7 @@ static bool show_gradient(ad_tape *tape, uint32_t index) {
 /* From the node before `end` down to `first`. */
 static void walk_back(ad_tape *tape, uint32_t first, uint32_t end, uint16_t mask, bool leaves_only) {
     const uint32_t pass = tape->pass, none = UINT32_MAX;
-    const uint16_t fast = tape->numbers ? 0 : AD_NODE_FAST, flat = tape->numbers ? 0 : AD_NODE_FLAT;
+    const uint16_t fast = ad_tape_looks_at_each(tape) ? 0 : AD_NODE_FAST;
     uint32_t pending = none; /* node of result 0 of an operation of which only another result has a gradient */
     for (uint32_t index = end; index-- > first;) {
         const ad_cotangent *grad = ad_cotangent_at(tape, index);
@@ -311,8 +326,11 @@ static void walk_back(ad_tape *tape, uint32_t first, uint32_t end, uint16_t mask
             continue;
         }
         if (ad_node_is_leaf(node)) continue;
-        if (!(node->flags & flat) || !elementwise_back(tape, index, mask))
-            operation_back(tape, index, mask, -1, NULL);
+        if (tape->profile) {
+            timed_back(tape, index, mask);
+        } else {
+            either_back(tape, index, mask);
+        }
         if (tape->error.status || (tape->numbers && !ad_numbers_in_gradients(tape, index))) return;
         pending = none;
         if (!leaves_only) continue;
@@ -588,8 +606,10 @@ ad_status ad_backward_with_at(const char *where, ad_var y, const ad_backward_opt
     if (!open_params(tape, mask, options->accumulate, where)) return tape->error.status;
     if ((ad_node_at(tape, y.index)->flags & mask) && !start_at(tape, y.index, mask, options->seed))
         return ad_tape_out_of_memory(tape, "ad_backward", where);
+    int64_t start = tape->profile ? ad_profile_now(tape->profile) : 0;
     walk_back(tape, 0, y.index + 1, mask, options->leaves_only);
     if (tape->error.status) return tape->error.status;
+    if (tape->profile) ad_profile_pass(tape->profile, where, y.index, start);
     close_params(tape, mask, options->accumulate);
     return AD_OK;
 }

@@ -82,12 +82,11 @@ static void forget_nodes(ad_tape *tape, uint32_t count) {
     if (++tape->generation == 0) tape->generation = 1;
 }
 
-/* How far the fast path may go without a further look, which is nowhere if each operation is looked at. */
-static void update_fast_end(ad_tape *tape) {
+void ad_tape_update_fast_end(ad_tape *tape) {
     uint64_t room = (uint64_t)tape->chunks * AD_CHUNK_NODES;
-    tape->fast_end = tape->error.status || tape->numbers_asked ? 0
-                     : room < tape->max_nodes                  ? (uint32_t)room
-                                                               : tape->max_nodes;
+    tape->fast_end = tape->error.status || ad_tape_looks_at_each(tape) ? 0
+                     : room < tape->max_nodes                          ? (uint32_t)room
+                                                                       : tape->max_nodes;
 }
 
 void ad_tape_release_held(ad_tape *tape) {
@@ -115,10 +114,11 @@ void ad_tape_reset(ad_tape *tape) {
     tape->frame = NULL;
     tape->deriving = 0;
     tape->numbers = tape->numbers_asked;
+    tape->profile = tape->profile_asked;
     tape->drawn.count = tape->used.count = tape->captured.count = 0;
     tape->error.status = AD_OK;
     tape->error.message[0] = '\0';
-    update_fast_end(tape);
+    ad_tape_update_fast_end(tape);
 }
 
 void ad_tape_free(ad_tape *tape) {
@@ -152,7 +152,7 @@ const char *ad_tape_error(const ad_tape *tape) {
 void ad_tape_check_numbers(ad_tape *tape, ad_numbers numbers) {
     if (!tape) return;
     tape->numbers = tape->numbers_asked = (uint8_t)numbers;
-    update_fast_end(tape);
+    ad_tape_update_fast_end(tape);
 }
 
 int64_t ad_tape_size(const ad_tape *tape) { return tape ? tape->count : 0; }
@@ -185,7 +185,7 @@ ad_status ad_tape_fail_v(ad_tape *tape, ad_status status, const char *subject, c
     if (where) ad_text_add(error->message, sizeof error->message, &length, " at %s", base_name(where));
     if (subject || where) ad_text_add(error->message, sizeof error->message, &length, ": ");
     ad_text_add_v(error->message, sizeof error->message, &length, format, args);
-    update_fast_end(tape);
+    ad_tape_update_fast_end(tape);
     if (tape->on_error) tape->on_error(tape->user, error);
     return status;
 }
@@ -212,14 +212,14 @@ void ad_error_scope_begin(ad_error_scope *scope, ad_tape *tape) {
     tape->on_error = NULL;
     tape->error.status = AD_OK;
     tape->error.message[0] = '\0';
-    update_fast_end(tape);
+    ad_tape_update_fast_end(tape);
 }
 
 ad_status ad_error_scope_end(const ad_error_scope *scope, ad_tape *tape) {
     ad_status status = tape->error.status;
     tape->error = scope->outer;
     tape->on_error = scope->on_error;
-    update_fast_end(tape);
+    ad_tape_update_fast_end(tape);
     return status;
 }
 
@@ -286,7 +286,7 @@ static bool add_chunk(ad_tape *tape) {
     if (!chunk) return false;
     memset(chunk->grad, 0, sizeof chunk->grad);
     tape->chunk[tape->chunks++] = chunk;
-    update_fast_end(tape);
+    ad_tape_update_fast_end(tape);
     return true;
 }
 
@@ -474,6 +474,7 @@ void ad_scope_begin(ad_tape *tape, const char *format, ...) {
     }
     tape->scopes[tape->scope_count] = (ad_scope){copy, tape->scope, tape->scopes[tape->scope].depth + 1};
     enter_scope(tape, tape->scope_count++);
+    if (tape->profile) ad_profile_scope_begin(tape->profile, tape->scopes[tape->scope].depth);
 }
 
 void ad_scope_end(ad_tape *tape) {
@@ -482,8 +483,10 @@ void ad_scope_end(ad_tape *tape) {
         ad_tape_fail(tape, AD_ERR_VALUE, "ad_scope_end", NULL, "no scope is open: one ad_scope_end too many");
         return;
     }
+    const ad_scope *scope = &tape->scopes[tape->scope];
+    if (tape->profile) ad_profile_scope_end(tape->profile, scope->depth, scope->path);
     if (stretch_room(tape)) {
-        enter_scope(tape, tape->scopes[tape->scope].parent);
+        enter_scope(tape, scope->parent);
     } else {
         ad_tape_out_of_memory(tape, "ad_scope_end", NULL);
     }

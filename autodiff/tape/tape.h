@@ -119,6 +119,8 @@ struct ad_tape {
     bool in_hook;
     uint8_t numbers; /* ad_numbers; ANY while a VJP runs for its numbers, which are looked at afterwards */
     uint8_t numbers_asked;
+    struct ad_profile *profile; /* NULL: none, or not while an operation is walked back, which is timed as a whole */
+    struct ad_profile *profile_asked;
     uint32_t deriving; /* 1 + the node whose derivative is being recorded; 0: none */
 
     uint32_t chunks, chunk_room;
@@ -237,6 +239,9 @@ static inline ad_shape ad_node_shape(const ad_node *node) {
 
 /* Room for `n` more nodes; false (and the tape's error) if there is none. */
 bool ad_tape_room(ad_tape *tape, const char *where, uint32_t n);
+/* How far the fast path may go without a further look, which is nowhere if each operation is looked at. */
+void ad_tape_update_fast_end(ad_tape *tape);
+static inline bool ad_tape_looks_at_each(const ad_tape *tape) { return tape->numbers_asked || tape->profile_asked; }
 /* The next node, with everything but op, value and inputs set. There must be room. */
 ad_node *ad_tape_push(ad_tape *tape, const char *where);
 /* Says that the nodes from `from` on were recorded for that place: the fast path does not look at tape->where. */
@@ -281,6 +286,17 @@ void ad_node_text(const ad_tape *tape, uint32_t index, bool with_type, char *tex
 
 /* Shows the complete gradient of a node to those who asked. False: the tape has the error. */
 bool ad_hooks_run(ad_tape *tape, uint32_t index, const ad_view *gradient);
+
+/* ---- timing (profile.c) -------------------------------------------------------------------------------------------- */
+
+struct ad_profile;
+int64_t ad_profile_now(struct ad_profile *profile);
+/* The operation at `index` was recorded, or walked back, since `start`. */
+void ad_profile_operation(ad_tape *tape, struct ad_profile *profile, bool is_backward, uint32_t index, int64_t start);
+void ad_profile_pass(struct ad_profile *profile, const char *where, uint32_t index, int64_t start);
+void ad_profile_scope_begin(struct ad_profile *profile, uint32_t depth);
+void ad_profile_scope_end(struct ad_profile *profile, uint32_t depth, const char *path);
+const ad_allocator *ad_profile_allocator(const struct ad_profile *profile);
 
 /* ---- numbers that are not (numbers.c) ------------------------------------------------------------------------------ */
 
