@@ -40,9 +40,8 @@ enum {
     AD_NODE_WANTED = 1 << 5, /* on the way from y to one that was asked for */
     AD_NODE_DIRECT = 1 << 6, /* this pass writes straight into the parameter's gradient */
     AD_NODE_LISTED = 1 << 7, /* while inputs are collected: this one is in the list */
-    AD_NODE_HOOKED = 1 << 8, /* somebody wants to see its gradient */
-
     AD_NODE_FLAT = 1 << 8,   /* made by an elementwise op of row-major arrays of one type */
+    AD_NODE_HOOKED = 1 << 9, /* somebody wants to see its gradient */
 
     AD_NODE_RESULT_SHIFT = 12, /* which result of its operation: the top bits */
     AD_NODE_MANY = 3           /* ad_node.inputs: more than two, see the extra */
