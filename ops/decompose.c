@@ -99,6 +99,7 @@ const ad_op ad_op_qr = {
     .shape = qr_shape,
     .forward = qr_forward,
     .vjp = qr_vjp,
+    .depends = ad_depends_stacked,
     .formula = "$y = Q of $0 = Q R",
     .result_formula = {"$y1 = R, its diagonal >= 0"},
     .adjoint = {"~0 += (~y + $y mirror($y1 ~y1^T - ~y^T $y)) $y1^-T, mirror: lower triangle, made symmetric"},
@@ -167,6 +168,7 @@ const ad_op ad_op_eigh = {
     .shape = eigh_shape,
     .forward = eigh_forward,
     .vjp = eigh_vjp,
+    .depends = ad_depends_stacked,
     .formula = "$y = eigenvalues of ($0 + $0^T) / 2, ascending",
     .result_formula = {"$y1 = its eigenvectors, in columns"},
     .adjoint = {"~0 += sym($y1 (diag(~y) + F * ($y1^T ~y1)) $y1^T), F[i,j] = 1 / ($y[j] - $y[i])"},
@@ -255,6 +257,7 @@ const ad_op ad_op_svd = {
     .shape = svd_shape,
     .forward = svd_forward,
     .vjp = svd_vjp,
+    .depends = ad_depends_stacked,
     .formula = "$y = s of $0 = U diag(s) V^T, descending",
     .result_formula = {"$y1 = U", "$y2 = V^T"},
     .adjoint = {"~0 += $y1 (E($y1^T ~y1) diag($y) + diag($y) E($y2 ~y2^T) + diag(~y)) $y2 + what leaves their spans, "

@@ -36,6 +36,20 @@ void ad_depends_rows(ad_dependence *d) {
                 ad_depend(d, &y, &x, call->in[0]->shape.rank - 1);
 }
 
+void ad_depends_stacked(ad_dependence *d) {
+    const ad_call *call = ad_dependence_call(d);
+    int stack = call->in[0]->shape.rank - 2;
+    for (int k = 0; k < (call->op->results ? call->op->results : 1); k++) {
+        for (int i = 0; i < call->inputs; i++) {
+            ad_view x, y;
+            if (!ad_dependence_input(d, i, &x) || !ad_dependence_result(d, k, &y)) continue;
+            /* Stacks of several inputs are aligned at the right: they are the same axes where all ranks are equal. */
+            bool aligned = call->inputs == 1 || (x.shape.rank == stack + 2 && y.shape.rank == stack + 2);
+            ad_depend(d, &y, &x, aligned ? stack : 0);
+        }
+    }
+}
+
 ad_view ad_scratch_numbered(ad_call *call, ad_shape shape) {
     ad_view numbers = ad_scratch_view(call, AD_F64, shape);
     for (int64_t i = 0, n = ad_shape_count(&shape); i < n && numbers.data; i++)

@@ -50,6 +50,7 @@ const ad_op ad_op_matrix_exp = {
     .forward = matrix_exp_forward,
     .vjp = matrix_exp_vjp,
     .jvp = matrix_exp_jvp,
+    .depends = ad_depends_stacked,
     .formula = "$y = exp($0), of the matrix",
     .adjoint = {"~0 += L($0^T, ~y), the upper right of exp [$0^T ~y; 0 $0^T]"},
     .sample = matrix_exp_sample,

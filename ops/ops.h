@@ -62,6 +62,8 @@ ad_status ad_window_pass(ad_call *call, ad_adjoint *adjoint, ad_window *find);
 void ad_depends_along(ad_dependence *dependence);
 /* On those of the same row, along the last axis, of the inputs. */
 void ad_depends_rows(ad_dependence *dependence);
+/* On those of the same matrix of a stack: the leading axes of input 0 count them. */
+void ad_depends_stacked(ad_dependence *dependence);
 /* On those that are reduced to it, of ops whose attributes begin with an ad_reduce_attrs (reduce.c). */
 void ad_depends_reduced(ad_dependence *dependence);
 /* The same where result 0 has the shape of input 0, and scale and shift broadcast to it: the others are statistics. */

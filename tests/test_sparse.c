@@ -181,6 +181,16 @@ static ad_status stencil_energy_fn(ad_tape *t, const ad_var *in, ad_var *out, vo
     return AD_OK;
 }
 
+/* Five systems of two equations, whose matrices depend on their own unknowns too. */
+static ad_status stack_fn(ad_tape *t, const ad_var *in, ad_var *out, void *user) {
+    (void)user;
+    ad_var x = ad_reshape(in[0], AD_SHAPE(5, 2, 1)),
+           eye = ad_constant(t, NULL, AD_F64, AD_SHAPE(2, 2), (double[]){3, 0, 0, 3});
+    ad_var a = ad_add(ad_tanh(ad_matmul(x, ad_transpose(x))), eye);
+    out[0] = ad_mul(ad_reshape(ad_solve(a, x), AD_SHAPE(10)), ad_repeat_interleave(ad_logdet(a), 2, 0));
+    return AD_OK;
+}
+
 static const struct {
     const char *name;
     ad_status (*fn)(ad_tape *t, const ad_var *in, ad_var *out, void *user);
@@ -196,6 +206,7 @@ static const struct {
     {"differences", differences_fn, false, 2 * 9, 2},
     {"repeat", repeat_fn, false, 30, 1},
     {"pairs", pairs_fn, false, 10, 1},
+    {"stack", stack_fn, false, 5 * 4, 2},
     {"stencil", stencil_fn, false, 2 * 13, 3},
     {"stencil energy", stencil_energy_fn, true, 2 * 19, 4},
 };
@@ -332,9 +343,7 @@ static ad_status turn_forward(ad_call *call) {
     return AD_OK;
 }
 static void turn_vjp(ad_vjp *v) { ad_vjp_give(v, 0, ad_flip(ad_vjp_seed(v, 0), AD_ALL_AXES)); }
-static bool turn_sample(ad_sample *sample, int k) {
-    return k == 0 && ad_sample_normal(sample, AD_SHAPE(4));
-}
+static bool turn_sample(ad_sample *sample, int k) { return k == 0 && ad_sample_normal(sample, AD_SHAPE(4)); }
 
 Test(sparse, an_op_that_says_what_is_not_so_is_caught) {
     ad_op turn = {.name = "turn",
