@@ -239,10 +239,8 @@ function edgesInSight(first, end) {
         for (const input of node.inputs) add(input, node.index);
         for (const consumer of (consumersOf.get(node.index) || []).slice(0, 60)) add(node.index, consumer);
     }
-    for (const scope of closedScopes) {
-        // what a closed scope takes and gives
-        const number = rows.findIndex((row) => row.scope === scope);
-        if (number < first || number >= end) continue;
+    for (let number = first; number < end; number++) {
+        if (!closedScopes.has(rows[number].scope)) continue; // what a closed scope takes and gives
         for (const node of tape.nodes) {
             if (rowOf.get(node.index) !== number) continue;
             node.inputs.forEach((input) => add(input, node.index));
