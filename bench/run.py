@@ -56,7 +56,11 @@ def arguments():
 
 
 class Failed(Exception):
-    """A program ended badly, or printed what cannot be read."""
+    """A program ended badly, or printed what cannot be read; `lines` are those that it printed before."""
+
+    def __init__(self, why, lines=()):
+        super().__init__(why)
+        self.lines = lines
 
 
 def lines_of(program, side, threads, *more):
@@ -67,13 +71,13 @@ def lines_of(program, side, threads, *more):
         done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     except OSError as error:
         raise Failed(f"{command[0]} does not start: {error.strerror}") from error
-    if done.returncode != 0:
-        last = (done.stderr.strip() or "nothing was said").splitlines()[-1]
-        raise Failed(f"{' '.join(command)}: exit status {done.returncode}: {last}")
     lines = [line.split("\t") for line in done.stdout.splitlines() if "\t" in line]
     for line in lines:
         if len(line) not in (3, 5) or not all(map(is_number, line[2:])):
             raise Failed(f"{' '.join(command)}: printed what is not a result: {' '.join(line)}")
+    if done.returncode != 0:
+        last = (done.stderr.strip() or "nothing was said").splitlines()[-1]
+        raise Failed(f"{' '.join(command)}: exit status {done.returncode}: {last}", lines)
     return lines
 
 
@@ -85,14 +89,14 @@ def is_number(text):
 
 
 def run_or_refuse(program, side, threads, record, *more):
-    """The lines of a program; none, and a refusal, if a peer's fails. Ours may not."""
+    """The lines of a program; up to there, and a refusal, if a peer's fails. Ours may not."""
     try:
         return lines_of(program, side, threads, *more)
     except Failed as error:
         if side.key == "adtape":
             raise
         record.refuse(side, str(error))
-        return []
+        return error.lines
 
 
 def measure_floor(build, options, record):

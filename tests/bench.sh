@@ -107,12 +107,17 @@ END
 check_fails 'a peer that was not checked' 1 bench 1 --peers none --only ops=1e3 --peer "other=$tap_folder/unchecked"
 check_has 'is not compared' "$output" 'scalar f64 record ops=1e3: nothing shows that it computes the same'
 
-peer broken <<'END'
+peer broken <<END
+case "\$*" in
+*check) $line 'scalar f64 record ops=1e3' dy/dx 0.9995001 'scalar f64 back ops=1e3' dy/dx 0.9995001 ;;
+*) $line 'scalar f64 record ops=1e3' ns/op 1234 ;;
+esac
 echo 'out of luck' >&2
 exit 3
 END
 check_fails 'a peer that fails' 1 bench 1 --peers none --only ops=1e3 --peer "broken=$tap_folder/broken"
 check_has 'does not end the run' "$output" 'one round' 'not compared: broken:' 'exit status 3: out of luck'
+check_has 'and what it did before counts' "$output" 'scalar f64 record' '1234' 'broken, 1 thread: ahead in 1 of 1 cases'
 check_fails 'a peer that is not there' 1 bench 1 --peers none --only ops=1e3 --peer "gone=$tap_folder/gone"
 check_has 'neither' "$output" 'one round' 'gone does not start'
 peer babble <<END
