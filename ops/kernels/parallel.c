@@ -11,11 +11,11 @@
 
 /* Elements of f32. */
 enum {
-    LIGHT = 16384,   /* as fast as memory: one or two instructions each */
-    FUNCTION = 2048, /* exp and what is made of it */
+    LIGHT = 24576,   /* as fast as memory: one or two instructions each */
+    FUNCTION = 4096, /* exp and what is made of it */
     HEAVY = 128,     /* what no vector code is made for */
-    SUM = 8192,
-    ROWS = 1024, /* softmax and the like */
+    SUM = 12288,
+    ROWS = 1536, /* softmax and the like */
     ADAM = 4096
 };
 
