@@ -31,6 +31,25 @@ static double S(row_sum)(int64_t n, const T *x, int64_t sx) {
     return total;
 }
 
+/* <x, y>; where one of them is 0 nothing is added, whatever the other is. */
+static double S(row_dot)(int64_t n, const T *x, int64_t sx, const T *y, int64_t sy) {
+    double lane[S(LANES)] = {0}, total = 0;
+    int64_t i = 0;
+    if (sx == 1 && sy == 1)
+        for (; i + S(LANES) <= n; i += S(LANES))
+            for (int k = 0; k < S(LANES); k++) {
+                const T a = x[i + k], b = y[i + k];
+                const double product = (double)a * (double)b;
+                lane[k] += (a == 0) | (b == 0) ? 0 : product;
+            }
+    for (int k = 0; i < n; i++, k = (k + 1) % S(LANES)) {
+        const T a = x[i * sx], b = y[i * sy];
+        if (a != 0 && b != 0) lane[k] += (double)a * (double)b;
+    }
+    for (int k = 0; k < S(LANES); k++) total += lane[k];
+    return total;
+}
+
 /* y = exp(x - m), and their sum. */
 static double S(row_exp)(int64_t n, const T *restrict x, int64_t sx, T m, T *restrict y, int64_t sy) {
     if (sx == 1 && sy == 1) {
@@ -79,15 +98,36 @@ static void S(log_softmax_row)(int64_t n, const T *x, int64_t sx, T *y, int64_t 
     for (int64_t i = 0; i < n; i++) y[i * sy] = x[i * sx] - m - log_sum;
 }
 
+/* The rest of the next two functions for neighbours, as loops that become vector code. */
+static inline T S(softmax_bar)(T g, T y, T mean) {
+    const T above = g - mean, product = y * above;
+    return (y == 0) | (above == 0) ? 0 : product;
+}
+static void S(softmax_back_neighbours)(int64_t n, const T *restrict g, const T *restrict y, T mean, T *restrict x_bar,
+                                       bool add) {
+    if (add)
+        for (int64_t i = 0; i < n; i++) x_bar[i] += S(softmax_bar)(g[i], y[i], mean);
+    else
+        for (int64_t i = 0; i < n; i++) x_bar[i] = S(softmax_bar)(g[i], y[i], mean);
+}
+static void S(log_softmax_back_neighbours)(int64_t n, const T *restrict g, const T *restrict y, T sum,
+                                           T *restrict x_bar, bool add) {
+    if (add)
+        for (int64_t i = 0; i < n; i++) x_bar[i] += g[i] - AD_EXP(y[i]) * sum;
+    else
+        for (int64_t i = 0; i < n; i++) x_bar[i] = g[i] - AD_EXP(y[i]) * sum;
+}
+
 /* x_bar (+)= y (g - <g, y>); where y or g - <g, y> is 0 nothing passes, whatever the other is. */
 static void S(softmax_back_row)(int64_t n, const T *g, int64_t sg, const T *y, int64_t sy, T *x_bar, int64_t so,
                                 bool add) {
-    double dot = 0;
-    for (int64_t i = 0; i < n; i++)
-        dot += y[i * sy] == 0 || g[i * sg] == 0 ? 0 : (double)g[i * sg] * (double)y[i * sy];
-    const T mean = (T)dot;
+    const T mean = (T)S(row_dot)(n, g, sg, y, sy);
+    if (sg == 1 && sy == 1 && so == 1) {
+        S(softmax_back_neighbours)(n, g, y, mean, x_bar, add);
+        return;
+    }
     for (int64_t i = 0; i < n; i++) {
-        const T above = g[i * sg] - mean, bar = y[i * sy] == 0 || above == 0 ? 0 : y[i * sy] * above;
+        const T bar = S(softmax_bar)(g[i * sg], y[i * sy], mean);
         x_bar[i * so] = add ? x_bar[i * so] + bar : bar;
     }
 }
@@ -97,6 +137,10 @@ static void S(log_softmax_back_row)(int64_t n, const T *g, int64_t sg, const T *
                                     bool add) {
     const bool mass = S(has_mass)(n, y, sy, S(row_max)(n, y, sy));
     const T sum = (T)S(row_sum)(n, g, sg);
+    if (mass && sum != 0 && sg == 1 && sy == 1 && so == 1) {
+        S(log_softmax_back_neighbours)(n, g, y, sum, x_bar, add);
+        return;
+    }
     for (int64_t i = 0; i < n; i++) {
         const T bar = mass ? g[i * sg] - (sum == 0 ? 0 : AD_EXP(y[i * sy]) * sum) : 0;
         x_bar[i * so] = add ? x_bar[i * so] + bar : bar;
