@@ -292,6 +292,10 @@ refuses 'a product without its sign' 1 'adtape: expr:2: a name begins right afte
 refuses 'a variable that is called' 1 'adtape: expr:1: x is a variable, not an op; a product is written with *
   x(3)
   ^' grad 'x(3)' x=1
+refuses 'an index in brackets' 1 \
+    'adtape: expr:2: an element is select(x, axis=0, i=0), a part is slice(x, axis=0, start=0, stop=2)
+  x[0]
+   ^' grad 'x[0]' x=[1,2]
 refuses 'comparisons in a chain' 1 'adtape: expr:4: comparisons do not chain: put them into brackets, or use logical_and
   a<b<c
      ^' grad 'a<b<c' a=1 b=2 c=3

@@ -466,6 +466,9 @@ static int parse_postfix(parser *p) {
         advance(p);
         value = add_operation(p, at, "transpose", 1, &value);
     }
+    if (value >= 0 && p->now.kind == '[')
+        return NO_STEP_AT(p, p->now.at,
+                          "an element is select(x, axis=0, i=0), a part is slice(x, axis=0, start=0, stop=2)");
     return value;
 }
 
