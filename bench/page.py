@@ -129,11 +129,17 @@ def behind(results):
 
 def costs(results):
     rows = [
-        [name, *(f"{ratios[what]:.2f}x" if what in ratios else "" for what in ("gradient", "hvp"))]
+        [name, *(cost_text(what, ratios.get(what)) for what in measured.BOUNDS)]
         for name, threads, ratios in results.costs()
         if threads == 1
     ]
     return table(["function", "its gradient", "Hessian times a vector"], rows)
+
+
+def cost_text(what, ratio):
+    if ratio is None:
+        return ""
+    return f"{ratio:.2f}x" if ratio <= measured.BOUNDS[what] else f"**{ratio:.2f}x**"
 
 
 def drawings(_results):

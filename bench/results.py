@@ -10,6 +10,7 @@ import platform
 import re
 import statistics
 
+BOUNDS = {"gradient": 4, "hvp": 10}  # what derivatives may cost at most, in times of the function's own
 SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 POINT = re.compile(r"\b(\w+)=([0-9.]+(?:e[0-9]+)?)(Ki|Mi)?\b")
 
@@ -176,7 +177,7 @@ class Results:
         for (name, threads), value in found.items():
             if name.endswith(": value"):
                 stem = name.removesuffix(": value")
-                of = {what: found.get((f"{stem}: {what}", threads)) for what in ("gradient", "hvp")}
+                of = {what: found.get((f"{stem}: {what}", threads)) for what in BOUNDS}
                 ratios = {what: time / value for what, time in of.items() if time}
                 if ratios:
                     yield stem, threads, ratios
@@ -267,7 +268,11 @@ def print_tables(results, stream, colour=False):
 def print_costs(results, say):
     costs = list(results.costs())
     if costs:
-        say("\nwhat derivatives cost, in times of the function's own\n")
+        bounds = ", ".join(f"{what} {bound}x" for what, bound in BOUNDS.items())
+        say(f"\nwhat derivatives cost, in times of the function's own; the bounds are {bounds}\n")
     for name, threads, ratios in costs:
-        text = ", ".join(f"{what} {ratio:.2f}x" for what, ratio in ratios.items())
+        text = ", ".join(
+            f"{what} {ratio:.2f}x{' (above the bound)' if ratio > BOUNDS[what] else ''}"
+            for what, ratio in ratios.items()
+        )
         say(f"  {name}, {threads_text(threads)}: {text}")

@@ -120,7 +120,7 @@ def check(everyone, options, record, progress):
     for side in everyone:
         theirs = {}
         for program in side.programs:
-            progress.step(f"checking {side.name}")
+            progress.step(f"checking {side.name} ({stem(program)})")
             for case, what, number in run_or_refuse(program, side, 1, record, *only(options), "check"):
                 theirs[case, what] = float(number)
         ours = ours or theirs
@@ -128,6 +128,11 @@ def check(everyone, options, record, progress):
         for key in sorted(wrong):
             record.refuse(side, f"{': '.join(key)} is {theirs[key]:.7g}, that of adtape {ours[key]:.7g}")
         record.agreed[side.key] = {case for case, _ in theirs.keys() & ours.keys()} - {case for case, _ in wrong}
+
+
+def stem(program):
+    """What to call a program: the last file of its command."""
+    return next((path.stem for word in reversed(program) if (path := pathlib.Path(word)).is_file()), program[0])
 
 
 def only(options):
@@ -143,7 +148,8 @@ def measure(everyone, options, record, progress):
         for side in everyone:
             for threads in options.threads:
                 for program in side.programs:
-                    progress.step(f"round {number} of {options.rounds}: {side.name}, {results.threads_text(threads)}")
+                    who = f"{side.name} ({stem(program)}), {results.threads_text(threads)}"
+                    progress.step(f"round {number} of {options.rounds}: {who}")
                     for line in run_or_refuse(program, side, threads, record, *only(options)):
                         record.add(side, threads, *line)
 

@@ -47,7 +47,7 @@ check_has 'and says what it knows' "$output" '--colour' '[--threads N] [--only T
 bench() { python3 "$ADTAPE_SOURCE/bench/run.py" "$ADTAPE_BUILD" --threads 1 --json "$tap_folder/out.json" "$@"; }
 
 check 'a run without peers' bench 2 --peers none --only ops=1e3
-check_has 'shows how far it is' "$output" '[1/' 'checking adtape' 'round 2 of 2: adtape, 1 thread'
+check_has 'shows how far it is' "$output" '[1/' 'checking adtape (gemm)' 'round 2 of 2: adtape (gemm), 1 thread'
 check_has 'and medians with their spread, and the floor' "$output" 'medians of 2 rounds' 'scalar f64 record ops=1e3' 'ns/op' \
     '..' 'x the floor' 'scalar f64 memory ops=1e3' 'B/op'
 check 'the results are JSON' python3 -c '
