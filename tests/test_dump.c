@@ -544,6 +544,10 @@ Test(dump, options_that_make_no_sense_are_refused) {
     cr_expect_eq(ad_tape_dump(NULL, AD_DUMP_TEXT, stdout), AD_ERR_NULL);
     cr_expect_eq(ad_tape_dump(t, AD_DUMP_TEXT, NULL), AD_ERR_NULL);
     cr_expect_eq(ad_tape_dump_to(t, NULL, NULL, NULL), AD_ERR_NULL);
+    cr_expect_eq(ad_dump_source_to(NULL, NULL, add_piece, NULL), AD_ERR_NULL);
+    cr_expect_eq(ad_dump_source_to(&(ad_dump_source){.size = 0}, NULL, NULL, NULL), AD_ERR_NULL);
+    cr_expect_eq(ad_dump_source_with(NULL, NULL, stdout), AD_ERR_NULL);
+    cr_expect_eq(ad_dump_source_with(&(ad_dump_source){.size = 0}, NULL, NULL), AD_ERR_NULL);
     expect_ok(t);
     ad_tape_free(t);
 }
