@@ -104,8 +104,8 @@ class Record:
 
     def results(self):
         for (name, threads, key), numbers in self.numbers.items():
-            spread = Spread(statistics.median(numbers), min(numbers), max(numbers))
-            self.cases[name, threads].sides[key] = spread
+            spread = (statistics.median(numbers), min(numbers), max(numbers))
+            self.cases[name, threads].sides[key] = Spread(*(float(f"{number:.6g}") for number in spread))
         date = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d")
         return Results(
             machine=machine(),

@@ -63,6 +63,12 @@ class Failed(Exception):
         self.lines = lines
 
 
+def stem(program):
+    """What to call a program: the last file of its command."""
+    files = [pathlib.Path(word) for word in program]
+    return next((path.stem for path in reversed(files) if path.is_file()), files[0].name)
+
+
 def lines_of(program, side, threads, *more):
     """What a program prints, as lists of fields."""
     command = [str(word) for word in [*program, "--threads", threads, *more]]
@@ -70,14 +76,16 @@ def lines_of(program, side, threads, *more):
     try:
         done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     except OSError as error:
-        raise Failed(f"{command[0]} does not start: {error.strerror}") from error
+        raise Failed(f"{stem(program)} does not start: {error.strerror}") from error
     lines = [line.split("\t") for line in done.stdout.splitlines() if "\t" in line]
     for line in lines:
         if len(line) not in (3, 5) or not all(map(is_number, line[2:])):
-            raise Failed(f"{' '.join(command)}: printed what is not a result: {' '.join(line)}")
+            raise Failed(f"{stem(program)} printed what is not a result: {' '.join(line)}")
     if done.returncode != 0:
         last = (done.stderr.strip() or "nothing was said").splitlines()[-1]
-        raise Failed(f"{' '.join(command)}: exit status {done.returncode}: {last}", lines)
+        raise Failed(
+            f"{stem(program)}{' check' if 'check' in more else ''}: exit status {done.returncode}: {last}", lines
+        )
     return lines
 
 
@@ -128,11 +136,6 @@ def check(everyone, options, record, progress):
         for key in sorted(wrong):
             record.refuse(side, f"{': '.join(key)} is {theirs[key]:.7g}, that of adtape {ours[key]:.7g}")
         record.agreed[side.key] = {case for case, _ in theirs.keys() & ours.keys()} - {case for case, _ in wrong}
-
-
-def stem(program):
-    """What to call a program: the last file of its command."""
-    return next((path.stem for word in reversed(program) if (path := pathlib.Path(word)).is_file()), program[0])
 
 
 def only(options):
