@@ -56,6 +56,8 @@ d2f/dx2 = [[2, 1],
 prints 'grad takes a seed, and rounds' 'f = [3, 8]
 df/dx = [3, 40]
 df/dy = [1, 20]' grad 'x * y' x=[1,2] y=[3,4] --seed [1,10] --precision 3
+prints 'grad shows no negative zero' 'f = 0
+df/dx = 0' grad -- '-0 * x * 0' x=1
 prints 'grad computes in f32' 'f = 0.33333334
 df/dx = 0.33333334' grad 'x / 3' x=1 --dtype f32
 prints 'grad writes JSON, in which there is no infinity' '{
@@ -160,6 +162,8 @@ check_has 'in the order of the registry, then compositions' "$output" 'add(a, b)
 names=$(sed -n 's/^| `\([a-z0-9_]*\)` .*/\1/p' "$ADTAPE_SOURCE/docs/ops.md")
 check_equal 'every op once' "$names" \
     "$(printf '%s\n' "$output" | head -n "$(printf '%s\n' "$names" | wc -l)" | sed 's/(.*//')"
+show_each() { for name in $names; do "$adtape" ops "$name" >one.txt && grep -q '^  value ' one.txt || echo "$name"; done; }
+check_equal 'each is shown by its name' '' "$(show_each)"
 prints 'ops shows one' 'power(x, c)
   value       y = x^c
   gradient    x̄ += ȳ * c * x^(c - 1)

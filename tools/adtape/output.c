@@ -22,11 +22,13 @@ static int digits_before_point(double value) {
     return digits;
 }
 
+/* -0 is shown as 0. */
 static void number_text(double value, ad_dtype dtype, int precision, char text[32]) {
     if (isnan(value)) {
         snprintf(text, 32, "nan"); /* without a sign, which differs between machines */
         return;
     }
+    value += 0.0;
     int least = precision ? precision : digits_before_point(value), most = precision ? precision : 17;
     for (int digits = least; digits <= most; digits++) {
         snprintf(text, 32, "%.*g", digits, value);
