@@ -98,14 +98,14 @@ def row(results, case, keys, has_floor):
 def ratio_text(ratio):
     if ratio is None:
         return ""
-    return f"{ratio:.2f}x" if ratio >= 1 else f"**{ratio:.2f}x**"
+    return measured.times(ratio) if ratio >= 1 else f"**{measured.times(ratio)}**"
 
 
 def standings(results):
     head = ["peer", "threads", "adtape is ahead in", "the peer takes, in the geometric mean"]
     rows = [
         [standing.name, str(standing.threads), f"{standing.cases - len(standing.behind)} of {standing.cases}",
-         f"{standing.mean:.2f}x"]
+         measured.times(standing.mean)]
         for standing in measured.standings(results)
     ]  # fmt: skip
     return table(head, rows) if rows else "No peer was measured.\n"
@@ -121,7 +121,7 @@ def behind(results):
         return "Nowhere, in this run.\n"
     keys = [key for key in results.names if any(key in ratios for ratios in found.values())]
     rows = [
-        [name, str(threads), *(f"{ratios[key]:.2f}x" if key in ratios else "" for key in keys)]
+        [name, str(threads), *(measured.times(ratios[key]) if key in ratios else "" for key in keys)]
         for (threads, name), ratios in sorted(found.items(), key=lambda item: (item[0][0], min(item[1].values())))
     ]
     return table(["case", "threads", *(results.names[key] for key in keys)], rows)
@@ -139,7 +139,7 @@ def costs(results):
 def cost_text(what, ratio):
     if ratio is None:
         return ""
-    return f"{ratio:.2f}x" if ratio <= measured.BOUNDS[what] else f"**{ratio:.2f}x**"
+    return measured.times(ratio) if ratio <= measured.BOUNDS[what] else f"**{measured.times(ratio)}**"
 
 
 def drawings(_results):
@@ -166,7 +166,7 @@ def gains(results):
 def gain_text(one, more, key):
     if key not in one.sides or key not in more.sides:
         return ""
-    return f"{one.sides[key].median / more.sides[key].median:.2f}x"
+    return measured.times(one.sides[key].median / more.sides[key].median)
 
 
 PARTS = {

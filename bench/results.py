@@ -24,6 +24,10 @@ def digits(number):
     return f"{number:.4g}" if number < 1000 else f"{number:.0f}"
 
 
+def times(ratio):
+    return f"{ratio:.2f}x" if ratio < 100 else f"{ratio:.0f}x"
+
+
 def rounds_text(rounds):
     return "one round" if rounds == 1 else f"medians of {rounds} rounds"
 
@@ -248,12 +252,12 @@ def print_tables(results, stream, colour=False):
             say(f"\n{threads_text(threads)}\n")
         for case in cases:
             above, why = results.above_floor(case)
-            note = f"{above:7.2f}x the floor ({why})" if above else ""
+            note = f"{times(above):>8} the floor ({why})" if above else ""
             say(f"{case.name:{width}}{case.unit:6} {case.sides['adtape']} {note}")
             for key, spread in case.sides.items():
                 if key != "adtape":
                     ratio = case.ratio(key)
-                    say(f"  {results.names[key]:{width + 4}} {spread} {coloured(f'{ratio:7.2f}x as long', ratio)}")
+                    say(f"  {results.names[key]:{width + 4}} {spread} {coloured(f'{times(ratio):>8} as long', ratio)}")
     print_costs(results, say)
     for standing in standings(results):
         ahead = standing.cases - len(standing.behind)
