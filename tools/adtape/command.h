@@ -87,7 +87,7 @@ char *signature_text(const ad_op *op); /* to be freed */
 ad_var apply_function(const cmd_function *f, const char *where, ad_tape *tape, int n, const ad_var *in,
                       const void *attrs, ad_var results[AD_MAX_RESULTS]);
 
-/* ---- programs (parse.c, run.c) ------------------------------------------------------------------------------------ */
+/* ---- programs (parse.c, steps.c, run.c) --------------------------------------------------------------------------- */
 
 typedef struct cmd_literal {
     ad_shape shape; /* rank 0: a number */
