@@ -40,7 +40,7 @@ static double S(row_dot)(int64_t n, const T *x, int64_t sx, const T *y, int64_t 
             for (int k = 0; k < S(LANES); k++) {
                 const T a = x[i + k], b = y[i + k];
                 const double product = (double)a * (double)b;
-                lane[k] += (a == 0) | (b == 0) ? 0 : product;
+                lane[k] += ((a == 0) | (b == 0)) ? 0 : product;
             }
     for (int k = 0; i < n; i++, k = (k + 1) % S(LANES)) {
         const T a = x[i * sx], b = y[i * sy];
@@ -101,7 +101,7 @@ static void S(log_softmax_row)(int64_t n, const T *x, int64_t sx, T *y, int64_t 
 /* The rest of the next two functions for neighbours, as loops that become vector code. */
 static inline T S(softmax_bar)(T g, T y, T mean) {
     const T above = g - mean, product = y * above;
-    return (y == 0) | (above == 0) ? 0 : product;
+    return ((y == 0) | (above == 0)) ? 0 : product;
 }
 static void S(softmax_back_neighbours)(int64_t n, const T *restrict g, const T *restrict y, T mean, T *restrict x_bar,
                                        bool add) {
