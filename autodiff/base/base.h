@@ -171,6 +171,8 @@ typedef struct ad_pool ad_pool;
 ad_pool *ad_pool_new(const ad_allocator *allocator);
 void ad_pool_close(ad_pool *pool);
 uint64_t ad_pool_bytes(const ad_pool *pool);
+/* Of tensors that somebody refers to: bytes now, and the most there were. */
+void ad_pool_use(const ad_pool *pool, uint64_t *in_use, uint64_t *peak);
 
 /* A row-major tensor whose elements hold garbage; the shape must be valid. NULL if out of memory. */
 ad_tensor *ad_pool_tensor(ad_pool *pool, ad_dtype dtype, const ad_shape *shape);

@@ -15,6 +15,7 @@ struct ad_pool {
     const ad_allocator *allocator;
     int64_t outstanding; /* tensors in use */
     uint64_t bytes;      /* of all blocks, in use or kept, and of this one */
+    uint64_t in_use, peak; /* bytes of those in use, and the most there were */
     bool closed;
     ad_tensor *kept[size_classes]; /* linked through `base` */
 };
@@ -65,6 +66,11 @@ void ad_pool_close(ad_pool *pool) {
 
 uint64_t ad_pool_bytes(const ad_pool *pool) { return pool->bytes; }
 
+void ad_pool_use(const ad_pool *pool, uint64_t *in_use, uint64_t *peak) {
+    *in_use = pool->in_use;
+    *peak = pool->peak;
+}
+
 static ad_tensor *pool_block(ad_pool *pool, size_t bytes) {
     int c = class_of(bytes);
     ad_tensor *tensor = pool->kept[c];
@@ -89,6 +95,8 @@ static ad_tensor *pool_block(ad_pool *pool, size_t bytes) {
     tensor->base = NULL;
     tensor->release = NULL;
     pool->outstanding++;
+    pool->in_use += tensor->block;
+    if (pool->in_use > pool->peak) pool->peak = pool->in_use;
     return tensor;
 }
 
@@ -285,6 +293,7 @@ void ad_tensor_unref(ad_tensor *tensor) {
             ad_release(tensor->allocator, tensor, tensor->block);
         } else {
             pool->outstanding--;
+            pool->in_use -= tensor->block;
             if (pool->closed) {
                 ad_release(tensor->allocator, tensor, tensor->block);
                 pool_free_if_unused(pool);

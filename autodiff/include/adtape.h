@@ -6,6 +6,7 @@
 #include <adtape/check.h>
 #include <adtape/checkpoint.h>
 #include <adtape/dump.h>
+#include <adtape/memory.h>
 #include <adtape/op.h>
 #include <adtape/ops.h>
 #include <adtape/optim.h>

@@ -597,6 +597,7 @@ ad_status ad_backward_with_at(const char *where, ad_var y, const ad_backward_opt
     if (options->wrt_count < 0 || (options->wrt_count > 0 && !options->wrt))
         return ad_tape_fail(tape, AD_ERR_VALUE, "ad_backward", where, ".wrt_count is %d, .wrt is %s",
                             options->wrt_count, options->wrt ? "set" : "NULL");
+    ad_tape_watch_growth(tape);
     forget_last_pass(tape);
     if (options->wrt && !mark_wanted(tape, y.index, options, where)) return tape->error.status;
     uint16_t mask = options->wrt ? AD_NODE_WANTED : AD_NODE_GRAD;

@@ -25,6 +25,7 @@ ad_tape *ad_tape_new(const ad_tape_options *options) {
     memset(tape, 0, sizeof *tape);
     tape->allocator = allocator;
     tape->on_error = options->on_error;
+    tape->on_growth = options->on_growth;
     tape->user = options->user;
     tape->generation = tape->first_generation = any_generation();
     tape->max_nodes = options->max_nodes && options->max_nodes < UINT32_MAX - 1 ? (uint32_t)options->max_nodes
@@ -78,6 +79,7 @@ static void forget_nodes(ad_tape *tape, uint32_t count) {
         if (node->op == &ad_leaf_parameter) ad_param_unref(node->extra->param);
     }
     tape->count = count;
+    if (count < tape->grown_to) tape->growing = tape->grown_to = 0;
     /* New nodes must not answer to old handles. */
     if (++tape->generation == 0) tape->generation = 1;
 }
@@ -165,6 +167,15 @@ uint64_t ad_tape_memory(const ad_tape *tape) {
             tape->used.room + tape->captured.room) *
                sizeof(uint32_t) +
            tape->extras.bytes + tape->scratch.bytes + ad_pool_bytes(tape->pool);
+}
+
+void ad_tape_watch_growth(ad_tape *tape) {
+    const uint32_t first_warning = 8;
+    if (tape->grown_to && tape->count > tape->grown_to) tape->growing++;
+    tape->grown_to = tape->count;
+    bool is_power = (tape->growing & (tape->growing - 1)) == 0;
+    if (tape->on_growth && tape->growing >= first_warning && is_power)
+        tape->on_growth(tape->user, tape->growing, tape->count, ad_tape_memory(tape));
 }
 
 /* ---- errors ------------------------------------------------------------------------------------------------- */

@@ -150,6 +150,8 @@ struct ad_tape {
     struct ad_sequence *sequences; /* those with snapshots, the last one first */
 
     void (*on_error)(void *user, const ad_error *error);
+    void (*on_growth)(void *user, int64_t passes, int64_t nodes, uint64_t bytes);
+    uint32_t growing, grown_to; /* passes in a row that found more nodes, and how many the last one found */
     void *user;
     ad_error error;
 };
@@ -248,6 +250,7 @@ void ad_tape_place(ad_tape *tape, uint32_t from, const char *where);
 ad_extra *ad_node_extra(ad_tape *tape, ad_node *node); /* made when missing; NULL: the tape has the error */
 void ad_tape_release_held(ad_tape *tape);
 void ad_tape_drop_gradients(ad_tape *tape); /* of the last pass */
+void ad_tape_watch_growth(ad_tape *tape);   /* a pass begins */
 /* Of the nodes from `count` on, none of which stands among the first `graded` of tape->graded. */
 void ad_tape_forget_gradients(ad_tape *tape, uint32_t count, size_t graded);
 bool ad_mark_is_live(const ad_tape *tape, const ad_mark *mark);

@@ -48,6 +48,9 @@ typedef struct ad_tape_options {
     /* 0: as many as an index can name (2^32 - 2). A walk back needs room for a few more where a derivative is written in
      * ops: it records them, and forgets them again. */
     uint64_t max_nodes;
+    /* Called, with `user`, at the 8th backward pass in a row that finds more nodes than the one before, none of which was
+     * forgotten in between, and then each time they have doubled: most likely a loop that does not call ad_tape_reset. */
+    void (*on_growth)(void *user, int64_t passes, int64_t nodes, uint64_t bytes);
     /* Reads every value and gradient as it is made; scalars then do without their short cut. */
     ad_numbers numbers;
 } ad_tape_options;
