@@ -42,6 +42,12 @@ static inline void ad_view_flatten(ad_view *view, void *data, ad_dtype dtype, in
     view->shape.dim[0] = n;
     view->stride[0] = 1;
 }
+/* How many elements a shape that is known to be valid has: ad_shape_count without looking for an overflow. */
+static inline int64_t ad_elements(const ad_shape *shape) {
+    int64_t count = 1;
+    for (int i = 0; i < shape->rank; i++) count *= shape->dim[i];
+    return count;
+}
 /* ad_shape_equal, without a call. */
 static inline bool ad_same_shape(const ad_shape *a, const ad_shape *b) {
     if (a->rank != b->rank) return false;

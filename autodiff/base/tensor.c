@@ -112,7 +112,7 @@ static ad_tensor *pool_elements(ad_pool *pool, ad_dtype dtype, int64_t count) {
 }
 
 ad_tensor *ad_pool_tensor(ad_pool *pool, ad_dtype dtype, const ad_shape *shape) {
-    ad_tensor *tensor = pool_elements(pool, dtype, ad_shape_count(shape));
+    ad_tensor *tensor = pool_elements(pool, dtype, ad_elements(shape));
     if (!tensor) return NULL;
     tensor->view.shape = *shape;
     ad_shape_strides(shape, tensor->view.stride);

@@ -16,11 +16,9 @@ typedef void ad_pieces_function(const ad_view *const *views, const void *options
 void ad_in_pieces(int arrays, const ad_view *const *views, unsigned axes, int64_t grain, ad_pieces_function *f,
                   const void *options);
 
-/* Whether that would be one call. A shape that exists is counted without looking for an overflow. */
+/* Whether that would be one call. */
 static inline bool ad_is_one_piece(const ad_view *view, int64_t grain) {
-    int64_t count = 1;
-    for (int i = 0; i < view->shape.rank; i++) count *= view->shape.dim[i];
-    return ad_parallel_workers(count, grain) < 2;
+    return ad_parallel_workers(ad_elements(&view->shape), grain) < 2;
 }
 
 #endif

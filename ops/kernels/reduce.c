@@ -110,15 +110,23 @@ typedef struct job {
     bool last_is_summed; /* of the axes that are longer than 1 */
 } job;
 
+/* Of the same memory, without axes. */
+static void start_view(ad_view *view, const ad_view *of) {
+    view->data = of->data;
+    view->dtype = of->dtype;
+    view->shape.rank = 0;
+}
+
 static void append_axis(ad_view *view, int64_t n, int64_t stride) {
     view->shape.dim[view->shape.rank] = n;
     view->stride[view->shape.rank++] = stride;
 }
 
 static void split_axes(job *j, const ad_view *x, const ad_view *c, const ad_view *y) {
-    j->x_kept = j->x_summed = (ad_view){.data = x->data, .dtype = x->dtype};
-    j->y_kept = (ad_view){.data = y->data, .dtype = y->dtype};
-    j->c_kept = (ad_view){.data = c->data, .dtype = c->dtype};
+    start_view(&j->x_kept, x);
+    start_view(&j->x_summed, x);
+    start_view(&j->y_kept, y);
+    start_view(&j->c_kept, c);
     j->last_is_summed = false;
     int missing = x->shape.rank - y->shape.rank;
     for (int i = 0; i < x->shape.rank; i++) {
@@ -305,7 +313,7 @@ static void add_rows(const job *j) {
 static void run(job *j, const ad_view *x, const ad_view *c, const ad_view *y) {
     double zero = 0;
     ad_view none = {.data = &zero, .dtype = AD_F64, .shape = y->shape};
-    if (ad_view_count(x) == 0) {
+    if (ad_elements(&x->shape) == 0) {
         /* What is summed is empty, what stays may not be. */
         j->y_kept = *y;
         for (ad_walk w = ad_walk_start(1, &y); w.more; ad_walk_next(&w))
@@ -321,12 +329,14 @@ static void run(job *j, const ad_view *x, const ad_view *c, const ad_view *y) {
 }
 
 void AD_NAME(reduce)(ad_reduction reduction, const ad_view *x, const ad_view *c, double p, const ad_view *y) {
-    job j = {.reduction = &reductions[reduction], .p = p, .divisor = 1};
+    job j;
+    j.reduction = &reductions[reduction], j.p = p, j.divisor = 1, j.add = false;
     run(&j, x, c, y);
 }
 
 void AD_NAME(sum_to)(const ad_view *x, const ad_view *y, double divisor, bool add) {
-    job j = {.reduction = &reductions[AD_REDUCTION_sum], .divisor = divisor, .add = add};
+    job j;
+    j.reduction = &reductions[AD_REDUCTION_sum], j.p = 0, j.divisor = divisor, j.add = add;
     run(&j, x, NULL, y);
 }
 
