@@ -31,6 +31,7 @@ enum {
     CHUNK_BITS = 3,
     LARGE = 16,        /* grains that are worth waking a worker, which takes some microseconds */
     SPIN = 200 * 1000, /* nanoseconds */
+    PATIENCE = 100,    /* looks before offering the processor, which others may need: even who is waited for */
     LINE = 64          /* bytes that two threads should not both write to */
 };
 _Static_assert(LANES < 1 << LANE_BITS && CHUNKS < 1 << CHUNK_BITS, "they fit");
@@ -145,10 +146,11 @@ static bool is_over(uint64_t seen) { return atomic_load(&pool.region) != seen ||
 /* Waits while the last region is `seen`; in a loop until SPIN after `idle`, then asleep. */
 static void wait_for_region(worker *self, uint64_t seen, int64_t idle) {
     do {
-        for (int i = 0; i < 100; i++) {
+        for (int i = 0; i < PATIENCE; i++) {
             if (is_over(seen)) return;
             PAUSE();
         }
+        sched_yield();
     } while (now() - idle < SPIN);
     /* Either this thread sees a new region now, or who made it sees that this thread is asleep. */
     pthread_mutex_lock(&self->mutex);
@@ -266,7 +268,7 @@ static void share(int lanes, bool large, int64_t count, int64_t grains, ad_work 
     for (int i = 1; i < lanes && large; i++) wake(&pool.worker[i]);
     const int others = lanes * pool.chunks - do_chunks(0, number, lanes);
     for (int spins = 0; atomic_load_explicit(&pool.done, memory_order_acquire) != others; spins++) {
-        if (spins < 2000)
+        if (spins % PATIENCE)
             PAUSE();
         else
             sched_yield();
