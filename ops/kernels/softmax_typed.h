@@ -95,7 +95,10 @@ static void S(log_softmax_row)(int64_t n, const T *x, int64_t sx, T *y, int64_t 
         return;
     }
     const T log_sum = (T)log(S(row_exp)(n, x, sx, m, y, sy));
-    for (int64_t i = 0; i < n; i++) y[i * sy] = x[i * sx] - m - log_sum;
+    if (sx == 1 && sy == 1)
+        for (int64_t i = 0; i < n; i++) y[i] = x[i] - m - log_sum;
+    else
+        for (int64_t i = 0; i < n; i++) y[i * sy] = x[i * sx] - m - log_sum;
 }
 
 /* The rest of the next two functions for neighbours, as loops that become vector code. */
