@@ -31,7 +31,7 @@ enum {
     CHUNK_BITS = 3,
     LARGE = 16,        /* grains that are worth waking a worker, which takes some microseconds */
     SPIN = 200 * 1000, /* nanoseconds */
-    PATIENCE = 100,    /* looks before offering the processor, which others may need: even who is waited for */
+    PATIENCE = 1000,   /* looks before offering the processor, which others may need: even who is waited for */
     LINE = 64          /* bytes that two threads should not both write to */
 };
 _Static_assert(LANES < 1 << LANE_BITS && CHUNKS < 1 << CHUNK_BITS, "they fit");
