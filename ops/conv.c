@@ -229,6 +229,17 @@ static void give(ad_vjp *v, sides s) {
     }
 }
 
+/* Forward mode likewise: the result is the sum of the forms with one side's tangent in its place. */
+static void push(ad_jvp *j, sides s) {
+    for (int i = 0; i < 2; i++) {
+        if (!ad_jvp_moves(j, i)) continue;
+        ad_var in[3];
+        in[s[1 + i]] = ad_jvp_tangent(j, i);
+        in[s[2 - i]] = ad_jvp_input(j, 1 - i);
+        ad_jvp_give(j, 0, apply_side(s[0], in, ad_jvp_attrs(j), ad_value(ad_jvp_result(j, 0)).shape));
+    }
+}
+
 /* ---- which elements depend on which ------------------------------------------------------------------------------ */
 
 /* Cuts out what meets at one element of the kernel, along one axis of y and x. False: nothing does. */
@@ -399,6 +410,14 @@ static void conv2d_vjp(ad_vjp *v) {
         ad_vjp_give(v, 2, ad_sum(ad_vjp_seed(v, 0), AD_AXES(0, 2, 3), false));
 }
 
+static void conv2d_jvp(ad_jvp *j) {
+    push(j, conv2d_sides);
+    if (ad_jvp_inputs(j) < 3 || !ad_jvp_moves(j, 2)) return;
+    const ad_shape y = ad_value(ad_jvp_result(j, 0)).shape;
+    ad_var channels = ad_reshape(ad_jvp_tangent(j, 2), AD_SHAPE(y.dim[1], 1, 1));
+    ad_jvp_give(j, 0, ad_broadcast_to(channels, y));
+}
+
 static bool conv2d_sample(ad_sample *sample, int k) {
     if (!conv_sample(sample, k, conv2d_sides)) return false;
     const ad_shape w = ad_tensor_view(sample->input[1])->shape;
@@ -414,6 +433,7 @@ const ad_op ad_op_conv2d = {
     .shape = conv2d_shape,
     .forward = conv2d_forward,
     .vjp = conv2d_vjp,
+    .jvp = conv2d_jvp,
     .backward = conv2d_backward,
     .depends = conv2d_depends,
     .formula = "$y = conv2d($0, $1, bias), $a",
@@ -429,6 +449,7 @@ static ad_status transposed_backward(ad_call *call, ad_adjoint *adjoint) {
     return backward(call, adjoint, transposed_sides);
 }
 static void transposed_vjp(ad_vjp *v) { give(v, transposed_sides); }
+static void transposed_jvp(ad_jvp *j) { push(j, transposed_sides); }
 static bool transposed_sample(ad_sample *sample, int k) { return conv_sample(sample, k, transposed_sides); }
 
 const ad_op ad_op_conv_transpose2d = {
@@ -440,6 +461,7 @@ const ad_op ad_op_conv_transpose2d = {
     .shape = transposed_shape,
     .forward = transposed_forward,
     .vjp = transposed_vjp,
+    .jvp = transposed_jvp,
     .backward = transposed_backward,
     .depends = transposed_depends,
     .formula = "$y = conv_transpose2d($0, $1), $a",
@@ -453,6 +475,7 @@ const ad_op ad_op_conv_transpose2d = {
 static ad_status kernel_forward(ad_call *call) { return forward(call, kernel_sides, false); }
 static ad_status kernel_backward(ad_call *call, ad_adjoint *adjoint) { return backward(call, adjoint, kernel_sides); }
 static void kernel_vjp(ad_vjp *v) { give(v, kernel_sides); }
+static void kernel_jvp(ad_jvp *j) { push(j, kernel_sides); }
 static bool kernel_sample(ad_sample *sample, int k) { return conv_sample(sample, k, kernel_sides); }
 
 const ad_op ad_op_conv2d_kernel = {
@@ -464,6 +487,7 @@ const ad_op ad_op_conv2d_kernel = {
     .shape = kernel_shape,
     .forward = kernel_forward,
     .vjp = kernel_vjp,
+    .jvp = kernel_jvp,
     .backward = kernel_backward,
     .depends = conv_kernel_depends,
     .formula = "$y = the kernel's gradient of conv2d($0, $y) for $1, $a",

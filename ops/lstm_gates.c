@@ -35,21 +35,41 @@ static ad_status lstm_gates_forward(ad_call *call) {
     return AD_OK;
 }
 
-static void lstm_gates_vjp(ad_vjp *v) {
-    enum { I, F, G, O, GATES };
-    ad_var gate[GATES], c = ad_vjp_input(v, 1), one = ad_vjp_number(v, 1);
-    ad_chunk(ad_vjp_input(v, 0), -1, GATES, gate);
+enum { I, F, G, O, GATES };
+
+/* The values of the gates, from the sums that enter them. */
+static void open_gates(ad_var sums, ad_var gate[GATES]) {
+    ad_chunk(sums, -1, GATES, gate);
     for (int k = 0; k < GATES; k++) gate[k] = k == G ? ad_tanh(gate[k]) : ad_sigmoid(gate[k]);
+}
+
+/* The derivative of a gate by its sum. */
+static ad_var slope_of(int k, ad_var gate) {
+    ad_var one = ad_number_like(AD_HERE, gate, 1);
+    return k == G ? ad_sub(one, ad_square(gate)) : ad_mul(gate, ad_sub(one, gate));
+}
+
+static void lstm_gates_vjp(ad_vjp *v) {
+    ad_var gate[GATES], c = ad_vjp_input(v, 1), one = ad_vjp_number(v, 1);
+    open_gates(ad_vjp_input(v, 0), gate);
     ad_var t = ad_tanh(ad_vjp_result(v, 1)), h_bar = ad_vjp_seed(v, 0);
     ad_var of_c = ad_add(ad_vjp_seed(v, 1), ad_mul(ad_mul(h_bar, gate[O]), ad_sub(one, ad_square(t))));
     if (ad_vjp_wants(v, 1)) ad_vjp_give(v, 1, ad_mul(of_c, gate[F]));
     if (!ad_vjp_wants(v, 0)) return;
     ad_var bar[GATES] = {ad_mul(of_c, gate[G]), ad_masked_mul(of_c, c), ad_mul(of_c, gate[I]), ad_mul(h_bar, t)};
-    for (int k = 0; k < GATES; k++) {
-        ad_var slope = k == G ? ad_sub(one, ad_square(gate[k])) : ad_mul(gate[k], ad_sub(one, gate[k]));
-        bar[k] = ad_mul(bar[k], slope);
-    }
+    for (int k = 0; k < GATES; k++) bar[k] = ad_mul(bar[k], slope_of(k, gate[k]));
     ad_vjp_give(v, 0, ad_cat(GATES, bar, -1));
+}
+
+static void lstm_gates_jvp(ad_jvp *j) {
+    ad_var gate[GATES], dot[GATES], c = ad_jvp_input(j, 1), t = ad_tanh(ad_jvp_result(j, 1));
+    open_gates(ad_jvp_input(j, 0), gate);
+    ad_chunk(ad_jvp_tangent(j, 0), -1, GATES, dot);
+    for (int k = 0; k < GATES; k++) dot[k] = ad_mul(dot[k], slope_of(k, gate[k]));
+    ad_var kept = ad_add(ad_mul(dot[F], c), ad_mul(gate[F], ad_jvp_tangent(j, 1)));
+    ad_var c_dot = ad_add(kept, ad_add(ad_mul(dot[I], gate[G]), ad_mul(gate[I], dot[G])));
+    ad_jvp_give(j, 1, c_dot);
+    ad_jvp_give(j, 0, ad_add(ad_mul(dot[O], t), ad_mul(ad_mul(gate[O], slope_of(G, t)), c_dot)));
 }
 
 /* Row-major numbers of a cotangent, zeros if none arrived; NULL: no memory. */
@@ -100,6 +120,7 @@ const ad_op ad_op_lstm_gates = {
     .shape = lstm_gates_shape,
     .forward = lstm_gates_forward,
     .vjp = lstm_gates_vjp,
+    .jvp = lstm_gates_jvp,
     .backward = lstm_gates_backward,
     .formula = "$y = sigmoid(o) tanh($y1), with i, f, g, o = $0",
     .result_formula = {"$y1 = sigmoid(f) $1 + sigmoid(i) tanh(g)"},

@@ -24,7 +24,8 @@ static ad_status standardize_shape(ad_call *call) {
     if (!(epsilon >= 0 && isfinite(epsilon)))
         return ad_fail(call, AD_ERR_VALUE, "epsilon is %g, but it must be 0 or more: usually 1e-5", epsilon);
     if (!((const standardize_attrs *)call->attrs)->reduce.keepdim)
-        return ad_fail(call, AD_ERR_VALUE, "keepdim is false, but the further results keep the axes that they are over");
+        return ad_fail(call, AD_ERR_VALUE,
+                       "keepdim is false, but the further results keep the axes that they are over");
     const ad_view *x = call->in[0];
     ad_shape rows, common;
     ad_status status = ad_need_float(call, 0);
@@ -89,10 +90,10 @@ static ad_status standardize_back(ad_call *call, ad_adjoint *adjoint, bool centr
 }
 
 /* 1 / sqrt(square + epsilon), and 0 instead of 1 / 0, with all derivatives. */
-static ad_var inverse_root(ad_vjp *v, ad_var square) {
-    const standardize_attrs *attrs = ad_vjp_attrs(v);
-    ad_var sum = ad_add(square, ad_vjp_number(v, attrs->epsilon));
-    return ad_where(sum, ad_rsqrt(ad_where(sum, sum, ad_vjp_number(v, 1))), ad_vjp_number(v, 0));
+static ad_var inverse_root(const standardize_attrs *attrs, ad_var square) {
+    ad_var sum = ad_add(square, ad_number_like(AD_HERE, square, attrs->epsilon));
+    ad_var one = ad_number_like(AD_HERE, square, 1), zero = ad_number_like(AD_HERE, square, 0);
+    return ad_where(sum, ad_rsqrt(ad_where(sum, sum, one)), zero);
 }
 
 static double row_length(ad_vjp *v) {
@@ -120,6 +121,29 @@ static void give_x(ad_vjp *v, ad_var deviation, ad_var r, bool centred) {
     }
 }
 
+/* How the rows' numbers and y move, but for what the bias adds to y. */
+static void push_rows(ad_jvp *j, bool centred) {
+    const standardize_attrs *attrs = ad_jvp_attrs(j);
+    const ad_axes axes = attrs->reduce.axes;
+    const int square = centred ? 2 : 1;
+    ad_var deviation = ad_jvp_input(j, 0), r = inverse_root(attrs, ad_jvp_result(j, square));
+    if (centred) deviation = ad_sub(deviation, ad_jvp_result(j, 1));
+    if (ad_jvp_moves(j, 0)) {
+        ad_var moved = ad_jvp_tangent(j, 0);
+        if (centred) {
+            ad_var mean = ad_mean(moved, axes, AD_KEEPDIM);
+            ad_jvp_give(j, 1, mean);
+            moved = ad_sub(moved, mean);
+        }
+        ad_var square_dot = ad_scale(ad_mean(ad_mul(deviation, moved), axes, AD_KEEPDIM), 2);
+        ad_jvp_give(j, square, square_dot);
+        ad_var r_dot = ad_scale(ad_mul(ad_mul(ad_square(r), r), square_dot), -0.5);
+        ad_var unit_dot = ad_add(ad_mul(moved, r), ad_mul(deviation, r_dot));
+        ad_jvp_give(j, 0, ad_mul(unit_dot, ad_jvp_input(j, 1)));
+    }
+    if (ad_jvp_moves(j, 1)) ad_jvp_give(j, 0, ad_mul(ad_mul(deviation, r), ad_jvp_tangent(j, 1)));
+}
+
 static const ad_attr standardize_attr_list[] = {
     AD_ATTR("axes", AXES, standardize_attrs, reduce.axes, AD_USUALLY(0)),
     AD_ATTR("keepdim", BOOL, standardize_attrs, reduce.keepdim, AD_USUALLY(true)),
@@ -132,12 +156,12 @@ static void show_standardize(const void *attrs, char *text, size_t size) {
 }
 
 static bool standardize_sample(ad_sample *sample, int k) {
-    const ad_shape x[] = {AD_SHAPE(3, 4),    AD_SHAPE(2, 3, 4), AD_SHAPE(2, 3, 4), AD_SHAPE(3, 4), AD_SCALAR,
-                          AD_SHAPE(2, 1, 3), AD_SHAPE(0, 3),    AD_SHAPE(5)};
-    const ad_shape w[] = {AD_SHAPE(4), AD_SHAPE(3, 1), AD_SHAPE(3, 4), AD_SCALAR, AD_SCALAR,
-                          AD_SHAPE(3), AD_SHAPE(3),    AD_SHAPE(1)};
-    const ad_axes axes[] = {AD_AXES(-1), AD_AXES(0, 2), AD_AXES(1, -1), AD_ALL_AXES, AD_ALL_AXES,
-                            AD_AXES(1),  AD_AXES(1),    AD_AXES(0)};
+    const ad_shape x[] = {AD_SHAPE(3, 4), AD_SHAPE(2, 3, 4), AD_SHAPE(2, 3, 4), AD_SHAPE(3, 4),
+                          AD_SCALAR,      AD_SHAPE(2, 1, 3), AD_SHAPE(0, 3),    AD_SHAPE(5)};
+    const ad_shape w[] = {AD_SHAPE(4), AD_SHAPE(3, 1), AD_SHAPE(3, 4), AD_SCALAR,
+                          AD_SCALAR,   AD_SHAPE(3),    AD_SHAPE(3),    AD_SHAPE(1)};
+    const ad_axes axes[] = {AD_AXES(-1), AD_AXES(0, 2), AD_AXES(1, -1), AD_ALL_AXES,
+                            AD_ALL_AXES, AD_AXES(1),    AD_AXES(1),     AD_AXES(0)};
     if (k >= (int)(sizeof x / sizeof *x)) return false;
     standardize_attrs attrs = {.reduce = {.axes = axes[k], .keepdim = true}, .epsilon = k == 2 ? 1e-5 : 0.25};
     memcpy(sample->attrs.bytes, &attrs, sizeof attrs);
@@ -159,10 +183,17 @@ static ad_status standardize_backward(ad_call *call, ad_adjoint *adjoint) {
 }
 
 static void standardize_vjp(ad_vjp *v) {
-    ad_var deviation = ad_sub(ad_vjp_input(v, 0), ad_vjp_result(v, 1)), r = inverse_root(v, ad_vjp_result(v, 2));
+    ad_var deviation = ad_sub(ad_vjp_input(v, 0), ad_vjp_result(v, 1)),
+           r = inverse_root(ad_vjp_attrs(v), ad_vjp_result(v, 2));
     give_scale(v, deviation, r);
     if (ad_vjp_wants(v, 2)) ad_vjp_give(v, 2, ad_vjp_seed(v, 0));
     if (ad_vjp_wants(v, 0)) give_x(v, deviation, r, true);
+}
+
+static void standardize_jvp(ad_jvp *j) {
+    push_rows(j, true);
+    if (ad_jvp_moves(j, 2))
+        ad_jvp_give(j, 0, ad_broadcast_to(ad_jvp_tangent(j, 2), ad_value(ad_jvp_input(j, 0)).shape));
 }
 
 static bool standardize_sample_with_shift(ad_sample *sample, int k) {
@@ -180,6 +211,7 @@ const ad_op ad_op_standardize = {
     .shape = standardize_shape,
     .forward = standardize_forward,
     .vjp = standardize_vjp,
+    .jvp = standardize_jvp,
     .backward = standardize_backward,
     .depends = ad_depends_normalized,
     .formula = "$y = ($0 - $y1) / sqrt($y2 + epsilon) * $1 + $2, $a",
@@ -210,13 +242,17 @@ static ad_status rms_norm_forward(ad_call *call) {
     return AD_OK;
 }
 
-static ad_status rms_norm_backward(ad_call *call, ad_adjoint *adjoint) { return standardize_back(call, adjoint, false); }
+static ad_status rms_norm_backward(ad_call *call, ad_adjoint *adjoint) {
+    return standardize_back(call, adjoint, false);
+}
 
 static void rms_norm_vjp(ad_vjp *v) {
-    ad_var x = ad_vjp_input(v, 0), r = inverse_root(v, ad_vjp_result(v, 1));
+    ad_var x = ad_vjp_input(v, 0), r = inverse_root(ad_vjp_attrs(v), ad_vjp_result(v, 1));
     give_scale(v, x, r);
     if (ad_vjp_wants(v, 0)) give_x(v, x, r, false);
 }
+
+static void rms_norm_jvp(ad_jvp *j) { push_rows(j, false); }
 
 const ad_op ad_op_rms_norm = {
     .name = "rms_norm",
@@ -229,6 +265,7 @@ const ad_op ad_op_rms_norm = {
     .shape = standardize_shape,
     .forward = rms_norm_forward,
     .vjp = rms_norm_vjp,
+    .jvp = rms_norm_jvp,
     .backward = rms_norm_backward,
     .depends = ad_depends_normalized,
     .formula = "$y = $0 / sqrt($y1 + epsilon) * $1, $a",
@@ -254,7 +291,8 @@ static bool check_parameter(const char *where, const char *subject, ad_var x, ad
     ad_node_text(x.tape, x.index, true, x_text, sizeof x_text);
     needed[0] = '\0';
     ad_text_shape(needed, sizeof needed, &length, &shape);
-    ad_tape_fail(x.tape, AD_ERR_SHAPE, subject, where, "the %s must have shape %s: %s, %s", role, needed, text, x_text);
+    ad_tape_fail(x.tape, AD_ERR_SHAPE, subject, where, "the %s must have shape %s: %s, %s", role, needed, text,
+                 x_text);
     return false;
 }
 
@@ -281,7 +319,8 @@ static bool last_axes(const char *where, const char *subject, ad_var x, int k, a
     if (k < 1 || k > all.rank) {
         char text[AD_TYPE_TEXT + 128];
         ad_node_text(x.tape, x.index, true, text, sizeof text);
-        ad_tape_fail(x.tape, AD_ERR_INDEX, subject, where, "the last %d axes are asked for: %s has %d", k, text, all.rank);
+        ad_tape_fail(x.tape, AD_ERR_INDEX, subject, where, "the last %d axes are asked for: %s has %d", k, text,
+                     all.rank);
         return false;
     }
     *axes = (ad_axes){.count = k, .axis = {0}};
@@ -300,8 +339,8 @@ ad_var ad_layer_norm_at(const char *where, ad_var x, int k, ad_var w, ad_var b, 
         !check_parameter(where, "ad_layer_norm", x, w, "weight", shape) ||
         !check_parameter(where, "ad_layer_norm", x, b, "bias", shape))
         return ad_var_invalid(x.tape);
-    return standardize(where, x, parameter_or(where, x, w, shape, 1), parameter_or(where, x, b, shape, 0), axes, epsilon,
-                       NULL);
+    return standardize(where, x, parameter_or(where, x, w, shape, 1), parameter_or(where, x, b, shape, 0), axes,
+                       epsilon, NULL);
 }
 
 ad_var ad_rms_norm_at(const char *where, ad_var x, int k, ad_var w, double epsilon) {
@@ -364,8 +403,9 @@ ad_var ad_group_norm_at(const char *where, ad_var x, int64_t groups, ad_var w, a
     if (groups < 1 || shape.dim[1] % groups != 0) {
         char text[AD_TYPE_TEXT + 128];
         ad_node_text(x.tape, x.index, true, text, sizeof text);
-        ad_tape_fail(x.tape, AD_ERR_VALUE, "ad_group_norm", where, "%lld groups do not divide the %lld channels of %s",
-                     (long long)groups, (long long)shape.dim[1], text);
+        ad_tape_fail(x.tape, AD_ERR_VALUE, "ad_group_norm", where,
+                     "%lld groups do not divide the %lld channels of %s", (long long)groups, (long long)shape.dim[1],
+                     text);
         return ad_var_invalid(x.tape);
     }
     const ad_shape channels = AD_SHAPE(shape.dim[1]), spread = AD_SHAPE(groups, shape.dim[1] / groups, 1);

@@ -93,6 +93,19 @@ static void index_vjp(ad_vjp *v) {
     xent_vjp_x(v, ad_sub(ad_vjp_result(v, 1), one_hot));
 }
 
+/* How p moves with the logits; *mean gets <p, x_dot>, [..., 1], which is how the log of the sum of exponentials does. */
+static ad_var push_p(ad_jvp *j, ad_var x_dot, ad_var *mean) {
+    ad_var p = ad_jvp_result(j, 1), moved = ad_masked_mul(p, x_dot);
+    *mean = ad_sum(moved, AD_AXES(-1), AD_KEEPDIM);
+    return ad_sub(moved, ad_mul(p, *mean));
+}
+
+static void index_jvp(ad_jvp *j) {
+    ad_var x_dot = ad_jvp_tangent(j, 0), mean;
+    ad_jvp_give(j, 1, push_p(j, x_dot, &mean));
+    ad_jvp_give(j, 0, ad_sub(ad_squeeze(mean, AD_AXES(-1)), ad_pick(x_dot, ad_jvp_input(j, 1))));
+}
+
 static bool index_sample(ad_sample *sample, int k) {
     ad_shape x, loss;
     return xent_case(k, &x, &loss) && ad_sample_normal(sample, x) && ad_sample_index(sample, loss, x.dim[x.rank - 1]);
@@ -106,6 +119,7 @@ const ad_op ad_op_softmax_xent = {
     .shape = index_shape,
     .forward = index_forward,
     .vjp = index_vjp,
+    .jvp = index_jvp,
     .backward = xent_backward_x,
     .depends = ad_depends_rows,
     .formula = "$y = -log softmax($0)[$1]",
@@ -158,6 +172,19 @@ static ad_status soft_backward(ad_call *call, ad_adjoint *adjoint) {
     return AD_OK;
 }
 
+static void soft_jvp(ad_jvp *j) {
+    ad_var t = ad_jvp_input(j, 1), mean;
+    if (ad_jvp_moves(j, 0)) {
+        ad_var x_dot = ad_jvp_tangent(j, 0);
+        ad_jvp_give(j, 1, push_p(j, x_dot, &mean));
+        ad_jvp_give(j, 0, ad_sum(ad_masked_mul(t, ad_sub(mean, x_dot)), AD_AXES(-1), false));
+    }
+    if (ad_jvp_moves(j, 1)) {
+        ad_var log_p = ad_log_softmax(ad_jvp_input(j, 0), -1);
+        ad_jvp_give(j, 0, ad_neg(ad_sum(ad_masked_mul(ad_jvp_tangent(j, 1), log_p), AD_AXES(-1), false)));
+    }
+}
+
 static bool soft_sample(ad_sample *sample, int k) {
     ad_shape x, loss;
     return xent_case(k, &x, &loss) && ad_sample_normal(sample, x) && ad_sample_simplex(sample, x);
@@ -171,6 +198,7 @@ const ad_op ad_op_softmax_xent_soft = {
     .shape = soft_shape,
     .forward = xent_forward,
     .vjp = soft_vjp,
+    .jvp = soft_jvp,
     .backward = soft_backward,
     .depends = ad_depends_rows,
     .formula = "$y = -<$1, log softmax($0)>",

@@ -45,6 +45,10 @@ static void expect_golden(const char *name, ad_tape *tape, const ad_dump_options
     free(got);
 }
 
+/* JSON shows every digit, and instruction sets that multiply and add in one step round differently. */
+static void use_plainest_kernels(void) { setenv("ADTAPE_ISA", "baseline", 1); }
+TestSuite(dump, .init = use_plainest_kernels);
+
 /* ---- tapes ----------------------------------------------------------------------------------------------------- */
 
 /* y = x + relu(H x + v), and its cross-entropy: two gradients meet at x. */
