@@ -101,6 +101,7 @@ typedef struct request {
     bool add;
     char *scratch;
     int64_t bytes; /* of it, of one thread */
+    int64_t parts; /* of a kernel */
 } request;
 
 /* Of a whole image, of one group, in elements. */
@@ -158,10 +159,12 @@ static void convolve_x(const void *context, int64_t from, int64_t to, int worker
                            columns + columns_bytes(r->c));
 }
 
-/* w: all images are summed into each element, so items are the elements of a filter, of each group. */
-static void convolve_w(const void *context, int64_t from, int64_t to, int worker) {
+/* w: all images are summed into each element, so what is cut are the elements of a filter, of each group; into as many parts
+ * as there are threads, because each goes through all images. */
+static void convolve_w(const void *context, int64_t first, int64_t past, int worker) {
     const request *r = context;
-    const int64_t length = column_length(r->c);
+    const int64_t length = column_length(r->c), all = r->c->groups * length;
+    const int64_t from = all * first / r->parts, to = all * past / r->parts;
     char *columns = r->scratch + worker * r->bytes;
     for (int64_t group = from / length; group * length < to; group++) {
         const int64_t before = from - group * length;
@@ -170,11 +173,6 @@ static void convolve_w(const void *context, int64_t from, int64_t to, int worker
             for (int64_t block = 0; block < blocks_of(r->c); block++)
                 convolve_block(r, image, group, block, part, columns, columns + columns_bytes(r->c));
     }
-}
-
-static int64_t items_of(const ad_convolution *c, side result) {
-    const int64_t images = c->images * c->groups;
-    return result == SIDE_W ? c->groups * column_length(c) : result == SIDE_Y ? images * blocks_of(c) : images;
 }
 
 /* In units of a microsecond or two: the products, and making the columns. */
@@ -186,34 +184,42 @@ static int64_t grains_of(const ad_convolution *c) {
 
 int ad_kernel_convolution_threads(const ad_convolution *c) { return ad_parallel_workers(grains_of(c), 1); }
 
-static void convolve(const request *r, int threads) {
+static void convolve(request *r, int threads) {
     const ad_convolution *c = r->c;
-    const int64_t images = c->images * c->groups,
-                  of_result = r->result == SIDE_X ? images * of_x(c) : c->groups * of_w(c);
+    const int64_t images = c->images * c->groups, kernels = c->groups * column_length(c);
+    const int64_t of_result = r->result == SIDE_X ? images * of_x(c) : c->groups * of_w(c);
     ad_view all = ad_view_of(r->result == SIDE_X ? r->x : r->w, c->dtype, AD_SHAPE(of_result));
     if (!r->add && r->result != SIDE_Y) ad_kernels_get()->fill(&all, 0);
+    r->parts = least(threads, kernels);
+    const int64_t items[] = {[SIDE_X] = images, [SIDE_W] = r->parts, [SIDE_Y] = images * blocks_of(c)};
     ad_work *const work[] = {[SIDE_X] = convolve_x, [SIDE_W] = convolve_w, [SIDE_Y] = convolve_y};
-    ad_parallel(threads, items_of(c, r->result), grains_of(c), work[r->result], r);
+    ad_parallel(threads, items[r->result], grains_of(c), work[r->result], r);
 }
 
 static request request_of(const ad_convolution *c, side result, const void *x, const void *w, const void *y, bool add,
                           void *scratch) {
-    return (request){c,   result,  (char *)(uintptr_t)x, (char *)(uintptr_t)w, (char *)(uintptr_t)y,
-                     add, scratch, scratch_bytes(c)};
+    return (request){.c = c,
+                     .result = result,
+                     .x = (char *)(uintptr_t)x,
+                     .w = (char *)(uintptr_t)w,
+                     .y = (char *)(uintptr_t)y,
+                     .add = add,
+                     .scratch = scratch,
+                     .bytes = scratch_bytes(c)};
 }
 
 void ad_kernel_convolve(const ad_convolution *c, const void *x, const void *w, void *y, bool add, int threads,
                         void *scratch) {
-    const request r = request_of(c, SIDE_Y, x, w, y, add, scratch);
+    request r = request_of(c, SIDE_Y, x, w, y, add, scratch);
     convolve(&r, threads);
 }
 void ad_kernel_convolve_x(const ad_convolution *c, void *x, const void *w, const void *y, bool add, int threads,
                           void *scratch) {
-    const request r = request_of(c, SIDE_X, x, w, y, add, scratch);
+    request r = request_of(c, SIDE_X, x, w, y, add, scratch);
     convolve(&r, threads);
 }
 void ad_kernel_convolve_w(const ad_convolution *c, const void *x, void *w, const void *y, bool add, int threads,
                           void *scratch) {
-    const request r = request_of(c, SIDE_W, x, w, y, add, scratch);
+    request r = request_of(c, SIDE_W, x, w, y, add, scratch);
     convolve(&r, threads);
 }
