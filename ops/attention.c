@@ -235,7 +235,7 @@ typedef struct shared {
     int64_t grains; /* of work, a microsecond or two each */
 } shared;
 
-static bool open_frame(frame *f, ad_call *call, const results *r, int64_t matrices) {
+static bool open_frame(frame *f, ad_call *call) {
     const ad_shape *q = &call->in[0]->shape, *v = &call->in[2]->shape;
     int last = q->rank - 1;
     *f = (frame){.call = call, .kernels = ad_kernels_get(), .attrs = *(const attention_attrs *)call->attrs};
@@ -245,11 +245,7 @@ static bool open_frame(frame *f, ad_call *call, const results *r, int64_t matric
     size_t size = ad_dtype_size(f->dtype), width = (size_t)v->dim[last];
     for (int i = 0; i < 3; i++)
         if (!(f->memory[i] = ad_scratch(call, BLOCK_ROWS * BLOCK_COLUMNS * size))) return false;
-    if (!(f->rows = ad_scratch(call, BLOCK_ROWS * width * size))) return false;
-    if (matrices == 0) return true;
-    results first = *r;
-    enter_matrix(f, &first, 0);
-    return (f->scratch = ad_scratch(call, most_bytes(f, &first))) != NULL;
+    return (f->rows = ad_scratch(call, BLOCK_ROWS * width * size)) != NULL;
 }
 
 static int64_t grains_of(const ad_call *call, int64_t matrices) {
@@ -273,7 +269,13 @@ static bool open_frames(shared *all, ad_call *call, results *r, bool by_matrices
     all->frames = ad_scratch(call, (size_t)all->threads * sizeof *all->frames);
     if (!all->frames) return false;
     for (int i = 0; i < all->threads; i++)
-        if (!open_frame(&all->frames[i], call, r, all->matrices)) return false;
+        if (!open_frame(&all->frames[i], call)) return false;
+    if (all->matrices == 0) return true;
+    results first = *r;
+    enter_matrix(&all->frames[0], &first, 0);
+    const size_t bytes = most_bytes(&all->frames[0], &first);
+    for (int i = 0; i < all->threads; i++)
+        if (!(all->frames[i].scratch = ad_scratch(call, bytes))) return false;
     return true;
 }
 
