@@ -859,9 +859,10 @@ Test(checkpoint, every_allocation_may_be_refused) {
     expect_ok(t);
     ad_tape_free(t);
     model_free(&m);
-    for (int how = 0; how < 4; how++) {
+    /* One alone, and all from there on with a handler that jumps. */
+    for (int how = 0; how < 2; how++) {
         int64_t at = 1;
-        while (refuse(at, how & 1, how & 2, undisturbed)) at++;
+        while (refuse(at, how, how, undisturbed)) at++;
         cr_assert_gt(at, 100);
     }
 }

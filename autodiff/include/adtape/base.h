@@ -43,7 +43,8 @@ typedef enum ad_status {
     AD_ERR_VALUE,   /* an argument has a value that makes no sense */
     AD_ERR_LIMIT,   /* a size overflows, or a limit (rank, nodes, depth) is passed */
     AD_ERR_NOGRAD,  /* a gradient was asked for where none exists */
-    AD_ERR_CHANGED, /* a parameter was changed between its use and the backward pass */
+    AD_ERR_CHANGED, /* a parameter was changed between its use and the backward pass, or a function that runs again in it
+                     * (checkpoint.h) did something else */
     AD_ERR_OP,      /* an op descriptor is invalid, unknown, or broke its own declaration */
     AD_ERR_CHECK,   /* a gradient check found a wrong derivative */
     AD_ERR_IO,      /* a stream could not be written */

@@ -1,8 +1,9 @@
 /* adtape/checkpoint.h: functions whose intermediate values are not kept for the backward pass but computed again in it.
  *
  * A function of yours is called once when it is recorded, and again whenever a derivative goes through it. It may read
- * any variables of the tape, use parameters, draw from generators and call ad_checkpoint itself; gradients are bitwise
- * those of the same operations without a checkpoint.
+ * any variables of the tape, use parameters, draw from generators and call ad_checkpoint itself; gradients, walked or
+ * recorded, are bitwise those of the same operations without a checkpoint. (Derivatives of recorded ones add up in another
+ * order.)
  *
  *   It must do the same each time: what `user` points to stays, unchanged, until the tape is reset or rewound. Random ops
  *   (ad_dropout, ad_randn) are given the numbers of the first time; the generator then stays as it is.
