@@ -42,8 +42,8 @@ int main(void) {
             fprintf(stderr, "checkpoint: %s\n", ad_tape_error(t));
             return 1;
         }
-        printf("%-20s d energy / d friction = %.15g, %5lld KiB\n", with ? "with checkpoints:" : "without:",
-               gradient[with], (long long)ad_tape_memory(t) / 1024);
+        printf("%-20s d energy / d friction = %.15g, %5lld KiB\n",
+               with ? "with checkpoints:" : "without:", gradient[with], (long long)ad_tape_memory(t) / 1024);
         ad_tape_free(t);
     }
     printf("%d steps, each run %.2f times in all instead of once\n", steps,

@@ -27,10 +27,11 @@ static ad_status check_attrs(ad_call *call) {
     const conv_attrs *a = call->attrs;
     for (int i = 0; i < 2; i++)
         if (a->stride[i] < 1 || a->dilation[i] < 1 || a->padding[i] < 0)
-            return ad_fail(call, AD_ERR_VALUE,
-                           "stride %lld, dilation %lld, padding %lld: the first two must be above 0, the last one 0 or "
-                           "more",
-                           (long long)a->stride[i], (long long)a->dilation[i], (long long)a->padding[i]);
+            return ad_fail(
+                call, AD_ERR_VALUE,
+                "stride %lld, dilation %lld, padding %lld: the first two must be above 0, the last one 0 or "
+                "more",
+                (long long)a->stride[i], (long long)a->dilation[i], (long long)a->padding[i]);
     if (a->groups >= 1) return AD_OK;
     return ad_fail(call, AD_ERR_VALUE, "%lld groups: there must be one or more", (long long)a->groups);
 }
@@ -56,10 +57,11 @@ static ad_status count_windows(ad_call *call, ad_windows *v) {
             __builtin_mul_overflow(v->padding[i], 2, &padded) || __builtin_add_overflow(padded, v->size[i], &padded))
             return ad_fail(call, AD_ERR_LIMIT, "the size along axis %d overflows", 2 + i);
         if (extent >= padded)
-            return ad_fail(call, AD_ERR_SHAPE,
-                           "a kernel of %lld with dilation %lld does not fit into the %lld elements (padding included) "
-                           "along axis %d",
-                           (long long)v->kernel[i], (long long)v->dilation[i], (long long)padded, 2 + i);
+            return ad_fail(
+                call, AD_ERR_SHAPE,
+                "a kernel of %lld with dilation %lld does not fit into the %lld elements (padding included) "
+                "along axis %d",
+                (long long)v->kernel[i], (long long)v->dilation[i], (long long)padded, 2 + i);
         v->count[i] = (padded - extent - 1) / v->stride[i] + 1;
     }
     return AD_OK;
@@ -72,7 +74,8 @@ static ad_status check_inputs(ad_call *call) {
     for (int i = 1; i < call->inputs && !status; i++) status = ad_need_same_dtype(call, 0, i);
     for (int i = 0; i < 2 && !status; i++)
         if (call->in[i]->shape.rank != 4)
-            status = ad_fail(call, AD_ERR_SHAPE, "%s, but it takes 4 axes: images [N,C,H,W], kernels [O,C/groups,h,w]",
+            status = ad_fail(call, AD_ERR_SHAPE,
+                             "%s, but it takes 4 axes: images [N,C,H,W], kernels [O,C/groups,h,w]",
                              ad_describe(call, i));
     return status;
 }
@@ -80,13 +83,14 @@ static ad_status check_inputs(ad_call *call) {
 static ad_status check_divides(ad_call *call, int64_t n, const char *what) {
     int64_t groups = ((const conv_attrs *)call->attrs)->groups;
     if (n % groups == 0) return AD_OK;
-    return ad_fail(call, AD_ERR_SHAPE, "%lld groups do not divide the %lld %s: %s, %s", (long long)groups, (long long)n,
-                   what, ad_describe(call, 0), ad_describe(call, 1));
+    return ad_fail(call, AD_ERR_SHAPE, "%lld groups do not divide the %lld %s: %s, %s", (long long)groups,
+                   (long long)n, what, ad_describe(call, 0), ad_describe(call, 1));
 }
 
 static ad_status conv2d_shape(ad_call *call) {
     if (call->inputs != 2 && call->inputs != 3)
-        return ad_fail(call, AD_ERR_OP, "%d inputs, but it takes an image, a kernel and perhaps a bias", call->inputs);
+        return ad_fail(call, AD_ERR_OP, "%d inputs, but it takes an image, a kernel and perhaps a bias",
+                       call->inputs);
     ad_status status = check_inputs(call);
     if (status) return status;
     const int64_t *x = call->in[0]->shape.dim, *w = call->in[1]->shape.dim;
@@ -94,7 +98,8 @@ static ad_status conv2d_shape(ad_call *call) {
     status = check_divides(call, x[1], "channels");
     if (!status) status = check_divides(call, w[0], "filters");
     if (!status && x[1] / groups != w[1])
-        status = ad_fail(call, AD_ERR_SHAPE, "the channels of image and kernel differ: %s, %s, groups %lld (%lld != %lld)",
+        status = ad_fail(call, AD_ERR_SHAPE,
+                         "the channels of image and kernel differ: %s, %s, groups %lld (%lld != %lld)",
                          ad_describe(call, 0), ad_describe(call, 1), (long long)groups, (long long)(x[1] / groups),
                          (long long)w[1]);
     if (!status && call->inputs == 3 && (call->in[2]->shape.rank != 1 || call->in[2]->shape.dim[0] != w[0]))
@@ -182,9 +187,12 @@ static ad_status compute(ad_call *call, side result, const ad_view *const view[3
     if (bytes < 0) return ad_fail(call, AD_ERR_LIMIT, "the columns of the image do not fit the address space");
     void *scratch = ad_scratch(call, (size_t)bytes);
     if (!scratch) return AD_ERR_OOM;
-    if (result == X) ad_kernel_convolve_x(&c, data[X], data[W], data[Y], add, threads, scratch);
-    else if (result == W) ad_kernel_convolve_w(&c, data[X], data[W], data[Y], add, threads, scratch);
-    else ad_kernel_convolve(&c, data[X], data[W], data[Y], add, threads, scratch);
+    if (result == X)
+        ad_kernel_convolve_x(&c, data[X], data[W], data[Y], add, threads, scratch);
+    else if (result == W)
+        ad_kernel_convolve_w(&c, data[X], data[W], data[Y], add, threads, scratch);
+    else
+        ad_kernel_convolve(&c, data[X], data[W], data[Y], add, threads, scratch);
     return AD_OK;
 }
 
@@ -321,8 +329,10 @@ static void conv_kernel_depends(ad_dependence *d) { depends(d, kernel_sides); }
 /* ---- attributes and samples -------------------------------------------------------------------------------------- */
 
 #define CONV_ATTRS                                                                                                   \
-    AD_ATTR("stride", PAIR, conv_attrs, stride, AD_USUALLY(1)), AD_ATTR("padding", PAIR, conv_attrs, padding, AD_USUALLY(0)), \
-        AD_ATTR("dilation", PAIR, conv_attrs, dilation, AD_USUALLY(1)), AD_ATTR("groups", INT64, conv_attrs, groups, AD_USUALLY(1))
+    AD_ATTR("stride", PAIR, conv_attrs, stride, AD_USUALLY(1)),                                                      \
+        AD_ATTR("padding", PAIR, conv_attrs, padding, AD_USUALLY(0)),                                                \
+        AD_ATTR("dilation", PAIR, conv_attrs, dilation, AD_USUALLY(1)),                                              \
+        AD_ATTR("groups", INT64, conv_attrs, groups, AD_USUALLY(1))
 #define CONV_SIZE AD_ATTR("size", PAIR, conv_attrs, size, AD_REQUIRED)
 
 static void show_conv(const void *attrs, char *text, size_t size) {
@@ -349,9 +359,13 @@ static bool conv_case(int k, ad_shape shape[3], conv_attrs *attrs) {
         conv_attrs attrs;
     } cases[] = {
         {AD_SHAPE(2, 2, 4, 3), AD_SHAPE(3, 2, 3, 2), {2, 2}, usual},
-        {AD_SHAPE(1, 4, 4, 5), AD_SHAPE(2, 2, 3, 3), {2, 3},
+        {AD_SHAPE(1, 4, 4, 5),
+         AD_SHAPE(2, 2, 3, 3),
+         {2, 3},
          {.stride = {2, 2}, .padding = {1, 1}, .dilation = {1, 1}, .groups = 2}},
-        {AD_SHAPE(1, 2, 5, 4), AD_SHAPE(2, 1, 2, 2), {3, 3},
+        {AD_SHAPE(1, 2, 5, 4),
+         AD_SHAPE(2, 1, 2, 2),
+         {3, 3},
          {.stride = {2, 1}, .padding = {1, 0}, .dilation = {2, 1}, .groups = 2}},
         {AD_SHAPE(2, 3, 2, 3), AD_SHAPE(2, 3, 1, 1), {2, 3}, usual},
         {AD_SHAPE(0, 2, 3, 3), AD_SHAPE(1, 2, 2, 2), {2, 2}, usual},
@@ -437,7 +451,8 @@ const ad_op ad_op_conv2d = {
     .backward = conv2d_backward,
     .depends = conv2d_depends,
     .formula = "$y = conv2d($0, $1, bias), $a",
-    .adjoint = {"~0 += conv_transpose2d(~y, $1)", "~1 += conv2d_kernel($0, ~y)", "~2 += ~y, summed over images and places"},
+    .adjoint = {"~0 += conv_transpose2d(~y, $1)", "~1 += conv2d_kernel($0, ~y)",
+                "~2 += ~y, summed over images and places"},
     .show_attrs = show_conv,
     .sample = conv2d_sample,
 };
@@ -546,10 +561,11 @@ ad_var ad_conv_transpose2d_at(const char *where, ad_var x, ad_var w, ad_var b, c
         !ad_tape_check_var(x.tape, w, "ad_conv_transpose2d", where, "the kernel"))
         return ad_var_invalid(x.tape);
     conv_attrs attrs = attrs_of(options);
-    const ad_shape from = ad_node_shape(ad_node_at(x.tape, x.index)), kernel = ad_node_shape(ad_node_at(x.tape, w.index));
+    const ad_shape from = ad_node_shape(ad_node_at(x.tape, x.index)),
+                   kernel = ad_node_shape(ad_node_at(x.tape, w.index));
     for (int i = 0; i < 2 && from.rank == 4 && kernel.rank == 4; i++)
-        if (!transposed_length(from.dim[2 + i], kernel.dim[2 + i], &attrs, i, options ? options->output_padding[i] : 0,
-                               &attrs.size[i]))
+        if (!transposed_length(from.dim[2 + i], kernel.dim[2 + i], &attrs, i,
+                               options ? options->output_padding[i] : 0, &attrs.size[i]))
             attrs.size[i] = 0; /* which the shape rule refuses */
     ad_var y = ad_apply_2(where, &ad_op_conv_transpose2d, x, w, &attrs);
     if (!b.tape) return y;

@@ -41,7 +41,7 @@ static inline ad_arena *ad_scratch_arena(ad_call *call) { return &call->priv->ta
 
 ad_status ad_need_matrix(ad_call *call, int i); /* float, of rank 2 or more */
 ad_status ad_need_square(ad_call *call, int i);
-ad_status ad_shape_like_square_input(ad_call *call); /* one square input, a result of its type */
+ad_status ad_shape_like_square_input(ad_call *call);     /* one square input, a result of its type */
 ad_status ad_need_finite_matrices(ad_call *call, int i); /* no inf, no NaN; else which matrix */
 /* "A" or, in a stack, "A[1,0]": matrix `number` of input i. */
 const char *ad_matrix_name(ad_call *call, int i, int64_t number);

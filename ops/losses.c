@@ -66,11 +66,13 @@ ad_var ad_triplet_loss_at(const char *where, ad_var anchor, ad_var positive, ad_
 static bool options_fit(const char *where, const char *loss, ad_var x, ad_var target, const ad_xent_options *options,
                         ad_shape *shape) {
     ad_tape *tape = x.tape;
-    if (ad_composed_axis(x, -1, loss, where, shape) < 0 || !ad_tape_check_var(tape, target, loss, where, "the target") ||
+    if (ad_composed_axis(x, -1, loss, where, shape) < 0 ||
+        !ad_tape_check_var(tape, target, loss, where, "the target") ||
         (options->weights && !ad_tape_check_var(tape, *options->weights, loss, where, "the weights")))
         return false;
     if (!(options->smoothing >= 0 && options->smoothing <= 1)) {
-        ad_tape_fail(tape, AD_ERR_VALUE, loss, where, "smoothing is %g; it must be between 0 and 1", options->smoothing);
+        ad_tape_fail(tape, AD_ERR_VALUE, loss, where, "smoothing is %g; it must be between 0 and 1",
+                     options->smoothing);
         return false;
     }
     if (!options->weights) return true;
@@ -79,8 +81,8 @@ static bool options_fit(const char *where, const char *loss, ad_var x, ad_var ta
     char x_text[AD_TYPE_TEXT + 128], w_text[AD_TYPE_TEXT + 128];
     ad_node_text(tape, x.index, true, x_text, sizeof x_text);
     ad_node_text(tape, options->weights->index, true, w_text, sizeof w_text);
-    ad_tape_fail(tape, AD_ERR_SHAPE, loss, where, "%s, so there must be a weight for each of %lld classes, but %s", x_text,
-                 (long long)wanted.dim[0], w_text);
+    ad_tape_fail(tape, AD_ERR_SHAPE, loss, where, "%s, so there must be a weight for each of %lld classes, but %s",
+                 x_text, (long long)wanted.dim[0], w_text);
     return false;
 }
 
@@ -97,7 +99,8 @@ static ad_var xent_of_indices(const char *where, ad_var weighted, ad_var target,
     return options->ignores ? ad_where_at(where, counts, loss, zero) : loss;
 }
 
-static ad_var xent_of_probabilities(const char *where, ad_var weighted, ad_var target, const ad_xent_options *options) {
+static ad_var xent_of_probabilities(const char *where, ad_var weighted, ad_var target,
+                                    const ad_xent_options *options) {
     double s = options->smoothing;
     ad_shape shape = ad_value_at(where, target).shape;
     if (s > 0)
@@ -114,7 +117,8 @@ ad_var ad_softmax_xent_with_at(const char *where, ad_var x, ad_var target, const
     bool soft = ad_dtype_is_float(ad_value_at(where, target).dtype);
     if (soft && !same_shape(where, loss, x, target)) return ad_var_invalid(x.tape);
     if (soft && options->ignores) {
-        ad_tape_fail(x.tape, AD_ERR_VALUE, loss, where, "only class indices can be ignored; the target is probabilities");
+        ad_tape_fail(x.tape, AD_ERR_VALUE, loss, where,
+                     "only class indices can be ignored; the target is probabilities");
         return ad_var_invalid(x.tape);
     }
     ad_var weighted = ad_log_softmax_at(where, x, -1);

@@ -42,16 +42,22 @@ CONVOLUTION(conv_transpose2d)
 
 static ad_var make_max_pool2d(const ad_var *in, const reference_case *c) {
     const int *a = c->axes.axis;
-    const ad_pool_options options = {.kernel = {a[0], a[1]}, .stride = {a[2], a[3]}, .padding = {a[4], a[5]},
-                                     .dilation = {a[6], a[6]}, .ceil = a[7]};
+    const ad_pool_options options = {.kernel = {a[0], a[1]},
+                                     .stride = {a[2], a[3]},
+                                     .padding = {a[4], a[5]},
+                                     .dilation = {a[6], a[6]},
+                                     .ceil = a[7]};
     return ad_max_pool2d(in[0], &options, NULL);
 }
 Test(pytorch, max_pool2d) { reference_check("max_pool2d", make_max_pool2d); }
 
 static ad_var make_avg_pool2d(const ad_var *in, const reference_case *c) {
     const int *a = c->axes.axis;
-    const ad_pool_options options = {.kernel = {a[0], a[1]}, .stride = {a[2], a[3]}, .padding = {a[4], a[5]},
-                                     .padding_is_excluded = a[6], .ceil = a[7]};
+    const ad_pool_options options = {.kernel = {a[0], a[1]},
+                                     .stride = {a[2], a[3]},
+                                     .padding = {a[4], a[5]},
+                                     .padding_is_excluded = a[6],
+                                     .ceil = a[7]};
     return ad_avg_pool2d(in[0], &options);
 }
 Test(pytorch, avg_pool2d) { reference_check("avg_pool2d", make_avg_pool2d); }
@@ -109,7 +115,8 @@ Test(norm, batch_norm_gives_the_statistics_of_the_batch) {
 Test(errors, of_normalization) {
     ad_tape *t = ad_tape_new(NULL);
     ad_layer_norm(numbers(t, "x", AD_SHAPE(2, 3)), 1, numbers(t, "w", AD_SHAPE(2)), AD_NONE, 1e-5);
-    expect_error(t, AD_ERR_SHAPE, "ad_layer_norm at", "the weight must have shape [3]", "w is f64[2]", "x is f64[2,3]");
+    expect_error(t, AD_ERR_SHAPE, "ad_layer_norm at", "the weight must have shape [3]", "w is f64[2]",
+                 "x is f64[2,3]");
     ad_layer_norm(numbers(t, "x", AD_SHAPE(2, 3)), 3, AD_NONE, AD_NONE, 1e-5);
     expect_error(t, AD_ERR_INDEX, "ad_layer_norm at", "the last 3 axes", "x is f64[2,3]");
     ad_rms_norm(numbers(t, "x", AD_SHAPE(2, 3)), 1, AD_NONE, -1);
@@ -124,7 +131,8 @@ Test(errors, of_normalization) {
 Test(errors, of_convolution) {
     ad_tape *t = ad_tape_new(NULL);
     ad_conv2d(numbers(t, "x", AD_SHAPE(1, 3, 4, 4)), numbers(t, "w", AD_SHAPE(2, 2, 3, 3)), AD_NONE, NULL);
-    expect_error(t, AD_ERR_SHAPE, "conv2d at", "channels of image and kernel differ", "x is f64[1,3,4,4]", "(3 != 2)");
+    expect_error(t, AD_ERR_SHAPE, "conv2d at", "channels of image and kernel differ", "x is f64[1,3,4,4]",
+                 "(3 != 2)");
     ad_conv2d(numbers(t, "x", AD_SHAPE(3, 4, 4)), numbers(t, "w", AD_SHAPE(2, 2, 3, 3)), AD_NONE, NULL);
     expect_error(t, AD_ERR_SHAPE, "x is f64[3,4,4]", "4 axes", "[N,C,H,W]");
     ad_conv2d(numbers(t, "x", AD_SHAPE(1, 2, 2, 4)), numbers(t, "w", AD_SHAPE(2, 2, 3, 3)), AD_NONE, NULL);
@@ -156,7 +164,8 @@ Test(conv2d, of_a_large_image_is_that_of_its_windows) {
     for (int i = 0; i < C * N * N; i++) x[i] = i % 17 - 8;
     for (int i = 0; i < C * K * K; i++) w[i] = i % 11 - 5;
     ad_tape *t = ad_tape_new(NULL);
-    ad_var image = ad_leaf(t, "x", AD_F64, AD_SHAPE(1, C, N, N), x), kernel = ad_leaf(t, "w", AD_F64, AD_SHAPE(1, C, K, K), w);
+    ad_var image = ad_leaf(t, "x", AD_F64, AD_SHAPE(1, C, N, N), x),
+           kernel = ad_leaf(t, "w", AD_F64, AD_SHAPE(1, C, K, K), w);
     ad_var y = ad_conv2d(image, kernel, AD_NONE, NULL);
     ad_backward(ad_sum(y, AD_ALL_AXES, false));
     const double *value = ad_value(y).data, *w_bar = ad_gradient(kernel).data;

@@ -189,8 +189,7 @@ Test(page, shows_two_tapes_beside_each_other) {
     const ad_difference_options options = {.dump = html, .first_name = "<before>", .second_name = "after"};
     cr_assert_eq(ad_tape_difference_to(tape[0], tape[1], &options, add_piece, &page, NULL), AD_OK);
     char *report = report_of(page.data, "1280,800");
-    expect_report(report,
-                  "differs Compared with &lt;before&gt; &lt;before&gt;|after −3|4 marked −3|4",
+    expect_report(report, "differs Compared with &lt;before&gt; &lt;before&gt;|after −3|4 marked −3|4",
                   "only only &lt;before&gt;v1 (neg)");
     free(report);
     free(page.data);

@@ -141,7 +141,8 @@ static void provoke(const char *name) {
     TRY(AD_ERR_CHECK, ad_op_check(&cube, NULL, &report);)
     TRY(AD_ERR_IO, status = ad_tape_dump(t, AD_DUMP_TEXT, full);)
     TRY(AD_ERR_NUMBER, ad_tape_check_numbers(t, AD_NUMBERS_NO_NAN); ad_log(ad_sub(v, ad_square(v)));)
-    TRY(AD_ERR_NUMBER, ad_tape_check_numbers(t, AD_NUMBERS_NO_NAN); ad_backward(ad_sum(ad_sqrt(ad_mul(x, ad_sub(x, x))), AD_ALL_AXES, false));)
+    TRY(AD_ERR_NUMBER, ad_tape_check_numbers(t, AD_NUMBERS_NO_NAN);
+        ad_backward(ad_sum(ad_sqrt(ad_mul(x, ad_sub(x, x))), AD_ALL_AXES, false));)
 #undef TRY
     if (full) fclose(full);
     failures += shown == 0;

@@ -13,8 +13,8 @@ enum {
 
 struct ad_pool {
     const ad_allocator *allocator;
-    int64_t outstanding; /* tensors in use */
-    uint64_t bytes;      /* of all blocks, in use or kept, and of this one */
+    int64_t outstanding;   /* tensors in use */
+    uint64_t bytes;        /* of all blocks, in use or kept, and of this one */
     uint64_t in_use, peak; /* bytes of those in use, and the most there were */
     bool closed;
     ad_tensor *kept[size_classes]; /* linked through `base` */

@@ -91,8 +91,8 @@ typedef struct ad_standardize {
     unsigned reduced;
     bool centred;
     double epsilon;
-    ad_view x, w, b, y;   /* of one shape, as are g, x_bar and product */
-    ad_view mean, square; /* length 1 along the axes of a row; mean unused if not centred */
+    ad_view x, w, b, y;              /* of one shape, as are g, x_bar and product */
+    ad_view mean, square;            /* length 1 along the axes of a row; mean unused if not centred */
     ad_view g, mean_bar, square_bar; /* the cotangents of y, mean and square */
     ad_view x_bar, product;          /* (+)= the contribution to x, and = g (y - b) / w; data NULL: not wanted */
     bool add;                        /* to x_bar */
@@ -139,8 +139,8 @@ typedef struct ad_kernels {
     void (*select)(const ad_view *condition, const ad_view *a, const ad_view *b, const ad_view *y); /* any dtypes;
                                                                              a, b and y of one */
 
-    void (*fill)(const ad_view *y, double value);                               /* any dtype */
-    void (*copy)(const ad_view *x, const ad_view *y, double scale, bool add);   /* y (+)= scale x */
+    void (*fill)(const ad_view *y, double value);                             /* any dtype */
+    void (*copy)(const ad_view *x, const ad_view *y, double scale, bool add); /* y (+)= scale x */
     /* y (+)= 1 / divisor * the sum of x over the axes along which y's shape is 1 or (on the left) missing. Accumulates
      * in double, block by block (beyond a block, the error grows with the logarithm of the number of elements). */
     void (*sum_to)(const ad_view *x, const ad_view *y, double divisor, bool add);

@@ -27,7 +27,7 @@ void ad_kernel_nonzero(const ad_view *x, const ad_view *y);
 
 /* Sorts along the axis, stable, ascending or descending, NaN above all numbers; y and index (i64) get the first elements, as
  * many as there is room for along it. */
-int ad_kernel_sort_threads(const ad_view *x, int axis);                    /* that are worth it */
+int ad_kernel_sort_threads(const ad_view *x, int axis);                 /* that are worth it */
 size_t ad_kernel_sort_scratch(const ad_view *x, int axis, int threads); /* bytes, of alignment 8 */
 void ad_kernel_sort(const ad_view *x, int axis, bool descending, const ad_view *y, const ad_view *index, int threads,
                     void *scratch);

@@ -138,8 +138,8 @@ void AD_NAME(softmax_xent_back)(const ad_view *g, const ad_view *p, const ad_vie
         FOR_ROWS(r) {
             const float seed = *ROW(const float, 3);
             if (soft)
-                xent_soft_back_row_f32(r.n, seed, ROW(const float, 0), ROW(const float, 1), r.stride[1], ROW(float, 2),
-                                       add);
+                xent_soft_back_row_f32(r.n, seed, ROW(const float, 0), ROW(const float, 1), r.stride[1],
+                                       ROW(float, 2), add);
             else
                 xent_back_row_f32(r.n, seed, ROW(const float, 0), class_of(target, w.at[1], i * w.inner[1]),
                                   ROW(float, 2), add);

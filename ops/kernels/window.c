@@ -37,8 +37,8 @@ static int64_t begin_of(const ad_windows *v, int axis, int64_t i) { return i * v
 #undef T
 #undef S
 
-void AD_NAME(columns)(const ad_convolution *c, int64_t k0, int64_t k1, void *x, int64_t first, int64_t last, void *columns,
-                      bool back) {
+void AD_NAME(columns)(const ad_convolution *c, int64_t k0, int64_t k1, void *x, int64_t first, int64_t last,
+                      void *columns, bool back) {
     (c->dtype == AD_F32 ? columns_f32 : columns_f64)(c, k0, k1, x, first, last, columns, back);
 }
 

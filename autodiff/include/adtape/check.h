@@ -53,8 +53,8 @@ typedef struct ad_check_report {
     int sample;       /* ad_op_check: the number of the last sample that was looked at, from 0; ad_gradcheck: -1 */
     bool has_point;   /* a law is broken at one element: */
     ad_check_point point;
-    int64_t compared;    /* numbers that were compared; 0: nothing was, so that the check says nothing */
-    int laws;            /* that had something to compare, and held: */
+    int64_t compared; /* numbers that were compared; 0: nothing was, so that the check says nothing */
+    int laws;         /* that had something to compare, and held: */
     const char *held[AD_CHECK_MOST_LAWS];
     int64_t kinks;       /* points where the one-sided slopes stay apart as the step shrinks: failures only where the
                            * derivative lies outside of them. Jumps count too, and never fail. */

@@ -18,10 +18,10 @@ extern "C" {
 #endif
 
 typedef enum ad_dump_format {
-    AD_DUMP_TEXT, /* UTF-8, for a terminal */
-    AD_DUMP_DOT,  /* for Graphviz: dot -Tsvg */
-    AD_DUMP_JSON, /* for programs: docs/tape.schema.json; every number exact */
-    AD_DUMP_HTML, /* a page to step through, for any browser: one file that loads nothing */
+    AD_DUMP_TEXT,     /* UTF-8, for a terminal */
+    AD_DUMP_DOT,      /* for Graphviz: dot -Tsvg */
+    AD_DUMP_JSON,     /* for programs: docs/tape.schema.json; every number exact */
+    AD_DUMP_HTML,     /* a page to step through, for any browser: one file that loads nothing */
     AD_DUMP_MARKDOWN, /* tables and a list of equations, for a README or an issue */
     AD_DUMP_LATEX,    /* the same for lecture notes: to \input; needs amsmath and longtable */
     AD_DUMP_FORMAT_COUNT

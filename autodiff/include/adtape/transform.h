@@ -91,8 +91,8 @@ typedef struct ad_linear ad_linear;
 #define ad_linear_new(...) ad_linear_new_at(AD_HERE, __VA_ARGS__)
 AD_API ad_status ad_linear_new_at(const char *where, ad_linear **out, const ad_function *f,
                                   const ad_allocator *allocator, ad_tensor *const *in, ad_error *error);
-AD_API void ad_linear_free(ad_linear *linear);             /* NULL is allowed */
-AD_API int64_t ad_linear_rows(const ad_linear *linear);    /* 0 for NULL, as for columns */
+AD_API void ad_linear_free(ad_linear *linear);          /* NULL is allowed */
+AD_API int64_t ad_linear_rows(const ad_linear *linear); /* 0 for NULL, as for columns */
 AD_API int64_t ad_linear_columns(const ad_linear *linear);
 
 /* What is f there: value[rows]. */
