@@ -43,11 +43,12 @@ static void gather_vjp(ad_vjp *v) {
 }
 
 static ad_status gather_backward(ad_call *call, ad_adjoint *adjoint) {
-    bool add;
-    const ad_view *x_bar = ad_into(adjoint, 0, &add);
+    const int axis = attr_axis(call);
+    bool add = true;
+    const ad_view *x_bar = axis == 0 ? ad_into_rows(adjoint, 0, call->in[1]) : ad_into(adjoint, 0, &add);
     if (!x_bar) return AD_OK;
     if (!add) ad_kernels_get()->fill(x_bar, 0);
-    ad_kernels_get()->scatter_add(&adjoint->seed[0], attr_axis(call), call->in[1], x_bar);
+    ad_kernels_get()->scatter_add(&adjoint->seed[0], axis, call->in[1], x_bar);
     return AD_OK;
 }
 

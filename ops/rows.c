@@ -64,13 +64,14 @@ static void select_vjp(ad_vjp *v) {
     ad_vjp_give(v, 0, ad_index_add(zeros, axis, ad_vjp_input(v, 1), ad_vjp_seed(v, 0)));
 }
 
-/* Only the rows that were taken are touched, unless this is the first contribution: then all is set to 0 before. */
+/* Along axis 0, the usual case of a table, only the rows that were taken are touched. */
 static ad_status select_backward(ad_call *call, ad_adjoint *adjoint) {
-    bool add;
-    const ad_view *x_bar = ad_into(adjoint, 0, &add);
+    const int axis = attr_axis(call);
+    bool add = true;
+    const ad_view *x_bar = axis == 0 ? ad_into_rows(adjoint, 0, call->in[1]) : ad_into(adjoint, 0, &add);
     if (!x_bar) return AD_OK;
     if (!add) ad_kernels_get()->fill(x_bar, 0);
-    ad_kernel_add_rows(&adjoint->seed[0], attr_axis(call), call->in[1], x_bar);
+    ad_kernel_add_rows(&adjoint->seed[0], axis, call->in[1], x_bar);
     return AD_OK;
 }
 

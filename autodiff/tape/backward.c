@@ -44,6 +44,7 @@ static bool open_gradient(ad_tape *tape, uint32_t index, bool *add) {
     const ad_node *node = ad_node_at(tape, index);
     *add = ad_has_gradient(tape, index);
     if (node->flags & AD_NODE_INLINE) return *add || claim(tape, index, NULL);
+    if (node->flags & AD_NODE_DIRECT) node->extra->param->few_rows = false;
     if (*add) return (node->flags & AD_NODE_DIRECT) || make_own(tape, &ad_cotangent_at(tape, index)->value.tensor);
     const ad_view *value = &node->value.tensor->view;
     return claim(tape, index,
@@ -84,6 +85,38 @@ const ad_view *ad_into(ad_adjoint *adjoint, int i, bool *add) {
     }
     ad_view *scratch = i < AD_FEW_INPUTS ? &priv->into[i] : ad_scratch(priv->call, sizeof *scratch);
     return scratch ? ad_gradient_view(priv->tape, index, scratch) : NULL;
+}
+
+static void clear_rows(ad_param *param) {
+    const ad_view *grad = &param->grad->view;
+    size_t row = (size_t)(ad_view_count(grad) / grad->shape.dim[0]) * ad_dtype_size(grad->dtype);
+    for (size_t k = 0; k < param->rows.count; k++) memset((char *)grad->data + param->rows.item[k] * row, 0, row);
+    param->rows.count = 0;
+}
+
+/* False if they are not few, or there is no memory for them: then all of the gradient counts as written. */
+static bool remember_rows(ad_param *param, const ad_view *index) {
+    const int64_t rows = param->grad->view.shape.dim[0], n = ad_view_count(index);
+    if (rows > UINT32_MAX || n > rows / 2 || (int64_t)param->rows.count > rows / 2 ||
+        !ad_list_reserve(&param->rows, param->allocator, (size_t)n))
+        return false;
+    for (int64_t k = 0; k < n; k++) ad_list_push(&param->rows, (uint32_t)ad_view_get(index, k));
+    return true;
+}
+
+const ad_view *ad_into_rows(ad_adjoint *adjoint, int i, const ad_view *index) {
+    const struct ad_adjoint_private *priv = adjoint->priv;
+    const ad_node *node = ad_node_at(priv->tape, priv->call->priv->inputs[i]);
+    bool direct = priv->capture_input < 0 && (node->flags & AD_NODE_DIRECT), add;
+    ad_param *param = direct ? node->extra->param : NULL;
+    bool few = param && param->few_rows;
+    const ad_view *into = ad_into(adjoint, i, &add);
+    if (!into) return NULL;
+    if (!add && few) clear_rows(param);
+    if (!add && !few) ad_kernels_get()->fill(into, 0);
+    if (!add && param) param->rows.count = 0;
+    if (param) param->few_rows = (few || !add) && remember_rows(param, index);
+    return into;
 }
 
 static bool same_view(const ad_view *a, const ad_view *b) {
@@ -470,6 +503,13 @@ static bool open_params(ad_tape *tape, uint16_t mask, bool accumulate, const cha
     return true;
 }
 
+static void clear_gradient(ad_param *param) {
+    if (param->few_rows) clear_rows(param);
+    else ad_kernels_get()->fill(&param->grad->view, 0.0);
+    param->rows.count = 0;
+    param->few_rows = param->grad->view.shape.rank > 0 && param->grad->view.shape.dim[0] > 0;
+}
+
 /* After the walk: what could not be written directly; from here on nothing fails. */
 static void close_params(ad_tape *tape, uint16_t mask, bool accumulate) {
     const ad_kernels *kernels = ad_kernels_get();
@@ -481,10 +521,12 @@ static void close_params(ad_tape *tape, uint16_t mask, bool accumulate) {
         ad_view scratch;
         bool add = accumulate || param->written;
         if (ad_has_gradient(tape, index)) {
-            if (!(node->flags & AD_NODE_DIRECT))
+            if (!(node->flags & AD_NODE_DIRECT)) {
                 kernels->copy(ad_gradient_view(tape, index, &scratch), &param->grad->view, 1.0, add);
+                param->few_rows = false;
+            }
         } else if (!add) {
-            kernels->fill(&param->grad->view, 0.0);
+            clear_gradient(param);
         }
         param->written = true;
         param->incomplete = false;

@@ -176,6 +176,7 @@ ad_status ad_param_new(ad_param **out, const ad_allocator *allocator, const char
     param->allocator = allocator;
     param->value = value;
     param->grad = grad;
+    param->few_rows = shape.rank > 0 && shape.dim[0] > 0; /* none yet */
     param->size = size;
     memcpy(param->name, name, length);
     *out = param;
@@ -191,6 +192,7 @@ void ad_param_unref(ad_param *param) {
     if (!param || atomic_fetch_sub_explicit(&param->refs, 1, memory_order_acq_rel) != 1) return;
     ad_tensor_unref(param->value);
     ad_tensor_unref(param->grad);
+    ad_list_free(&param->rows, param->allocator);
     ad_release(param->allocator, param, param->size);
 }
 
@@ -207,6 +209,7 @@ const ad_view *ad_param_edit(ad_param *param) {
 const ad_view *ad_param_edit_gradient(ad_param *param) {
     if (!param) return NULL;
     param->incomplete = false;
+    param->few_rows = false;
     return &param->grad->view;
 }
 

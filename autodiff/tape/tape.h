@@ -165,7 +165,9 @@ struct ad_param {
     bool claimed, written;
     uint32_t first_leaf;
     bool incomplete; /* a pass failed half-way */
-    size_t size;     /* of this block */
+    bool few_rows;   /* the gradient is 0 but for these rows, along axis 0, so that only they need be cleared */
+    ad_list rows;
+    size_t size; /* of this block */
     char name[];
 };
 
@@ -378,6 +380,10 @@ struct ad_adjoint_private {
 /* Adds `view` to the gradient of input i; `owner`, unless NULL, is the tensor whose memory the view shares, which may
  * then become the gradient itself. */
 void ad_contribute(ad_adjoint *adjoint, int i, const ad_view *view, ad_tensor *owner);
+
+/* ad_into for an op that adds to rows of input i, along axis 0, alone: what is not there yet is 0. The gradient of a
+ * parameter is cleared only in the rows that hold something. index: integers in range. */
+const ad_view *ad_into_rows(ad_adjoint *adjoint, int i, const ad_view *index);
 
 /* Runs the op's VJP, recorded past the end of the tape and forgotten again. */
 void ad_vjp_numeric(ad_adjoint *adjoint);

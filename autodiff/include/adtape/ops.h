@@ -516,7 +516,7 @@ AD_API ad_var ad_scatter_reduce_at(const char *where, ad_var x, int axis, ad_var
                                    ad_scatter_reduction reduction);
 
 /* Rows by number (np.take): the index, of any shape, stands in the place of the axis. In the backward pass only the rows
- * that were taken are touched, but for one thing: a gradient is set to zero as a whole once, when it is first written to. */
+ * that were taken are touched where x is a parameter and the axis the first; else the gradient is set to zero first. */
 #define ad_index_select(...) ad_index_select_at(AD_HERE, __VA_ARGS__)
 AD_API ad_var ad_index_select_at(const char *where, ad_var x, int axis, ad_var index);
 #define ad_embedding(...) ad_embedding_at(AD_HERE, __VA_ARGS__) /* rows of table[V, D]: index[...] gives [..., D] */

@@ -128,7 +128,8 @@ AD_API void ad_param_unref(ad_param *param);
 AD_API const char *ad_param_name(const ad_param *param);
 AD_API const ad_view *ad_param_value(const ad_param *param);    /* row-major; read only */
 AD_API const ad_view *ad_param_gradient(const ad_param *param); /* row-major; zeros until a backward pass */
-/* The same memory for writing: counts as a change, so that a backward pass over an older use is refused. */
+/* The same memory for writing: counts as a change, so that a backward pass over an older use is refused. Ask for the
+ * gradient anew after each backward pass. */
 AD_API const ad_view *ad_param_edit(ad_param *param);
 AD_API const ad_view *ad_param_edit_gradient(ad_param *param);
 /* False after a backward pass failed half-way: the gradient is then not to be used. */
