@@ -504,8 +504,10 @@ static bool open_params(ad_tape *tape, uint16_t mask, bool accumulate, const cha
 }
 
 static void clear_gradient(ad_param *param) {
-    if (param->few_rows) clear_rows(param);
-    else ad_kernels_get()->fill(&param->grad->view, 0.0);
+    if (param->few_rows)
+        clear_rows(param);
+    else
+        ad_kernels_get()->fill(&param->grad->view, 0.0);
     param->rows.count = 0;
     param->few_rows = param->grad->view.shape.rank > 0 && param->grad->view.shape.dim[0] > 0;
 }
