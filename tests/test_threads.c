@@ -13,7 +13,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#if defined __SANITIZE_THREAD__ || defined __SANITIZE_ADDRESS__
+/* gcc says it with macros, clang with features. */
+#ifndef __has_feature
+#define __has_feature(name) 0
+#endif
+#if defined __SANITIZE_THREAD__ || defined __SANITIZE_ADDRESS__ || __has_feature(thread_sanitizer) ||                 \
+    __has_feature(address_sanitizer)
 enum { SANITIZED = 1 };
 #else
 enum { SANITIZED = 0 };
