@@ -166,6 +166,8 @@ static ad_status wrapped_backward(ad_call *call, ad_adjoint *adjoint) {
         if (!inner.captured) continue;
         ad_tensor *own = NULL;
         ad_view given = inner.captured->view;
+        /* What was passed on by reference has its own shape where the op is shown 1-d arrays. */
+        if (inner.is_flat) given = ad_view_of(given.data, given.dtype, call->in[i]->shape);
         if (ad_tensor_new(&own, NULL, given.dtype, given.shape, NULL, NULL)) exit(2);
         (void)!ad_view_copy(&given, ad_tensor_view(own));
         if (i == mutant.which) corrupt(ad_tensor_view(own), share_of(&call->in[i]->shape, &call->out[0].shape));
