@@ -397,11 +397,8 @@ static void backward_items(const void *context, int64_t from, int64_t to, int wo
 static void open_gradients(results *r, ad_call *call, ad_adjoint *adjoint) {
     *r = (results){.seed = {adjoint->seed[0], adjoint->seed[1]}};
     for (int i = 0; i < call->inputs; i++) {
-        bool add;
-        const ad_view *into = ad_into(adjoint, i, &add);
-        if (!into) continue;
-        if (!add) ad_kernels_get()->fill(into, 0);
-        r->bar[i] = *into;
+        const ad_view *into = ad_into_cleared(adjoint, i);
+        if (into) r->bar[i] = *into;
     }
     if (r->seed[1].data) r->seed[1] = ad_insert_axis(&r->seed[1], r->seed[1].shape.rank);
     if (call->inputs < 4) return;

@@ -50,6 +50,19 @@ void ad_depends_stacked(ad_dependence *d) {
     }
 }
 
+void ad_depends_scattered(ad_dependence *d,
+                          void (*take)(const ad_call *call, const ad_view *places, const ad_view *targets)) {
+    ad_call *call = ad_dependence_call(d);
+    ad_view x, source, y;
+    if (!ad_dependence_result(d, 0, &y)) return;
+    if (ad_dependence_input(d, 0, &x)) ad_depend(d, &y, &x, y.shape.rank);
+    if (!ad_dependence_input(d, 2, &source)) return;
+    ad_view places = ad_scratch_numbered(call, y.shape), targets = ad_scratch_numbered(call, source.shape);
+    if (!places.data || !targets.data) return;
+    take(call, &places, &targets);
+    ad_depend_added(d, &y, &source, &targets);
+}
+
 ad_view ad_scratch_numbered(ad_call *call, ad_shape shape) {
     ad_view numbers = ad_scratch_view(call, AD_F64, shape);
     for (int64_t i = 0, n = ad_shape_count(&shape); i < n && numbers.data; i++)

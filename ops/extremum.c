@@ -32,10 +32,8 @@ ad_var ad_tangent_picked_by_reduction(ad_jvp *j, ad_var index) {
 }
 
 ad_status ad_pick_backward(ad_call *call, ad_adjoint *adjoint) {
-    bool add;
-    const ad_view *x_bar = ad_into(adjoint, 0, &add);
+    const ad_view *x_bar = ad_into_cleared(adjoint, 0);
     if (!x_bar) return AD_OK;
-    if (!add) ad_kernels_get()->fill(x_bar, 0);
     ad_view g = ad_as_kept(call, &adjoint->seed[0]), index = ad_as_kept(call, &call->out[1]);
     int axis = ad_axis_index(axis_of(call->attrs), x_bar->shape.rank);
     ad_kernels_get()->scatter_add(&g, axis, &index, x_bar);

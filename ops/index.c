@@ -44,11 +44,8 @@ static void gather_vjp(ad_vjp *v) {
 
 static ad_status gather_backward(ad_call *call, ad_adjoint *adjoint) {
     const int axis = attr_axis(call);
-    bool add = true;
-    const ad_view *x_bar = axis == 0 ? ad_into_rows(adjoint, 0, call->in[1]) : ad_into(adjoint, 0, &add);
-    if (!x_bar) return AD_OK;
-    if (!add) ad_kernels_get()->fill(x_bar, 0);
-    ad_kernels_get()->scatter_add(&adjoint->seed[0], axis, call->in[1], x_bar);
+    const ad_view *x_bar = ad_into_rows(adjoint, 0, axis, call->in[1]);
+    if (x_bar) ad_kernels_get()->scatter_add(&adjoint->seed[0], axis, call->in[1], x_bar);
     return AD_OK;
 }
 
@@ -163,17 +160,10 @@ bool ad_sample_scatter(ad_sample *sample, int k) {
            ad_sample_normal(sample, index);
 }
 
-static void scatter_depends(ad_dependence *d) {
-    ad_call *call = ad_dependence_call(d);
-    ad_view x, source, y;
-    if (!ad_dependence_result(d, 0, &y)) return;
-    if (ad_dependence_input(d, 0, &x)) ad_depend(d, &y, &x, y.shape.rank);
-    if (!ad_dependence_input(d, 2, &source)) return;
-    ad_view place = ad_scratch_numbered(call, y.shape), target = ad_scratch_numbered(call, source.shape);
-    if (!place.data || !target.data) return;
-    ad_kernels_get()->gather(&place, attr_axis(call), call->in[1], &target);
-    ad_depend_added(d, &y, &source, &target);
+static void take_places(const ad_call *call, const ad_view *places, const ad_view *targets) {
+    ad_kernels_get()->gather(places, attr_axis(call), call->in[1], targets);
 }
+static void scatter_depends(ad_dependence *d) { ad_depends_scattered(d, take_places); }
 
 const ad_op ad_op_scatter_add = {
     .name = "scatter_add",

@@ -68,6 +68,9 @@ void ad_depends_stacked(ad_dependence *dependence);
 void ad_depends_reduced(ad_dependence *dependence);
 /* The same where result 0 has the shape of input 0, and scale and shift broadcast to it: the others are statistics. */
 void ad_depends_normalized(ad_dependence *dependence);
+/* Of ops that add input 2 to places of input 0: `take` reads, for the elements of input 2, the numbers of those places. */
+void ad_depends_scattered(ad_dependence *dependence,
+                          void (*take)(const ad_call *call, const ad_view *places, const ad_view *targets));
 /* An f64 scratch array of 0, 1, 2, ... in row-major order; data NULL if there is no memory. */
 ad_view ad_scratch_numbered(ad_call *call, ad_shape shape);
 

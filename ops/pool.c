@@ -76,7 +76,7 @@ static ad_status check_windows(ad_call *call, const ad_windows *windows, int axi
             (long long)windows->kernel[axis], (long long)windows->dilation[axis], (long long)windows->size[axis],
             2 + axis, (long long)windows->padding[axis]);
     for (int64_t i = 0; windows->dilation[axis] > 1 && i < windows->count[axis]; i++)
-        if (ad_kernels_get()->window_is_blind(windows, axis, i))
+        if (ad_window_is_blind(windows, axis, i))
             return ad_fail(call, AD_ERR_SHAPE, "window %lld along axis %d sees nothing but padding", (long long)i,
                            2 + axis);
     return AD_OK;
@@ -129,10 +129,8 @@ static void max_pool2d_jvp(ad_jvp *j) {
 
 static ad_status max_pool2d_backward(ad_call *call, ad_adjoint *adjoint) {
     const ad_view *y = &call->out[0], *x = call->in[0];
-    bool add;
-    const ad_view *into = ad_into(adjoint, 0, &add);
+    const ad_view *into = ad_into_cleared(adjoint, 0);
     if (!into || !adjoint->seed[0].data) return AD_OK;
-    if (!add) ad_kernels_get()->fill(into, 0);
     if (ad_view_count(y) == 0) return AD_OK;
     const ad_windows windows = windows_of(call);
     const void *g = ad_row_major(call, &adjoint->seed[0]), *index = ad_row_major(call, &call->out[1]);

@@ -67,11 +67,8 @@ static void select_vjp(ad_vjp *v) {
 /* Along axis 0, the usual case of a table, only the rows that were taken are touched. */
 static ad_status select_backward(ad_call *call, ad_adjoint *adjoint) {
     const int axis = attr_axis(call);
-    bool add = true;
-    const ad_view *x_bar = axis == 0 ? ad_into_rows(adjoint, 0, call->in[1]) : ad_into(adjoint, 0, &add);
-    if (!x_bar) return AD_OK;
-    if (!add) ad_kernels_get()->fill(x_bar, 0);
-    ad_kernel_add_rows(&adjoint->seed[0], axis, call->in[1], x_bar);
+    const ad_view *x_bar = ad_into_rows(adjoint, 0, axis, call->in[1]);
+    if (x_bar) ad_kernel_add_rows(&adjoint->seed[0], axis, call->in[1], x_bar);
     return AD_OK;
 }
 
@@ -150,17 +147,10 @@ static bool add_sample(ad_sample *sample, int k) {
            ad_sample_normal(sample, rows);
 }
 
-static void add_depends(ad_dependence *d) {
-    ad_call *call = ad_dependence_call(d);
-    ad_view x, source, y;
-    if (!ad_dependence_result(d, 0, &y)) return;
-    if (ad_dependence_input(d, 0, &x)) ad_depend(d, &y, &x, y.shape.rank);
-    if (!ad_dependence_input(d, 2, &source)) return;
-    ad_view place = ad_scratch_numbered(call, y.shape), target = ad_scratch_numbered(call, source.shape);
-    if (!place.data || !target.data) return;
-    ad_kernel_take_rows(&place, attr_axis(call), call->in[1], &target);
-    ad_depend_added(d, &y, &source, &target);
+static void take_places(const ad_call *call, const ad_view *places, const ad_view *targets) {
+    ad_kernel_take_rows(places, attr_axis(call), call->in[1], targets);
 }
+static void add_depends(ad_dependence *d) { ad_depends_scattered(d, take_places); }
 
 const ad_op ad_op_index_add = {
     .name = "index_add",

@@ -17,11 +17,9 @@ ad_status ad_embed(ad_call *call, ad_window *find) {
 }
 
 ad_status ad_window_back(ad_call *call, ad_adjoint *adjoint, ad_window *find) {
-    bool add;
-    const ad_view *x_bar = ad_into(adjoint, 0, &add);
+    const ad_view *x_bar = ad_into_cleared(adjoint, 0);
     ad_view window;
     if (!x_bar) return AD_OK;
-    if (!add) ad_kernels_get()->fill(x_bar, 0);
     ad_status status = find(call->attrs, x_bar, &window);
     if (!status) ad_kernels_get()->copy(&adjoint->seed[0], &window, 1, true);
     return status;

@@ -104,7 +104,15 @@ static bool remember_rows(ad_param *param, const ad_view *index) {
     return true;
 }
 
-const ad_view *ad_into_rows(ad_adjoint *adjoint, int i, const ad_view *index) {
+const ad_view *ad_into_cleared(ad_adjoint *adjoint, int i) {
+    bool add;
+    const ad_view *into = ad_into(adjoint, i, &add);
+    if (into && !add) ad_kernels_get()->fill(into, 0);
+    return into;
+}
+
+const ad_view *ad_into_rows(ad_adjoint *adjoint, int i, int axis, const ad_view *index) {
+    if (axis != 0) return ad_into_cleared(adjoint, i);
     const struct ad_adjoint_private *priv = adjoint->priv;
     const ad_node *node = ad_node_at(priv->tape, priv->call->priv->inputs[i]);
     bool direct = priv->capture_input < 0 && (node->flags & AD_NODE_DIRECT), add;

@@ -381,9 +381,11 @@ struct ad_adjoint_private {
  * then become the gradient itself. */
 void ad_contribute(ad_adjoint *adjoint, int i, const ad_view *view, ad_tensor *owner);
 
-/* ad_into for an op that adds to rows of input i, along axis 0, alone: what is not there yet is 0. The gradient of a
- * parameter is cleared only in the rows that hold something. index: integers in range. */
-const ad_view *ad_into_rows(ad_adjoint *adjoint, int i, const ad_view *index);
+/* ad_into for an op that adds to parts of input i: what is not there yet is 0. */
+const ad_view *ad_into_cleared(ad_adjoint *adjoint, int i);
+/* The same for one that adds to rows along an axis: if that is the first, the gradient of a parameter is cleared only in
+ * the rows that hold something. index: integers in range. */
+const ad_view *ad_into_rows(ad_adjoint *adjoint, int i, int axis, const ad_view *index);
 
 /* Runs the op's VJP, recorded past the end of the tape and forgotten again. */
 void ad_vjp_numeric(ad_adjoint *adjoint);

@@ -53,7 +53,6 @@ void AD_NAME(lstm_back)(const ad_lstm_back *back);
 
 void AD_NAME(columns)(const struct ad_convolution *c, int64_t k0, int64_t k1, void *x, int64_t first, int64_t last,
                       void *columns, bool back);
-bool AD_NAME(window_is_blind)(const struct ad_windows *windows, int axis, int64_t i);
 void AD_NAME(max_pool)(const struct ad_windows *windows, ad_dtype dtype, int64_t planes, const void *x, void *y,
                        int64_t *index);
 void AD_NAME(max_pool_back)(const struct ad_windows *windows, ad_dtype dtype, int64_t planes, const void *g,

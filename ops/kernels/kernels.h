@@ -199,8 +199,6 @@ typedef struct ad_kernels {
      * those from k0 to k1: written to where they are in the whole, or, `back`, added from there to the image. */
     void (*columns)(const struct ad_convolution *c, int64_t k0, int64_t k1, void *x, int64_t first, int64_t last,
                     void *columns, bool back);
-    /* Window i sees nothing of the image along an axis. */
-    bool (*window_is_blind)(const struct ad_windows *windows, int axis, int64_t i);
     /* The largest element that each window sees, which is one at least: the first of equal ones or the first NaN, and where
      * in its plane it is. And back: x_bar[index] += g. All row-major. */
     void (*max_pool)(const struct ad_windows *windows, ad_dtype dtype, int64_t planes, const void *x, void *y,

@@ -536,7 +536,6 @@ const ad_kernels AD_NAME(kernels) = {
     .lstm = AD_NAME(lstm),
     .lstm_back = AD_NAME(lstm_back),
     .columns = AD_NAME(columns),
-    .window_is_blind = AD_NAME(window_is_blind),
     .max_pool = parallel_max_pool,
     .max_pool_back = parallel_max_pool_back,
     .attend = AD_NAME(attend),

@@ -14,6 +14,32 @@ typedef struct ad_windows {
     int64_t count[2]; /* of windows along each axis */
 } ad_windows;
 
+/* Numbers [from, to). */
+typedef struct ad_span {
+    int64_t from, to;
+} ad_span;
+
+static inline int64_t ad_clamp_whole(int64_t x, int64_t low, int64_t high) {
+    return x < low ? low : x > high ? high : x;
+}
+/* Rounded up, for any x and a positive d. */
+static inline int64_t ad_divide_up(int64_t x, int64_t d) { return x > 0 ? (x - 1) / d + 1 : -(-x / d); }
+
+/* The elements of the kernel under which window i, which begins at `first`, sees the image along an axis. */
+static inline ad_span ad_window_seen(const ad_windows *v, int axis, int64_t first) {
+    const int64_t from = ad_clamp_whole(ad_divide_up(-first, v->dilation[axis]), 0, v->kernel[axis]);
+    return (ad_span){from,
+                     ad_clamp_whole(ad_divide_up(v->size[axis] - first, v->dilation[axis]), from, v->kernel[axis])};
+}
+static inline int64_t ad_window_begin(const ad_windows *v, int axis, int64_t i) {
+    return i * v->stride[axis] - v->padding[axis];
+}
+/* Window i sees nothing of the image along an axis. */
+static inline bool ad_window_is_blind(const ad_windows *v, int axis, int64_t i) {
+    const ad_span seen = ad_window_seen(v, axis, ad_window_begin(v, axis, i));
+    return seen.from == seen.to;
+}
+
 /* Nothing of it is empty: x[images, groups * channels, size], w[groups * filters, channels, kernel], y[images, groups * filters, count] */
 typedef struct ad_convolution {
     ad_dtype dtype;

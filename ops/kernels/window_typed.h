@@ -15,7 +15,7 @@ static inline void S(copy_row)(const T *restrict from, T *restrict to, int64_t n
  * AD_COLUMNS_ROOM behind the last. What is read behind a row must be there: `readable` elements from `plane` on. */
 static void S(gather_row)(const ad_windows *v, const T *restrict plane, int64_t readable, int64_t a, int64_t b,
                           int64_t first, int64_t last, T *restrict row) {
-    const span seen = windows_seeing(v, 1, b);
+    const ad_span seen = windows_seeing(v, 1, b);
     const int64_t n = v->count[1], offset = b * v->dilation[1] - v->padding[1], step = v->stride[1];
     for (int64_t i = first; i < last; i++, row += n) {
         const int64_t y = i * v->stride[0] - v->padding[0] + a * v->dilation[0], begin = y * v->size[1] + offset;
@@ -34,7 +34,7 @@ static void S(gather_row)(const ad_windows *v, const T *restrict plane, int64_t 
 /* Its transpose: adds to what they see. */
 static void S(scatter_row)(const ad_windows *v, T *restrict plane, int64_t a, int64_t b, int64_t first, int64_t last,
                            const T *restrict row) {
-    const span seen = windows_seeing(v, 1, b);
+    const ad_span seen = windows_seeing(v, 1, b);
     const int64_t n = v->count[1], offset = b * v->dilation[1] - v->padding[1], step = v->stride[1];
     for (int64_t i = first; i < last; i++, row += n) {
         const int64_t y = i * v->stride[0] - v->padding[0] + a * v->dilation[0];
@@ -64,7 +64,7 @@ static void S(columns)(const ad_convolution *c, int64_t k0, int64_t k1, void *x,
 }
 
 /* What lies under the kernel's elements `rows` x `columns` of a window with this corner: where the largest is. */
-static inline int64_t S(largest_at)(const T *x, int64_t corner, span rows, span columns, int64_t down, int64_t right) {
+static inline int64_t S(largest_at)(const T *x, int64_t corner, ad_span rows, ad_span columns, int64_t down, int64_t right) {
     int64_t best = corner + rows.from * down + columns.from * right;
     T most = x[best];
     for (int64_t a = rows.from; a < rows.to; a++)
@@ -79,17 +79,17 @@ static inline int64_t S(largest_at)(const T *x, int64_t corner, span rows, span 
 
 static void S(max_pool)(const ad_windows *v, int64_t planes, const T *x, T *y, int64_t *index) {
     const int64_t width = v->size[1], down = v->dilation[0] * width, right = v->dilation[1];
-    const span two = {0, 2}, whole = {0, v->kernel[1]};
+    const ad_span two = {0, 2}, whole = {0, v->kernel[1]};
     for (int64_t p = 0; p < planes; p++, x += v->size[0] * width) {
         for (int64_t i = 0; i < v->count[0]; i++) {
-            const int64_t top = begin_of(v, 0, i);
-            const span rows = seen_from(v, 0, top);
+            const int64_t top = ad_window_begin(v, 0, i);
+            const ad_span rows = ad_window_seen(v, 0, top);
             const bool pairs = v->kernel[0] == 2 && v->kernel[1] == 2 && rows.to - rows.from == 2;
             for (int64_t j = 0; j < v->count[1]; j++, y++, index++) {
-                const int64_t left = begin_of(v, 1, j), corner = top * width + left;
+                const int64_t left = ad_window_begin(v, 1, j), corner = top * width + left;
                 /* Most windows see all that is under them, and what they see needs no division. */
                 const bool inside = left >= 0 && left + (v->kernel[1] - 1) * right < width;
-                const span columns = inside ? whole : seen_from(v, 1, left);
+                const ad_span columns = inside ? whole : ad_window_seen(v, 1, left);
                 *index = pairs && inside ? S(largest_at)(x, corner, two, two, down, right)
                                          : S(largest_at)(x, corner, rows, columns, down, right);
                 *y = x[*index];
