@@ -101,23 +101,6 @@ void AD_NAME(binary_back)(ad_binary op, int which, const ad_view *g, const ad_vi
         rows_binary_back_f64(op, which, &w, add);
 }
 
-void AD_NAME(copy)(const ad_view *x, const ad_view *y, double scale, bool add) {
-    const ad_view *views[] = {x, y};
-    const bool f32 = y->dtype == AD_F32;
-    if (are_flat(2, views)) {
-        if (f32)
-            copy_f32(y->shape.dim[0], x->data, 1, y->data, 1, (float)scale, add);
-        else
-            copy_f64(y->shape.dim[0], x->data, 1, y->data, 1, scale, add);
-        return;
-    }
-    ad_walk w = ad_walk_start(2, views);
-    if (f32)
-        rows_copy_f32(&w, scale, add);
-    else
-        rows_copy_f64(&w, scale, add);
-}
-
 /* ---- of any dtype ------------------------------------------------------------------------------------------------ */
 
 #define DEFINE_COMPARE(row, T, S, value)                                                                             \

@@ -214,27 +214,3 @@ static void S(rows_binary_back)(ad_binary op, int which, ad_walk *w, bool add) {
 #undef FOR_BLOCKS
 #undef OPERAND
 #undef GATHERED
-
-/* ---- copies ------------------------------------------------------------------------------------------------------- */
-
-static void S(copy)(int64_t n, const T *restrict x, int64_t sx, T *restrict y, int64_t sy, T scale, bool add) {
-    if (sx == 1 && sy == 1) {
-        if (add)
-            for (int64_t i = 0; i < n; i++) y[i] += scale * x[i];
-        else
-            for (int64_t i = 0; i < n; i++) y[i] = scale * x[i];
-    } else if (sx == 0 && sy == 1) {
-        const T value = scale * x[0];
-        if (add)
-            for (int64_t i = 0; i < n; i++) y[i] += value;
-        else
-            for (int64_t i = 0; i < n; i++) y[i] = value;
-    } else {
-        for (int64_t i = 0; i < n; i++) y[i * sy] = (add ? y[i * sy] : (T)0) + scale * x[i * sx];
-    }
-}
-
-static void S(rows_copy)(ad_walk *w, double scale, bool add) {
-    for (; w->more; ad_walk_next(w))
-        S(copy)(w->n, (const T *)(void *)w->at[0], w->inner[0], (T *)(void *)w->at[1], w->inner[1], (T)scale, add);
-}

@@ -19,25 +19,22 @@
  * How an element of C is summed depends on the problem alone, not on where it lies: any rectangle of C can be computed
  * by itself and gets the same bits. */
 #include "ops/kernels/isa.h"
+#include "ops/kernels/transpose.h"
 
-#if defined __AVX2__
-#include <immintrin.h>
-#endif
-
-/* Bytes of a vector, bytes of a vector for transposing, rows of a tile (as many as the registers hold). X(rows, v) for
- * all numbers of rows that a tile of v vectors can have, up to ROWS, half of it and a quarter. */
+/* Bytes of a vector, rows of a tile (as many as the registers hold). X(rows, v) for all numbers of rows that a tile of v
+ * vectors can have, up to ROWS, half of it and a quarter. */
 #if defined __AVX512F__
-enum { VECTOR = 64, WIDE = 32, ROWS = 14 };
+enum { VECTOR = 64, ROWS = 14 };
 #define FOR_QUARTER(X, v) X(1, v) X(2, v) X(3, v)
 #define FOR_HALF(X, v)    FOR_QUARTER(X, v) X(4, v) X(5, v) X(6, v) X(7, v)
 #define FOR_ROWS(X, v)    FOR_HALF(X, v) X(8, v) X(9, v) X(10, v) X(11, v) X(12, v) X(13, v) X(14, v)
 #elif defined __AVX2__
-enum { VECTOR = 32, WIDE = 32, ROWS = 6 };
+enum { VECTOR = 32, ROWS = 6 };
 #define FOR_QUARTER(X, v) X(1, v)
 #define FOR_HALF(X, v)    FOR_QUARTER(X, v) X(2, v) X(3, v)
 #define FOR_ROWS(X, v)    FOR_HALF(X, v) X(4, v) X(5, v) X(6, v)
 #else
-enum { VECTOR = 16, WIDE = 16, ROWS = 4 };
+enum { VECTOR = 16, ROWS = 4 };
 #define FOR_QUARTER(X, v) X(1, v)
 #define FOR_HALF(X, v)    FOR_QUARTER(X, v) X(2, v)
 #define FOR_ROWS(X, v)    FOR_HALF(X, v) X(3, v) X(4, v)
@@ -46,26 +43,6 @@ enum { VECTOR = 16, WIDE = 16, ROWS = 4 };
 /* KC * ROWS elements fit L1, KC * NC fit L2. LARGE: so many bytes of B do not. OFTEN: so many uses are worth packing.
  * AHEAD: steps of k from the prefetch of a line to its use. */
 enum { KC = 256, NC = 1024, LARGE = 1 << 20, OFTEN = 256, AHEAD = 8 };
-
-#define OUTLINE static __attribute__((noinline))
-/* UNROLL: before loops that must become straight code, or their arrays would not be registers. Sanitizers do without:
- * straight code, instrumented, takes a minute to compile. */
-#if defined AD_GEMM_PLAIN
-#define INLINE static inline
-#define UNROLL
-#elif defined __clang__
-#define INLINE static inline __attribute__((always_inline))
-#define UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define INLINE static inline __attribute__((always_inline))
-#define UNROLL _Pragma("GCC unroll 16")
-#endif
-/* Adds to a pointer and hides the result, or the compiler would compute all the addresses to come and spill them. */
-#define STEP(pointer, by)                                                                                            \
-    do {                                                                                                             \
-        pointer += by;                                                                                               \
-        __asm__("" : "+r"(pointer));                                                                                 \
-    } while (0)
 
 /* ---- how the work is cut ----------------------------------------------------------------------------------------- */
 
@@ -104,31 +81,6 @@ static ad_gemm transposed(const ad_gemm *p) {
     t.c = p->c, t.rsc = p->csc, t.csc = p->rsc;
     return t;
 }
-
-/* ---- shuffles, for transposing ----------------------------------------------------------------------------------- */
-
-/* Of each 16 bytes of a and b the low or high halves, interleaved in units of 4 or 8 bytes. */
-typedef float wide32 __attribute__((vector_size(WIDE)));
-typedef double wide64 __attribute__((vector_size(WIDE)));
-typedef double wide_at __attribute__((vector_size(WIDE), aligned(4), may_alias)); /* anywhere in memory */
-typedef double lane64 __attribute__((vector_size(16)));
-#if defined __AVX2__
-INLINE wide32 low32(wide32 a, wide32 b) { return __builtin_shufflevector(a, b, 0, 8, 1, 9, 4, 12, 5, 13); }
-INLINE wide32 high32(wide32 a, wide32 b) { return __builtin_shufflevector(a, b, 2, 10, 3, 11, 6, 14, 7, 15); }
-INLINE wide64 low64(wide64 a, wide64 b) { return __builtin_shufflevector(a, b, 0, 4, 2, 6); }
-INLINE wide64 high64(wide64 a, wide64 b) { return __builtin_shufflevector(a, b, 1, 5, 3, 7); }
-INLINE wide64 join(const void *a, const void *b) { return _mm256_loadu2_m128d(b, a); }
-INLINE lane64 lower(wide64 a) { return __builtin_shufflevector(a, a, 0, 1); }
-INLINE lane64 upper(wide64 a) { return __builtin_shufflevector(a, a, 2, 3); }
-#else
-INLINE wide32 low32(wide32 a, wide32 b) { return __builtin_shufflevector(a, b, 0, 4, 1, 5); }
-INLINE wide32 high32(wide32 a, wide32 b) { return __builtin_shufflevector(a, b, 2, 6, 3, 7); }
-INLINE wide64 low64(wide64 a, wide64 b) { return __builtin_shufflevector(a, b, 0, 2); }
-INLINE wide64 high64(wide64 a, wide64 b) { return __builtin_shufflevector(a, b, 1, 3); }
-INLINE wide64 join(const void *a, const void *b) { return (void)b, *(const wide_at *)a; }
-INLINE lane64 lower(wide64 a) { return a; }
-INLINE lane64 upper(wide64 a) { return a; }
-#endif
 
 /* ---- per element type -------------------------------------------------------------------------------------------- */
 
