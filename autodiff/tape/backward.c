@@ -306,7 +306,11 @@ static inline void add_scalar(const ad_tape *tape, uint32_t index, uint16_t mask
     }
 }
 
+/* Sums and products, of which most scalar code is made, save themselves the call; no product is 0 times infinity. */
 static inline ad_pair scalar_back(const ad_tape *tape, const ad_node *node, double g) {
+    if (node->op == &ad_op_add) return (ad_pair){g, g};
+    if (node->op == &ad_op_mul && g != 0)
+        return (ad_pair){g * ad_node_at(tape, node->in[1])->value.f64, g * ad_node_at(tape, node->in[0])->value.f64};
     const double *attrs = node->extra ? node->extra->attrs : NULL;
     return node->op->scalar->adjoint(g, ad_node_at(tape, node->in[0])->value.f64,
                                      ad_node_at(tape, node->in[1])->value.f64, node->value.f64, attrs);

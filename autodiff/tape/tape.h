@@ -173,8 +173,8 @@ struct ad_param {
 
 /* The leaf kinds are ops too, so that nothing that looks at nodes needs to know. */
 extern const ad_op ad_leaf_input, ad_leaf_constant, ad_leaf_parameter, ad_result_of;
-/* The walk merges and sums with these two. */
-extern const ad_op ad_op_add, ad_op_sum_to;
+/* The walk merges with add, sums with sum_to, and knows the derivatives of scalar sums and products by heart. */
+extern const ad_op ad_op_add, ad_op_mul, ad_op_sum_to;
 /* Ours, ended by NULL. */
 extern const ad_op *const ad_builtin_ops[];
 
