@@ -34,6 +34,7 @@ ad_view ad_stretch_stack(const ad_view *view, const ad_shape *batch, int rank) {
 }
 
 ad_view ad_fold_rows(ad_call *call, const ad_view *view) {
+    if (view->shape.rank == 2) return *view;
     ad_shape folded = AD_SHAPE(1, view->shape.dim[view->shape.rank - 1]);
     for (int i = 0; i < view->shape.rank - 1; i++) folded.dim[0] *= view->shape.dim[i];
     ad_view out;
@@ -61,15 +62,19 @@ ad_gemm ad_matrix_product(const ad_view *a, const ad_view *b, const ad_view *c, 
                      .add = add};
 }
 
-void ad_multiply_matrices(ad_call *call, const ad_view *a, const ad_view *b, const ad_view *c, bool add) {
-    ad_gemm problem = ad_matrix_product(a, b, c, add);
-    if (problem.m == 0 || problem.n == 0) return;
+void ad_run_gemm(ad_call *call, ad_gemm *problem) {
+    if (problem->m == 0 || problem->n == 0) return;
     const ad_kernels *kernels = ad_kernels_get();
-    problem.threads = ad_gemm_threads(&problem);
-    size_t bytes = kernels->gemm_scratch(&problem);
+    problem->threads = ad_gemm_threads(problem);
+    size_t bytes = kernels->gemm_scratch(problem);
     void *scratch = bytes ? ad_scratch(call, bytes) : NULL;
     if (bytes && !scratch) return; /* the tape has the error */
-    kernels->gemm(&problem, scratch);
+    kernels->gemm(problem, scratch);
+}
+
+void ad_multiply_matrices(ad_call *call, const ad_view *a, const ad_view *b, const ad_view *c, bool add) {
+    ad_gemm problem = ad_matrix_product(a, b, c, add);
+    ad_run_gemm(call, &problem);
 }
 
 /* ---- going through stacks ---------------------------------------------------------------------------------------- */

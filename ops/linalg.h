@@ -18,7 +18,8 @@ ad_view ad_stretch_stack(const ad_view *view, const ad_shape *batch, int rank);
 ad_view ad_fold_rows(ad_call *call, const ad_view *view);
 /* c (+)= a b for three matrices, as the kernel takes it. */
 ad_gemm ad_matrix_product(const ad_view *a, const ad_view *b, const ad_view *c, bool add);
-/* The same, computed. No memory: the tape has the error. */
+/* Computes it, by as many threads as pay. No memory: the tape has the error. */
+void ad_run_gemm(ad_call *call, ad_gemm *problem);
 void ad_multiply_matrices(ad_call *call, const ad_view *a, const ad_view *b, const ad_view *c, bool add);
 
 /* ---- going through stacks ---------------------------------------------------------------------------------------- */

@@ -31,10 +31,12 @@ static ad_status linear_shape(ad_call *call) {
 
 static ad_status linear_forward(ad_call *call) {
     ad_view x = ad_fold_rows(call, call->in[0]), w = ad_swap_last(call->in[1]);
-    ad_view y = ad_fold_rows(call, &call->out[0]), b = ad_stretched(call->in[2], &y.shape);
+    ad_view y = ad_fold_rows(call, &call->out[0]);
     if (!x.data && ad_view_count(&x) > 0) return AD_ERR_OOM;
-    ad_kernels_get()->copy(&b, &y, 1, false);
-    ad_multiply_matrices(call, &x, &w, &y, true);
+    ad_gemm product = ad_matrix_product(&x, &w, &y, false);
+    product.bias = call->in[2]->data;
+    product.cs_bias = call->in[2]->stride[0];
+    ad_run_gemm(call, &product);
     return AD_OK;
 }
 

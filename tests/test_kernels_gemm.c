@@ -77,35 +77,43 @@ static void fill(const matrix *x, double value) {
         for (int64_t j = 0; j < x->columns; j++) set(x, i, j, value);
 }
 
-/* C (+)= A B */
+/* C (+)= A B (+ bias) */
 typedef struct product {
-    matrix a, b, c;
+    matrix a, b, c, bias;
 } product;
+
+/* What is added to a product. */
+typedef enum start { NOTHING, OLD_C, BIAS, STARTS } start;
+
+static layout any(ad_rng *rng, int below) { return (layout)ad_rng_below(rng, below); }
 
 static product new_product(ad_rng *rng, ad_dtype dtype, const int64_t size[3], const layout layouts[3]) {
     return (product){new_matrix(rng, dtype, size[0], size[2], layouts[0]),
                      new_matrix(rng, dtype, size[2], size[1], layouts[1]),
-                     new_matrix(rng, dtype, size[0], size[1], layouts[2])};
+                     new_matrix(rng, dtype, size[0], size[1], layouts[2]),
+                     new_matrix(rng, dtype, size[0], size[1], any(rng, LAYOUTS))};
 }
 
 static void free_product(product *p) {
     free(p->a.memory);
     free(p->b.memory);
     free(p->c.memory);
+    free(p->bias.memory);
 }
 
-/* As in "7x9x11, strides 11,1 9,1 9,1". */
+/* As in "7x9x11, strides 11,1 9,1 9,1 0,1": those of A, B, C and the bias. */
 static const char *describe(const product *p, char text[200]) {
-    const long long numbers[] = {p->c.rows, p->c.columns, p->a.columns, p->a.rs, p->a.cs,
-                                 p->b.rs,   p->b.cs,      p->c.rs,      p->c.cs};
-    snprintf(text, 200, "%lldx%lldx%lld, strides %lld,%lld %lld,%lld %lld,%lld", numbers[0], numbers[1], numbers[2],
-             numbers[3], numbers[4], numbers[5], numbers[6], numbers[7], numbers[8]);
+    const long long numbers[] = {p->c.rows, p->c.columns, p->a.columns, p->a.rs,    p->a.cs,   p->b.rs,
+                                 p->b.cs,   p->c.rs,      p->c.cs,      p->bias.rs, p->bias.cs};
+    snprintf(text, 200, "%lldx%lldx%lld, strides %lld,%lld %lld,%lld %lld,%lld %lld,%lld", numbers[0], numbers[1],
+             numbers[2], numbers[3], numbers[4], numbers[5], numbers[6], numbers[7], numbers[8], numbers[9],
+             numbers[10]);
     return text;
 }
 
 /* ---- running and checking a product ------------------------------------------------------------------------------ */
 
-static ad_gemm problem_of(const product *p, bool add) {
+static ad_gemm problem_of(const product *p, start begin) {
     const matrix *a = &p->a, *b = &p->b, *c = &p->c;
     return (ad_gemm){.dtype = c->dtype,
                      .m = c->rows,
@@ -120,7 +128,10 @@ static ad_gemm problem_of(const product *p, bool add) {
                      .c = c->data,
                      .rsc = c->rs,
                      .csc = c->cs,
-                     .add = add};
+                     .add = begin == OLD_C,
+                     .bias = begin == BIAS ? p->bias.data : NULL,
+                     .rs_bias = p->bias.rs,
+                     .cs_bias = p->bias.cs};
 }
 
 /* Scratch memory of the size asked for, full of `garbage`. */
@@ -147,13 +158,14 @@ typedef struct expected {
     long double *value, *room; /* room: how far off rounding may be */
 } expected;
 
-static expected expect(const product *p, bool add) {
+static expected expect(const product *p, start begin) {
     const int64_t m = p->c.rows, n = p->c.columns, depth = p->a.columns;
     const size_t bytes = (size_t)(m * n + 1) * sizeof(long double);
     expected want = {malloc(bytes), malloc(bytes)};
     const long double half_ulp = p->c.dtype == AD_F32 ? 0x1p-24L : 0x1p-53L;
     for (int64_t i = 0; i < m * n; i++) {
-        long double sum = add ? get(&p->c, i / n, i % n) : 0, size = fabsl(sum);
+        long double sum = begin == NOTHING ? 0 : get(begin == BIAS ? &p->bias : &p->c, i / n, i % n);
+        long double size = fabsl(sum);
         for (int64_t l = 0; l < depth; l++) {
             long double term = (long double)get(&p->a, i / n, l) * get(&p->b, l, i % n);
             sum += term;
@@ -179,14 +191,14 @@ static void compare(const product *p, const expected *want, const ad_kernels *k)
 }
 
 /* Computes C in every table, twice, and looks at what lies around it. */
-static void check(product *p, bool add) {
-    expected want = expect(p, add);
+static void check(product *p, start begin) {
+    expected want = expect(p, begin);
     char *before = malloc(p->c.bytes), *after = malloc(p->c.bytes), text[200];
-    if (!add) fill(&p->c, NAN); /* must not be read */
+    if (begin != OLD_C) fill(&p->c, NAN); /* must not be read */
     memcpy(before, p->c.memory, p->c.bytes);
     for (int t = 0; ad_kernels_table(t); t++) {
         const ad_kernels *k = ad_kernels_table(t);
-        ad_gemm problem = problem_of(p, add);
+        ad_gemm problem = problem_of(p, begin);
         run(k, &problem, 0xFF);
         compare(p, &want, k);
         memcpy(after, p->c.memory, p->c.bytes);
@@ -207,13 +219,11 @@ static void check(product *p, bool add) {
     free(after);
 }
 
-static void check_layouts(ad_rng *rng, ad_dtype dtype, const int64_t size[3], const layout layouts[3], bool add) {
+static void check_layouts(ad_rng *rng, ad_dtype dtype, const int64_t size[3], const layout layouts[3], start begin) {
     product p = new_product(rng, dtype, size, layouts);
-    check(&p, add);
+    check(&p, begin);
     free_product(&p);
 }
-
-static layout any(ad_rng *rng, int below) { return (layout)ad_rng_below(rng, below); }
 
 /* ---- tests ------------------------------------------------------------------------------------------------------- */
 
@@ -224,7 +234,7 @@ Test(gemm, every_layout_of_every_operand) {
         for (int i = 0; i < LAYOUTS * LAYOUTS * LAYOUTS_OF_C; i++) {
             int a = i % LAYOUTS, b = i / LAYOUTS % LAYOUTS, c = i / LAYOUTS / LAYOUTS;
             layout layouts[] = {(layout)a, (layout)b, (layout)c};
-            check_layouts(&rng, i % 2 ? AD_F64 : AD_F32, sizes[s], layouts, i % 3 == 0);
+            check_layouts(&rng, i % 2 ? AD_F64 : AD_F32, sizes[s], layouts, (start)(i % STARTS));
         }
     }
 }
@@ -238,7 +248,7 @@ Test(gemm, every_edge) {
         layout layouts[] = {any(&rng, LAYOUTS), any(&rng, LAYOUTS), any(&rng, LAYOUTS_OF_C)};
         int64_t size[3];
         for (int i = 0; i < 3; i++) size[i] = edges[ad_rng_below(&rng, TEST_COUNT(edges))];
-        check_layouts(&rng, round % 2 ? AD_F64 : AD_F32, size, layouts, ad_rng_below(&rng, 2));
+        check_layouts(&rng, round % 2 ? AD_F64 : AD_F32, size, layouts, (start)ad_rng_below(&rng, STARTS));
     }
 }
 
@@ -250,16 +260,16 @@ Test(gemm, every_block) {
     for (int s = 0; s < TEST_COUNT(sizes); s++) {
         for (int round = 0; round < 4; round++) {
             layout layouts[] = {round & 1 ? COLUMNS : ROWS, round & 2 ? COLUMNS : ROWS, any(&rng, LAYOUTS_OF_C)};
-            check_layouts(&rng, (s + round) % 2 ? AD_F64 : AD_F32, sizes[s], layouts, round == 3);
+            check_layouts(&rng, (s + round) % 2 ? AD_F64 : AD_F32, sizes[s], layouts, (start)((s + round) % STARTS));
         }
     }
 }
 
-Test(gemm, a_sum_over_nothing_is_0) {
+Test(gemm, a_sum_over_nothing_adds_nothing) {
     ad_rng rng = {.seed = 4};
     for (int i = 0; i < LAYOUTS_OF_C * 4; i++) {
         layout layouts[] = {ROWS, COLUMNS, (layout)(i / 4)};
-        check_layouts(&rng, i % 2 ? AD_F64 : AD_F32, (int64_t[]){5, 20, 0}, layouts, i & 2);
+        check_layouts(&rng, i % 2 ? AD_F64 : AD_F32, (int64_t[]){5, 20, 0}, layouts, (start)(i % STARTS));
     }
 }
 
@@ -276,7 +286,7 @@ Test(gemm, nan_stays_in_its_row_and_column) {
         for (int64_t l = 0; l < size[2]; l++) set(&p.b, l, column, INFINITY);
         set(&p.a, row, ad_rng_below(&rng, size[2]), NAN);
         for (int t = 0; ad_kernels_table(t); t++) {
-            ad_gemm problem = problem_of(&p, false);
+            ad_gemm problem = problem_of(&p, NOTHING);
             run(ad_kernels_table(t), &problem, 0xFF);
             for (int64_t i = 0; i < size[0]; i++)
                 for (int64_t j = 0; j < size[1]; j++)
@@ -299,7 +309,7 @@ Test(gemm, rectangles_have_the_bits_of_the_whole) {
         const int64_t i0 = ad_rng_below(&rng, m), i1 = i0 + 1 + ad_rng_below(&rng, m - i0);
         const int64_t j0 = ad_rng_below(&rng, n), j1 = j0 + 1 + ad_rng_below(&rng, n - j0);
         for (int t = 0; ad_kernels_table(t); t++) {
-            ad_gemm whole = problem_of(&p, false), piece = whole;
+            ad_gemm whole = problem_of(&p, round % 3 ? NOTHING : BIAS), piece = whole;
             piece.c = part.data;
             fill(&part, -1);
             run(ad_kernels_table(t), &whole, 0);
@@ -328,10 +338,10 @@ Test(gemm, integers_are_exact) {
             for (int64_t i = 0; i < size[0]; i++) set(&p.a, i, l, (double)ad_rng_below(&rng, 21) - 10);
             for (int64_t j = 0; j < size[1]; j++) set(&p.b, l, j, (double)ad_rng_below(&rng, 21) - 10);
         }
-        expected want = expect(&p, false);
+        expected want = expect(&p, NOTHING);
         memset(want.room, 0, (size_t)(size[0] * size[1]) * sizeof *want.room);
         for (int t = 0; ad_kernels_table(t); t++) {
-            ad_gemm problem = problem_of(&p, false);
+            ad_gemm problem = problem_of(&p, NOTHING);
             run(ad_kernels_table(t), &problem, 0);
             compare(&p, &want, ad_kernels_table(t));
         }

@@ -79,6 +79,7 @@ static ad_gemm transposed(const ad_gemm *p) {
     t.a = p->b, t.rsa = p->csb, t.csa = p->rsb;
     t.b = p->a, t.rsb = p->csa, t.csb = p->rsa;
     t.c = p->c, t.rsc = p->csc, t.csc = p->rsc;
+    t.bias = p->bias, t.rs_bias = p->cs_bias, t.cs_bias = p->rs_bias;
     return t;
 }
 

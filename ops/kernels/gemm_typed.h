@@ -56,6 +56,20 @@ OUTLINE void S(store_first)(T *p, S(mask) m, S(vec) x) {
 }
 #endif
 
+/* ---- what C begins with ------------------------------------------------------------------------------------------ */
+
+/* At the first element of a part of C: nothing (NULL), the bias, or what C holds already. */
+typedef struct S(start) {
+    const T *at;
+    int64_t rs, cs;
+} S(start);
+
+INLINE S(start) S(start_of)(const ad_gemm *p, int64_t l, int64_t i, int64_t j) {
+    if (p->add || l > 0) return (S(start)){(const T *)p->c + i * p->rsc + j * p->csc, p->rsc, p->csc};
+    if (!p->bias) return (S(start)){NULL, 0, 0};
+    return (S(start)){(const T *)p->bias + i * p->rs_bias + j * p->cs_bias, p->rs_bias, p->cs_bias};
+}
+
 /* ---- a tile of C ------------------------------------------------------------------------------------------------- */
 
 /* `a` is the tile's first row at the block's first k, `b` and `c` its first column. */
@@ -68,7 +82,7 @@ typedef struct S(tile) {
     T *c;
     int64_t rsc;
     S(mask) last; /* of the last vector */
-    bool add;
+    S(start) start; /* of contiguous rows, if any */
 } S(tile);
 
 #define WHOLE(j) (full || j + 1 < vecs)
@@ -114,8 +128,9 @@ INLINE void S(tile_any)(const int rows, const int vecs, const bool full, const S
             if (i % 4 == 3 || i + 1 == rows) STEP(group[i / 4], csa);
         }
     }
-    if (t->add) {
-        const T *from = c;
+    if (t->start.at) {
+        const T *from = t->start.at;
+        const int64_t rs = t->start.rs;
         UNROLL
         for (int i = 0; i < rows; i++) {
             UNROLL
@@ -123,7 +138,7 @@ INLINE void S(tile_any)(const int rows, const int vecs, const bool full, const S
                 const T *at = from + j * S(LANES);
                 acc[i][j] += WHOLE(j) ? S(load)(at) : S(load_first)(at, last);
             }
-            STEP(from, rsc);
+            STEP(from, rs);
         }
     }
     UNROLL
@@ -227,17 +242,18 @@ INLINE int S(vectors)(int vecs, int64_t n) {
 
 /* ---- blocks of tiles --------------------------------------------------------------------------------------------- */
 
-/* A tile of a C without contiguous rows. */
+/* A tile of a C, or of what it begins with, without contiguous rows. */
 static void S(scattered)(const S(tile) * t, S(tile_function) * tile, int64_t rows, int64_t width, int64_t csc) {
     T block[ROWS * S(PANEL)], columns[S(PANEL) * S(STRIP)];
+    const S(start) start = t->start;
     S(tile) to_block = *t;
-    to_block.c = block, to_block.rsc = S(PANEL), to_block.add = false;
+    to_block.c = block, to_block.rsc = S(PANEL), to_block.start.at = NULL;
     tile(&to_block);
-    if (t->rsc != 1) {
+    if (t->rsc != 1 || (start.at && start.rs != 1)) {
         for (int64_t i = 0; i < rows; i++) {
             for (int64_t j = 0; j < width; j++) {
-                T *c = t->c + i * t->rsc + j * csc;
-                *c = t->add ? *c + block[i * S(PANEL) + j] : block[i * S(PANEL) + j];
+                const T product = block[i * S(PANEL) + j];
+                t->c[i * t->rsc + j * csc] = start.at ? start.at[i * start.rs + j * start.cs] + product : product;
             }
         }
         return;
@@ -247,9 +263,9 @@ static void S(scattered)(const S(tile) * t, S(tile_function) * tile, int64_t row
         const S(mask) some = S(first)(min_of(rows - i, S(LANES)));
         T *column = columns + i, *c = t->c + i;
         /* All is read before anything is written: a read next to a write of parts of a vector waits for it. */
-        for (int64_t j = 0; j < width && t->add; j++) {
+        for (int64_t j = 0; j < width && start.at; j++) {
             T *sum = column + j * S(STRIP);
-            S(store)(sum, S(load)(sum) + S(load_first)(c + j * csc, some));
+            S(store)(sum, S(load)(sum) + S(load_first)(start.at + i + j * start.cs, some));
         }
         for (int64_t j = 0; j < width; j++) S(store_first)(c + j * csc, some, S(load)(column + j * S(STRIP)));
     }
@@ -258,18 +274,19 @@ static void S(scattered)(const S(tile) * t, S(tile_function) * tile, int64_t row
 /* A strip of rows by a panel of columns: one tile, or several with fewer rows if the panel is wide. */
 INLINE void S(multiply_strip)(S(tile) * t, int64_t rows, int64_t width, int64_t csc) {
     const int vecs = (int)((width + S(LANES) - 1) / S(LANES));
-    const bool whole = width == vecs * S(LANES);
+    const bool whole = width == vecs * S(LANES), rows_lie = csc == 1 && (!t->start.at || t->start.cs == 1);
     const cut parts = cut_evenly(rows, vecs < 3 ? ROWS : vecs == 3 ? ROWS / 2 : ROWS / 4);
     t->last = S(first)(width - (vecs - 1) * S(LANES));
     for (int64_t i = 0; i < parts.parts; i++) {
         const int64_t part = part_size(parts, i);
         S(tile_function) *tile = S(tiles)[whole][vecs - 1][part - 1];
-        if (csc == 1)
+        if (rows_lie)
             tile(t);
         else
             S(scattered)(t, tile, part, width, csc);
         t->a += part * t->rsa;
         t->c += part * t->rsc;
+        if (t->start.at) t->start.at += part * t->start.rs;
     }
 }
 
@@ -293,7 +310,6 @@ static void S(multiply_tiles)(const ad_gemm *p, const plan *g, int64_t i0, int64
         for (int64_t l = 0; l < p->k; l += g->kc) {
             const int64_t k = t.k = min_of(g->kc, p->k - l);
             const T *b = (const T *)p->b + l * p->rsb + jb * p->csb;
-            t.add = p->add || l > 0;
             if (g->pack_b) S(pack_b)(n, k, b, p->rsb, p->csb, g->vecs, packed_b);
             for (int64_t s = 0, i = i0, rows; s < strips.parts; s++, i += rows) {
                 rows = part_size(strips, s);
@@ -305,6 +321,7 @@ static void S(multiply_tiles)(const ad_gemm *p, const plan *g, int64_t i0, int64
                     t.b = g->pack_b ? packed_b + j * k : b + j;
                     t.rsb = g->pack_b ? width : p->rsb;
                     t.c = (T *)p->c + i * p->rsc + (jb + j) * p->csc;
+                    t.start = S(start_of)(p, l, i, jb + j);
                     S(multiply_strip)(&t, rows, min_of(n - j, width), p->csc);
                 }
             }
@@ -315,8 +332,9 @@ static void S(multiply_tiles)(const ad_gemm *p, const plan *g, int64_t i0, int64
 /* ---- dot products ------------------------------------------------------------------------------------------------ */
 
 /* Of rows of four vectors each the sums of their lanes, to `rows` by `columns` elements of C. */
-OUTLINE void S(store_dots)(int rows, int columns, S(vec) x[4][4], T *c, int64_t rsc, int64_t csc, bool add) {
+OUTLINE void S(store_dots)(int rows, int columns, S(vec) x[4][4], T *c, int64_t rsc, int64_t csc, S(start) start) {
     for (int i = 0; i < rows; i++, c += rsc) {
+        const T *from = start.at ? start.at + i * start.rs : NULL;
         S(lane) sums[4 / S(SQUARE)];
         UNROLL
         for (int j = 0; j < 4; j += S(SQUARE)) {
@@ -339,7 +357,7 @@ OUTLINE void S(store_dots)(int rows, int columns, S(vec) x[4][4], T *c, int64_t 
         UNROLL
         for (int j = 0; j < 4; j++) {
             const T sum = sums[j / S(SQUARE)][j % S(SQUARE)];
-            if (j < columns) *to = add ? *to + sum : sum;
+            if (j < columns) *to = from ? from[j * start.cs] + sum : sum;
             to += csc;
         }
     }
@@ -347,7 +365,8 @@ OUTLINE void S(store_dots)(int rows, int columns, S(vec) x[4][4], T *c, int64_t 
 
 /* C[rows, columns] (+)= A B with contiguous rows of A, columns of B; up to 4 columns, or 8 of a single row, which are then
  * summed like two rows of 4. */
-INLINE void S(dots)(const int rows, const int columns, const ad_gemm *p, const T *a, const T *b, T *c) {
+INLINE void S(dots)(const int rows, const int columns, const ad_gemm *p, const T *a, const T *b, T *c,
+                    S(start) start) {
     S(vec) acc[4][4], x[4];
     const int64_t k = p->k, rsa = p->rsa, csb = p->csb, whole = (k - 1) / S(LANES) * S(LANES);
     UNROLL
@@ -372,14 +391,16 @@ INLINE void S(dots)(const int rows, const int columns, const ad_gemm *p, const T
         for (int i = 0; i < rows; i++) acc[i + j / 4][j % 4] += x[i] * y;
     }
     if (columns == 8)
-        S(store_dots)(2, 4, acc, c, 4 * p->csc, p->csc, p->add);
+        S(store_dots)(2, 4, acc, c, 4 * p->csc, p->csc, (S(start)){start.at, 4 * start.cs, start.cs});
     else
-        S(store_dots)(rows, columns, acc, c, p->rsc, p->csc, p->add);
+        S(store_dots)(rows, columns, acc, c, p->rsc, p->csc, start);
 }
 
 #define FOR_COLUMNS(X, r) X(r, 1) X(r, 2) X(r, 3) X(r, 4)
 #define DOTS(r, n)                                                                                                   \
-    static void S(dots_##r##_##n)(const ad_gemm *p, const T *a, const T *b, T *c) { S(dots)(r, n, p, a, b, c); }
+    static void S(dots_##r##_##n)(const ad_gemm *p, const T *a, const T *b, T *c, S(start) start) {                  \
+        S(dots)(r, n, p, a, b, c, start);                                                                            \
+    }
 #define DOTS_NAME(r, n) S(dots_##r##_##n),
 FOR_COLUMNS(DOTS, 1)
 FOR_COLUMNS(DOTS, 2)
@@ -389,10 +410,11 @@ DOTS(1, 8)
 
 OUTLINE void S(multiply_dots)(const ad_gemm *p, const plan *g, int64_t i0, int64_t i1, int64_t j0, int64_t j1,
                               T *packed_a) {
-    static void (*const dots[4][4])(const ad_gemm *p, const T *a, const T *b, T *c) = {{FOR_COLUMNS(DOTS_NAME, 1)},
-                                                                                       {FOR_COLUMNS(DOTS_NAME, 2)},
-                                                                                       {FOR_COLUMNS(DOTS_NAME, 3)},
-                                                                                       {FOR_COLUMNS(DOTS_NAME, 4)}};
+    typedef void dots_function(const ad_gemm *p, const T *a, const T *b, T *c, S(start) start);
+    static dots_function *const dots[4][4] = {{FOR_COLUMNS(DOTS_NAME, 1)},
+                                              {FOR_COLUMNS(DOTS_NAME, 2)},
+                                              {FOR_COLUMNS(DOTS_NAME, 3)},
+                                              {FOR_COLUMNS(DOTS_NAME, 4)}};
     const T *a = (const T *)p->a + i0 * p->rsa;
     for (int64_t l = 0; l < p->k && g->pack_a; l++) packed_a[l] = a[l * p->csa];
     if (g->pack_a) a = packed_a;
@@ -404,10 +426,11 @@ OUTLINE void S(multiply_dots)(const ad_gemm *p, const plan *g, int64_t i0, int64
         for (int64_t left = j1 - j0, columns; left > 0;
              left -= columns, b += columns * p->csb, c += columns * p->csc) {
             columns = rows == 1 && left >= 8 ? 8 : min_of(left, 4);
+            const S(start) start = S(start_of)(p, 0, i, j1 - left);
             if (columns == 8)
-                S(dots_1_8)(p, a, b, c);
+                S(dots_1_8)(p, a, b, c, start);
             else
-                dots[rows - 1][columns - 1](p, a, b, c);
+                dots[rows - 1][columns - 1](p, a, b, c, start);
         }
     }
 }
@@ -420,7 +443,7 @@ OUTLINE void S(multiply_dots)(const ad_gemm *p, const plan *g, int64_t i0, int64
 /* c (+)= x[0] b[0,:] + x[1] b[1,:] + ..., `vecs` vectors of columns. Four sums, each of every fourth row, keep a narrow c
  * from waiting for itself. */
 INLINE void S(sum_rows)(const int vecs, const bool full, int64_t k, const T *x, int64_t csx, const T *b, int64_t rsb,
-                        T *c, S(mask) last, bool add) {
+                        T *c, S(mask) last, S(start) start) {
     S(vec) acc[4][4];
     UNROLL
     for (int w = 0; w < 4; w++) {
@@ -448,7 +471,12 @@ INLINE void S(sum_rows)(const int vecs, const bool full, int64_t k, const T *x, 
     for (int j = 0; j < vecs; j++) {
         T *at = c + j * S(LANES);
         S(vec) sum = (acc[0][j] + acc[1][j]) + (acc[2][j] + acc[3][j]);
-        if (add) sum += WHOLE(j) ? S(load)(at) : S(load_first)(at, last);
+        if (start.at && start.cs == 0) {
+            sum += *start.at;
+        } else if (start.at) {
+            const T *from = start.at + j * S(LANES);
+            sum += WHOLE(j) ? S(load)(from) : S(load_first)(from, last);
+        }
         if (WHOLE(j))
             S(store)(at, sum);
         else
@@ -460,19 +488,19 @@ OUTLINE void S(multiply_sums)(const ad_gemm *p, int64_t j0, int64_t j1) {
     for (int64_t l = 0; l < p->k; l += KC) {
         const int64_t k = min_of(p->k - l, KC), csx = p->csa, rsb = p->rsb;
         const T *x = (const T *)p->a + l * csx;
-        const bool add = p->add || l > 0;
         for (int64_t j = j0, width; j < j1; j += width) {
             const T *b = (const T *)p->b + l * rsb + j;
             T *c = (T *)p->c + j;
+            const S(start) start = S(start_of)(p, l, 0, j);
             const int64_t left = j1 - j;
             width = left >= 4 * S(LANES) ? 4 * S(LANES) : min_of(left, 2 * S(LANES));
             const S(mask) last = S(first)((width - 1) % S(LANES) + 1);
             if (left >= 4 * S(LANES))
-                S(sum_rows)(4, true, k, x, csx, b, rsb, c, last, add);
+                S(sum_rows)(4, true, k, x, csx, b, rsb, c, last, start);
             else if (left > S(LANES))
-                S(sum_rows)(2, false, k, x, csx, b, rsb, c, last, add);
+                S(sum_rows)(2, false, k, x, csx, b, rsb, c, last, start);
             else
-                S(sum_rows)(1, false, k, x, csx, b, rsb, c, last, add);
+                S(sum_rows)(1, false, k, x, csx, b, rsb, c, last, start);
         }
     }
 }
@@ -507,7 +535,7 @@ static const ad_gemm *S(make_plan)(const ad_gemm *p, ad_gemm *turned, plan *g) {
         if (g->pack_a) g->a_bytes = (size_t)p->k * sizeof(T);
         return p;
     }
-    if (p->m == 1 && p->csb == 1 && p->csc == 1) {
+    if (p->m == 1 && p->csb == 1 && p->csc == 1 && (!p->bias || p->cs_bias == 0 || p->cs_bias == 1)) {
         g->path = SUMS;
         return p;
     }
@@ -534,8 +562,12 @@ static void S(gemm)(const ad_gemm *problem, int64_t i0, int64_t i1, int64_t j0, 
     }
     T *packed_a = (T *)(void *)scratch, *packed_b = scratch ? (T *)(void *)(scratch + g.a_bytes) : NULL;
     if (p->k == 0) {
-        for (int64_t i = i0; i < i1 && !p->add; i++)
-            for (int64_t j = j0; j < j1; j++) ((T *)p->c)[i * p->rsc + j * p->csc] = 0;
+        for (int64_t i = i0; i < i1 && !p->add; i++) {
+            for (int64_t j = j0; j < j1; j++) {
+                const S(start) start = S(start_of)(p, 0, i, j);
+                ((T *)p->c)[i * p->rsc + j * p->csc] = start.at ? *start.at : 0;
+            }
+        }
     } else if (g.path == TILES) {
         S(multiply_tiles)(p, &g, i0, i1, j0, j1, packed_a, packed_b);
     } else if (g.path == DOTS) {

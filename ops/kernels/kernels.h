@@ -45,8 +45,8 @@ typedef enum ad_reduction_back {
 #undef X
 } ad_reduction_back;
 
-/* C[m,n] (+)= A[m,k] B[k,n]; rs, cs: row and column strides in elements, any sign, 0 allowed for A and B. k = 0
- * gives zeros. C's rows or columns have unit stride or not; it does not overlap A or B. */
+/* C[m,n] (+)= A[m,k] B[k,n] (+ bias[m,n]); rs, cs: row and column strides in elements, any sign, 0 allowed for all but C.
+ * k = 0 gives zeros. C's rows or columns have unit stride or not; it does not overlap the others. */
 typedef struct ad_gemm {
     ad_dtype dtype;
     int64_t m, n, k;
@@ -57,6 +57,8 @@ typedef struct ad_gemm {
     void *c;
     int64_t rsc, csc;
     bool add;
+    const void *bias; /* NULL: none; there is none where `add` is set */
+    int64_t rs_bias, cs_bias;
     int threads; /* that may share it, each with scratch memory of its own; 0 is 1 */
 } ad_gemm;
 
