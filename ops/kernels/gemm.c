@@ -18,48 +18,13 @@
  *
  * How an element of C is summed depends on the problem alone, not on where it lies: any rectangle of C can be computed
  * by itself and gets the same bits. */
-#include "ops/kernels/isa.h"
-#include "ops/kernels/transpose.h"
-
-/* Bytes of a vector, rows of a tile (as many as the registers hold). X(rows, v) for all numbers of rows that a tile of v
- * vectors can have, up to ROWS, half of it and a quarter. */
-#if defined __AVX512F__
-enum { VECTOR = 64, ROWS = 14 };
-#define FOR_QUARTER(X, v) X(1, v) X(2, v) X(3, v)
-#define FOR_HALF(X, v)    FOR_QUARTER(X, v) X(4, v) X(5, v) X(6, v) X(7, v)
-#define FOR_ROWS(X, v)    FOR_HALF(X, v) X(8, v) X(9, v) X(10, v) X(11, v) X(12, v) X(13, v) X(14, v)
-#elif defined __AVX2__
-enum { VECTOR = 32, ROWS = 6 };
-#define FOR_QUARTER(X, v) X(1, v)
-#define FOR_HALF(X, v)    FOR_QUARTER(X, v) X(2, v) X(3, v)
-#define FOR_ROWS(X, v)    FOR_HALF(X, v) X(4, v) X(5, v) X(6, v)
-#else
-enum { VECTOR = 16, ROWS = 4 };
-#define FOR_QUARTER(X, v) X(1, v)
-#define FOR_HALF(X, v)    FOR_QUARTER(X, v) X(2, v)
-#define FOR_ROWS(X, v)    FOR_HALF(X, v) X(3, v) X(4, v)
-#endif
+#include "ops/kernels/tile.h"
 
 /* KC * ROWS elements fit L1, KC * NC fit L2. LARGE: so many bytes of B do not. OFTEN: so many uses are worth packing.
  * AHEAD: steps of k from the prefetch of a line to its use. */
 enum { KC = 256, NC = 1024, LARGE = 1 << 20, OFTEN = 256, AHEAD = 8 };
 
-/* ---- how the work is cut ----------------------------------------------------------------------------------------- */
-
-/* n things in `parts` nearly equal parts: the first `longer` of them have size + 1. */
-typedef struct cut {
-    int64_t parts, size, longer;
-} cut;
-
-INLINE cut cut_evenly(int64_t n, int64_t most) {
-    if (n <= most) return (cut){1, n, 0};
-    const int64_t parts = (n + most - 1) / most;
-    return (cut){parts, n / parts, n % parts};
-}
-INLINE int64_t part_size(cut c, int64_t part) { return c.size + (part < c.longer); }
-
-INLINE int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
-INLINE int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
+/* ---- the plan ---------------------------------------------------------------------------------------------------- */
 
 typedef enum path { TILES, DOTS, SUMS } path;
 
@@ -87,12 +52,14 @@ static ad_gemm transposed(const ad_gemm *p) {
 
 #define T       float
 #define S(name) name##_f32
+#include "ops/kernels/tile_typed.h"
 #include "ops/kernels/gemm_typed.h"
 #undef T
 #undef S
 
 #define T       double
 #define S(name) name##_f64
+#include "ops/kernels/tile_typed.h"
 #include "ops/kernels/gemm_typed.h"
 #undef T
 #undef S

@@ -8,7 +8,7 @@
 #include <immintrin.h>
 #endif
 
-#define OUTLINE static __attribute__((noinline))
+#define OUTLINE static __attribute__((noinline, unused)) /* not every file needs all that a header has */
 /* UNROLL: before loops that must become straight code, or their arrays would not be registers. Sanitizers do without:
  * straight code, instrumented, takes a minute to compile. */
 #if defined AD_GEMM_PLAIN
