@@ -129,13 +129,17 @@ static void max_pool2d_jvp(ad_jvp *j) {
 
 static ad_status max_pool2d_backward(ad_call *call, ad_adjoint *adjoint) {
     const ad_view *y = &call->out[0], *x = call->in[0];
-    const ad_view *into = ad_into_cleared(adjoint, 0);
-    if (!into || !adjoint->seed[0].data) return AD_OK;
-    if (ad_view_count(y) == 0) return AD_OK;
+    if (!adjoint->seed[0].data || ad_view_count(y) == 0) {
+        (void)ad_into_cleared(adjoint, 0);
+        return AD_OK;
+    }
+    bool add;
+    const ad_view *into = ad_into(adjoint, 0, &add);
+    if (!into) return AD_OK;
     const ad_windows windows = windows_of(call);
     const void *g = ad_row_major(call, &adjoint->seed[0]), *index = ad_row_major(call, &call->out[1]);
     if (!g || !index) return AD_ERR_OOM;
-    ad_kernels_get()->max_pool_back(&windows, x->dtype, x->shape.dim[0] * x->shape.dim[1], g, index, into->data);
+    ad_kernels_get()->max_pool_back(&windows, x->dtype, x->shape.dim[0] * x->shape.dim[1], g, index, into->data, add);
     return AD_OK;
 }
 

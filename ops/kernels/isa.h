@@ -56,7 +56,7 @@ void AD_NAME(columns)(const struct ad_convolution *c, int64_t k0, int64_t k1, vo
 void AD_NAME(max_pool)(const struct ad_windows *windows, ad_dtype dtype, int64_t planes, const void *x, void *y,
                        int64_t *index);
 void AD_NAME(max_pool_back)(const struct ad_windows *windows, ad_dtype dtype, int64_t planes, const void *g,
-                            const int64_t *index, void *x_bar);
+                            const int64_t *index, void *x_bar, bool add);
 
 void AD_NAME(attend)(const ad_scores *block, double *largest, double *sum, double *factor);
 void AD_NAME(attend_again)(const ad_scores *block, const double *logs);

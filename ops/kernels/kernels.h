@@ -202,11 +202,11 @@ typedef struct ad_kernels {
     void (*columns)(const struct ad_convolution *c, int64_t k0, int64_t k1, void *x, int64_t first, int64_t last,
                     void *columns, bool back);
     /* The largest element that each window sees, which is one at least: the first of equal ones or the first NaN, and where
-     * in its plane it is. And back: x_bar[index] += g. All row-major. */
+     * in its plane it is. And back: x_bar (+)= g at the indices, 0 elsewhere. All row-major. */
     void (*max_pool)(const struct ad_windows *windows, ad_dtype dtype, int64_t planes, const void *x, void *y,
                      int64_t *index);
     void (*max_pool_back)(const struct ad_windows *windows, ad_dtype dtype, int64_t planes, const void *g,
-                          const int64_t *index, void *x_bar);
+                          const int64_t *index, void *x_bar, bool add);
 
     /* y[.., j, ..] = x[.., index[.., j, ..], ..]: y and index have one shape; index is i32 or i64; x, y any dtype. */
     void (*gather)(const ad_view *x, int axis, const ad_view *index, const ad_view *y);

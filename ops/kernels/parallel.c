@@ -408,7 +408,7 @@ static void parallel_rescale(ad_dtype dtype, int64_t n, void *x, double factor) 
 
 /* ---- pooling ----------------------------------------------------------------------------------------------------- */
 
-enum { POOL = 1024 }; /* elements of windows */
+enum { POOL = 2048 }; /* elements of windows */
 
 typedef struct pooling {
     const ad_windows *windows;
@@ -416,6 +416,7 @@ typedef struct pooling {
     const void *from;
     void *to;
     int64_t *index;
+    bool add;
 } pooling;
 
 static int64_t seen_in_plane(const ad_windows *v) { return v->count[0] * v->count[1] * v->kernel[0] * v->kernel[1]; }
@@ -437,7 +438,7 @@ static void max_pool_planes(const void *context, int64_t from, int64_t to, int w
 }
 static void parallel_max_pool(const ad_windows *windows, ad_dtype dtype, int64_t planes, const void *x, void *y,
                               int64_t *index) {
-    share_planes(max_pool_planes, &(pooling){windows, dtype, x, y, index}, planes);
+    share_planes(max_pool_planes, &(pooling){windows, dtype, x, y, index, false}, planes);
 }
 
 static void max_pool_back_planes(const void *context, int64_t from, int64_t to, int worker) {
@@ -448,11 +449,12 @@ static void max_pool_back_planes(const void *context, int64_t from, int64_t to, 
     (void)worker;
     AD_NAME(max_pool_back)
     (p->windows, p->dtype, to - from, (const char *)p->from + from * of_y * size, p->index + from * of_y,
-     (char *)p->to + from * of_x * size);
+     (char *)p->to + from * of_x * size, p->add);
 }
 static void parallel_max_pool_back(const ad_windows *windows, ad_dtype dtype, int64_t planes, const void *g,
-                                   const int64_t *index, void *x_bar) {
-    share_planes(max_pool_back_planes, &(pooling){windows, dtype, g, x_bar, (int64_t *)(uintptr_t)index}, planes);
+                                   const int64_t *index, void *x_bar, bool add) {
+    share_planes(max_pool_back_planes, &(pooling){windows, dtype, g, x_bar, (int64_t *)(uintptr_t)index, add},
+                 planes);
 }
 
 /* ---- the matrix product ------------------------------------------------------------------------------------------ */

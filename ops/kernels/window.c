@@ -1,6 +1,8 @@
 /* Columns of windows, and pooling; window.h says what they are. */
-#include "ops/kernels/isa.h"
+#include "ops/kernels/tile.h"
 #include "ops/kernels/window.h"
+
+#include <string.h>
 
 /* The windows along an axis whose element k lies in the image and not in the padding. */
 static ad_span windows_seeing(const ad_windows *v, int axis, int64_t k) {
@@ -10,15 +12,21 @@ static ad_span windows_seeing(const ad_windows *v, int axis, int64_t k) {
 }
 
 #define T       float
+#define WHOLE   int32_t
 #define S(name) name##_f32
+#include "ops/kernels/tile_typed.h"
 #include "ops/kernels/window_typed.h"
 #undef T
+#undef WHOLE
 #undef S
 
 #define T       double
+#define WHOLE   int64_t
 #define S(name) name##_f64
+#include "ops/kernels/tile_typed.h"
 #include "ops/kernels/window_typed.h"
 #undef T
+#undef WHOLE
 #undef S
 
 void AD_NAME(columns)(const ad_convolution *c, int64_t k0, int64_t k1, void *x, int64_t first, int64_t last,
@@ -35,9 +43,9 @@ void AD_NAME(max_pool)(const ad_windows *windows, ad_dtype dtype, int64_t planes
 }
 
 void AD_NAME(max_pool_back)(const ad_windows *windows, ad_dtype dtype, int64_t planes, const void *g,
-                            const int64_t *index, void *x_bar) {
+                            const int64_t *index, void *x_bar, bool add) {
     if (dtype == AD_F32)
-        max_pool_back_f32(windows, planes, g, index, x_bar);
+        max_pool_back_f32(windows, planes, g, index, x_bar, add);
     else
-        max_pool_back_f64(windows, planes, g, index, x_bar);
+        max_pool_back_f64(windows, planes, g, index, x_bar, add);
 }

@@ -49,8 +49,8 @@ static void S(scatter_row)(const ad_windows *v, T *restrict plane, int64_t a, in
 }
 
 /* Elements k0 to k1 of the columns of windows in rows [first, last): to `columns`, or added from there to x. */
-static void S(columns)(const ad_convolution *c, int64_t k0, int64_t k1, void *x, int64_t first, int64_t last, void *columns,
-                       bool back) {
+static void S(columns)(const ad_convolution *c, int64_t k0, int64_t k1, void *x, int64_t first, int64_t last,
+                       void *columns, bool back) {
     const ad_windows *v = &c->windows;
     const int64_t plane = v->size[0] * v->size[1], of_channel = v->kernel[0] * v->kernel[1];
     const int64_t length = (last - first) * v->count[1];
@@ -58,13 +58,16 @@ static void S(columns)(const ad_convolution *c, int64_t k0, int64_t k1, void *x,
     for (int64_t k = k0; k < k1; k++, row += length) {
         const int64_t channel = k / of_channel, a = k % of_channel / v->kernel[1], b = k % v->kernel[1];
         T *from = (T *)x + channel * plane;
-        if (back) S(scatter_row)(v, from, a, b, first, last, row);
-        else S(gather_row)(v, from, (c->channels - channel) * plane, a, b, first, last, row);
+        if (back)
+            S(scatter_row)(v, from, a, b, first, last, row);
+        else
+            S(gather_row)(v, from, (c->channels - channel) * plane, a, b, first, last, row);
     }
 }
 
 /* What lies under the kernel's elements `rows` x `columns` of a window with this corner: where the largest is. */
-static inline int64_t S(largest_at)(const T *x, int64_t corner, ad_span rows, ad_span columns, int64_t down, int64_t right) {
+static inline int64_t S(largest_at)(const T *x, int64_t corner, ad_span rows, ad_span columns, int64_t down,
+                                    int64_t right) {
     int64_t best = corner + rows.from * down + columns.from * right;
     T most = x[best];
     for (int64_t a = rows.from; a < rows.to; a++)
@@ -77,30 +80,71 @@ static inline int64_t S(largest_at)(const T *x, int64_t corner, ad_span rows, ad
     return best;
 }
 
-static void S(max_pool)(const ad_windows *v, int64_t planes, const T *x, T *y, int64_t *index) {
-    const int64_t width = v->size[1], down = v->dilation[0] * width, right = v->dilation[1];
-    const ad_span two = {0, 2}, whole = {0, v->kernel[1]};
-    for (int64_t p = 0; p < planes; p++, x += v->size[0] * width) {
-        for (int64_t i = 0; i < v->count[0]; i++) {
-            const int64_t top = ad_window_begin(v, 0, i);
-            const ad_span rows = ad_window_seen(v, 0, top);
-            const bool pairs = v->kernel[0] == 2 && v->kernel[1] == 2 && rows.to - rows.from == 2;
-            for (int64_t j = 0; j < v->count[1]; j++, y++, index++) {
-                const int64_t left = ad_window_begin(v, 1, j), corner = top * width + left;
-                /* Most windows see all that is under them, and what they see needs no division. */
-                const bool inside = left >= 0 && left + (v->kernel[1] - 1) * right < width;
-                const ad_span columns = inside ? whole : ad_window_seen(v, 1, left);
-                *index = pairs && inside ? S(largest_at)(x, corner, two, two, down, right)
-                                         : S(largest_at)(x, corner, rows, columns, down, right);
-                *y = x[*index];
-            }
+/* The same for LANES windows, `step` apart, that see all of these rows of the kernel; `x` and `corner` are the first one's. */
+INLINE void S(largest_of_many)(const T *x, int64_t corner, ad_span rows, int64_t width, int64_t down, int64_t right,
+                               const int step, T *y, int64_t *index) {
+    S(whole) lane;
+    UNROLL
+    for (int k = 0; k < S(LANES); k++) lane[k] = k * step;
+    S(vec) most = S(load_apart)(x + rows.from * down, step);
+    S(whole) at = lane + (WHOLE)(corner + rows.from * down);
+    for (int64_t a = rows.from; a < rows.to; a++)
+        for (int64_t b = 0; b < width; b++) {
+            const S(vec) seen = S(load_apart)(x + a * down + b * right, step);
+            const S(whole) better = (most == most) & ((seen > most) | (seen != seen));
+            most = S(choose)(better, seen, most);
+            at = (better & (lane + (WHOLE)(corner + a * down + b * right))) | (~better & at);
         }
+    S(store)(y, most);
+    UNROLL
+    for (int k = 0; k < S(LANES); k++) index[k] = at[k];
+}
+
+/* Window j of a row that begins at `top`. */
+static inline int64_t S(largest_in_window)(const ad_windows *v, const T *x, int64_t top, ad_span rows, int64_t j) {
+    const int64_t left = ad_window_begin(v, 1, j);
+    return S(largest_at)(x, top * v->size[1] + left, rows, ad_window_seen(v, 1, left), v->dilation[0] * v->size[1],
+                         v->dilation[1]);
+}
+
+/* `readable` elements from x on, room for `writable` results. */
+static void S(max_pool_plane)(const ad_windows *v, const T *x, int64_t readable, T *y, int64_t *index,
+                              int64_t writable) {
+    const int64_t width = v->size[1], n = v->count[1], down = v->dilation[0] * width, right = v->dilation[1];
+    const int64_t step = v->stride[1], past = (v->kernel[1] - 1) * right;
+    /* The windows that see all of a row of the kernel, if many of them can be taken at once. */
+    const bool many = step <= 2 && v->size[0] * width <= INT32_MAX;
+    const int64_t from = many ? ad_clamp_whole(ad_divide_up(v->padding[1], step), 0, n) : n;
+    const int64_t to = ad_clamp_whole(ad_divide_up(width - past + v->padding[1], step), from, n);
+    for (int64_t i = 0; i < v->count[0]; i++, y += n, index += n, writable -= n) {
+        const int64_t top = ad_window_begin(v, 0, i);
+        const ad_span rows = ad_window_seen(v, 0, top);
+        int64_t j = 0;
+        for (; j < from; j++) index[j] = S(largest_in_window)(v, x, top, rows, j), y[j] = x[index[j]];
+        for (; j < to && j + S(LANES) <= writable; j += S(LANES)) {
+            const int64_t corner = top * width + ad_window_begin(v, 1, j);
+            if (corner + (rows.to - 1) * down + past + step * S(LANES) > readable) break;
+            if (step == 1)
+                S(largest_of_many)(x + corner, corner, rows, v->kernel[1], down, right, 1, y + j, index + j);
+            else
+                S(largest_of_many)(x + corner, corner, rows, v->kernel[1], down, right, 2, y + j, index + j);
+        }
+        for (j = j < to ? j : to; j < n; j++) index[j] = S(largest_in_window)(v, x, top, rows, j), y[j] = x[index[j]];
     }
 }
 
-/* Adds each cotangent where the largest element was. */
-static void S(max_pool_back)(const ad_windows *v, int64_t planes, const T *g, const int64_t *index, T *x_bar) {
-    const int64_t windows = v->count[0] * v->count[1];
-    for (int64_t p = 0; p < planes; p++, x_bar += v->size[0] * v->size[1])
+static void S(max_pool)(const ad_windows *v, int64_t planes, const T *x, T *y, int64_t *index) {
+    const int64_t of_x = v->size[0] * v->size[1], of_y = v->count[0] * v->count[1];
+    for (int64_t p = 0; p < planes; p++, x += of_x, y += of_y, index += of_y)
+        S(max_pool_plane)(v, x, (planes - p) * of_x, y, index, (planes - p) * of_y);
+}
+
+/* Adds each cotangent where the largest element was, plane by plane: what was cleared is still in the cache. */
+static void S(max_pool_back)(const ad_windows *v, int64_t planes, const T *g, const int64_t *index, T *x_bar,
+                             bool add) {
+    const int64_t windows = v->count[0] * v->count[1], of_x = v->size[0] * v->size[1];
+    for (int64_t p = 0; p < planes; p++, x_bar += of_x) {
+        if (!add) memset(x_bar, 0, (size_t)of_x * sizeof(T));
         for (int64_t i = 0; i < windows; i++) x_bar[*index++] += *g++;
+    }
 }
