@@ -211,6 +211,13 @@ static uint64_t digest_large(const void *what) {
     return hash;
 }
 
+#if defined AD_HAVE_CBLAS
+enum { WITH_CBLAS = 1 };
+#else
+enum { WITH_CBLAS = 0 };
+#endif
+
+/* Products by a CBLAS library have its threads, not ours. */
 static void check_large(bool force) {
     large_case cases[] = {
 #define X(name, expression) {#name, large_##name, AD_F32},
@@ -221,7 +228,7 @@ static void check_large(bool force) {
         for (cases[i].dtype = AD_F32; cases[i].dtype <= AD_F64; cases[i].dtype++) {
             const uint64_t before = ad_parallel_regions();
             expect_same(digest_large, &cases[i], cases[i].name, force);
-            if (force && ad_threads() > 1)
+            if (force && ad_threads() > 1 && !(WITH_CBLAS && strncmp(cases[i].name, "matmul", 6) == 0))
                 cr_expect_gt(ad_parallel_regions(), before, "%s: nothing was shared", cases[i].name);
         }
     }

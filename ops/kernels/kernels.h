@@ -62,6 +62,10 @@ typedef struct ad_gemm {
     int threads; /* that may share it, each with scratch memory of its own; 0 is 1 */
 } ad_gemm;
 
+/* The same by the CBLAS library that the build was given, with as many threads as that likes. False: it could not name
+ * these matrices, and nothing was computed. */
+bool ad_blas_gemm(const ad_gemm *problem);
+
 /* Its multiplications, as f32; so many are work for two microseconds; and how many threads should share it. */
 enum { AD_GEMM_GRAIN = 1 << 18 };
 static inline int64_t ad_gemm_work(const ad_gemm *problem) {

@@ -488,6 +488,9 @@ static void multiply_pieces(const void *context, int64_t from, int64_t to, int w
 }
 
 static void parallel_gemm(const ad_gemm *problem, void *scratch) {
+#if defined AD_HAVE_CBLAS
+    if (ad_blas_gemm(problem)) return;
+#endif
     if (problem->threads < 2) {
         AD_NAME(gemm)(problem, scratch);
         return;
