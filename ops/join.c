@@ -8,25 +8,12 @@ static int attr_axis(const ad_call *call) {
     return ad_axis_index(((const ad_axis_attrs *)call->attrs)->axis, call->in[0]->shape.rank);
 }
 
-/* Input i is as input 0, but for its length along the axis. */
-static ad_status check_part(ad_call *call, int i, int axis) {
-    ad_shape shape = call->in[i]->shape;
-    ad_status status = ad_need_same_dtype(call, 0, i);
-    if (status) return status;
-    if (shape.rank == call->in[0]->shape.rank) {
-        shape.dim[axis] = call->in[0]->shape.dim[axis];
-        if (ad_shape_equal(&shape, &call->in[0]->shape)) return AD_OK;
-    }
-    return ad_fail(call, AD_ERR_SHAPE, "shapes differ other than along axis %d: %s, %s", axis, ad_describe(call, 0),
-                   ad_describe(call, i));
-}
-
 static ad_status cat_shape(ad_call *call) {
     int axis = ad_need_axis(call, 0, ((const ad_axis_attrs *)call->attrs)->axis);
     if (axis < 0) return AD_ERR_INDEX;
     ad_shape shape = call->in[0]->shape;
     for (int i = 1; i < call->inputs; i++) {
-        ad_status status = check_part(call, i, axis);
+        ad_status status = ad_need_alike(call, 0, i, axis);
         if (status) return status;
         if (__builtin_add_overflow(shape.dim[axis], call->in[i]->shape.dim[axis], &shape.dim[axis]))
             return ad_fail(call, AD_ERR_LIMIT, "the length along axis %d overflows", axis);

@@ -30,6 +30,18 @@ ad_status ad_need_same_dtype(ad_call *call, int i, int j) {
                    ad_describe(call, i), ad_describe(call, j));
 }
 
+ad_status ad_need_alike(ad_call *call, int i, int j, int axis) {
+    ad_shape shape = call->in[j]->shape;
+    ad_status status = ad_need_same_dtype(call, i, j);
+    if (status) return status;
+    if (shape.rank == call->in[i]->shape.rank) {
+        shape.dim[axis] = call->in[i]->shape.dim[axis];
+        if (ad_shape_equal(&shape, &call->in[i]->shape)) return AD_OK;
+    }
+    return ad_fail(call, AD_ERR_SHAPE, "shapes differ other than along axis %d: %s, %s", axis, ad_describe(call, i),
+                   ad_describe(call, j));
+}
+
 /* `what` is that which has, or has not, the axis. */
 static const char *bad_axis(char *text, size_t size, int axis, int rank, const char *what) {
     size_t length = 0;

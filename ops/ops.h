@@ -18,6 +18,7 @@ AD_OP_LIST(X)
 ad_status ad_need_float(ad_call *call, int i);       /* f32 or f64 */
 ad_status ad_need_integer(ad_call *call, int i);     /* i32 or i64 */
 ad_status ad_need_same_dtype(ad_call *call, int i, int j);
+ad_status ad_need_alike(ad_call *call, int i, int j, int axis); /* of one dtype, and one shape but along the axis */
 /* The axis counted from the front, or -1 and the error. */
 int ad_need_axis(ad_call *call, int i, int axis);
 ad_status ad_need_axes(ad_call *call, const ad_axes *axes); /* the list has a possible length */

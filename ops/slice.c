@@ -76,11 +76,61 @@ static ad_status slice_shape(ad_call *call) {
     return status ? status : slice_of(call->attrs, call->in[0], &call->out[0]);
 }
 
-static void slice_vjp(ad_vjp *v) {
-    const slice_attrs *slice = ad_vjp_attrs(v);
+/* Gives the input the cotangent of one slice. */
+static void give_back(ad_vjp *v, const slice_attrs *slice, ad_var g) {
     ad_shape shape = ad_vjp_input_shape(v, 0);
     int64_t n = shape.dim[ad_axis_index(slice->axis, shape.rank)];
-    ad_vjp_give(v, 0, ad_unslice(ad_vjp_seed(v, 0), slice->axis, slice->start, slice->stop, slice->step, n));
+    ad_vjp_give(v, 0, ad_unslice(g, slice->axis, slice->start, slice->stop, slice->step, n));
+}
+
+static void slice_vjp(ad_vjp *v) { give_back(v, ad_vjp_attrs(v), ad_vjp_seed(v, 0)); }
+
+/* Where along the axis, of length n, a slice starts. */
+static int64_t start_of(const slice_attrs *slice, int64_t n) {
+    if (slice->start >= 0) return slice->start < n ? slice->start : n;
+    return slice->start < -n ? 0 : slice->start + n;
+}
+
+/* The cotangents of those of the uses that slice along that axis step by step, and where they start. */
+static int collect(const ad_vjp *v, int axis, int n, const ad_use *use, ad_var *part, int64_t *start) {
+    const ad_shape shape = ad_vjp_input_shape(v, 0);
+    int parts = 0;
+    for (int k = 0; k < n; k++) {
+        const slice_attrs *slice = use[k].attrs;
+        if (ad_axis_index(slice->axis, shape.rank) != axis || slice->step != 1) continue;
+        start[parts] = start_of(slice, shape.dim[axis]);
+        part[parts++] = use[k].seed;
+    }
+    return parts;
+}
+
+/* Whether the parts are all of the axis, in order. */
+static bool are_all(int parts, const ad_var *part, const int64_t *start, int axis, int64_t n) {
+    int64_t end = 0;
+    for (int i = 0; i < parts; i++) {
+        if (start[i] != end) return false;
+        end += ad_value(part[i]).shape.dim[axis];
+    }
+    return end == n;
+}
+
+/* One array for all slices along an axis, however many they are. */
+static void slice_vjp_of_uses(ad_vjp *v, int n, const ad_use *use) {
+    const ad_shape shape = ad_vjp_input_shape(v, 0);
+    ad_var *part = ad_scratch(v->call, (size_t)n * sizeof *part);
+    int64_t *start = ad_scratch(v->call, (size_t)n * sizeof *start);
+    for (int k = 0; k < n; k++)
+        if (((const slice_attrs *)use[k].attrs)->step != 1) give_back(v, use[k].attrs, use[k].seed);
+    for (int axis = 0; axis < shape.rank && part && start; axis++) {
+        const int parts = collect(v, axis, n, use, part, start);
+        if (parts == 0) continue;
+        if (are_all(parts, part, start, axis, shape.dim[axis])) {
+            ad_vjp_give(v, 0, ad_cat(parts, part, axis));
+        } else {
+            ad_var starts = ad_constant(ad_vjp_tape(v), NULL, AD_I64, AD_SHAPE(parts), start);
+            ad_vjp_give(v, 0, ad_unslices(starts, parts, part, axis, shape.dim[axis]));
+        }
+    }
 }
 
 static ad_status slice_backward(ad_call *call, ad_adjoint *adjoint) {
@@ -132,6 +182,7 @@ const ad_op ad_op_slice = {
     .saves = AD_SAVES_NOTHING,
     .shape = slice_shape,
     .vjp = slice_vjp,
+    .vjp_of_uses = slice_vjp_of_uses,
     .backward = slice_backward,
     .jvp = ad_jvp_linear,
     .formula = "$y = $0[$a]",

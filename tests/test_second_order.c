@@ -6,6 +6,7 @@
 
 #include <criterion/criterion.h>
 #include <math.h>
+#include <string.h>
 
 static const ad_var none = {0};
 
@@ -206,6 +207,96 @@ Test(second_order, means_views_and_indices) {
         for (int j = 0; j < 6; j++) cr_assert_eq(row[j], i == j ? 2 * (1.0 / 6) : 0);
         derivative_row(by_taken, i, v, row);
         for (int j = 0; j < 6; j++) cr_assert_eq(row[j], i == j ? (i == 2 ? 4 : i == 0 ? 2 : 0) : 0);
+    }
+    expect_ok(t);
+    ad_tape_free(t);
+}
+
+/* ---- slices: what many of one array give its gradient is recorded as one array ------------------------------------------- */
+
+/* How many nodes from `first` on are of that op. */
+static int applications(ad_tape *t, int64_t first, const char *op) {
+    int count = 0;
+    ad_node_info info;
+    for (int64_t i = first; i < ad_tape_size(t); i++)
+        count += ad_tape_node(t, i, &info) == AD_OK && strcmp(info.op->name, op) == 0;
+    return count;
+}
+
+/* f = sum over slices s of (sum of s)^2 / 2, of a matrix, has the Hessian sum over s of [i in s] [j in s]. */
+typedef struct cut {
+    int axis;
+    int64_t start, stop, step;
+} cut;
+
+static bool holds(const cut *c, int64_t i) { /* of a 4 x 3 matrix */
+    int64_t n = c->axis ? 3 : 4, at = c->axis ? i % 3 : i / 3;
+    int64_t start = c->start < 0 ? c->start + n : c->start, stop = c->stop > n ? n : c->stop;
+    if (c->step < 0) return at <= start && (start - at) % -c->step == 0;
+    return at >= start && at < stop && (at - start) % c->step == 0;
+}
+
+static void expect_hessian_of_cuts(int n, const cut *cuts, int cats, int sums, int alone) {
+    double numbers[12], row[12];
+    for (int i = 0; i < 12; i++) numbers[i] = i % 5 - 2;
+    ad_tape *t = ad_tape_new(NULL);
+    ad_var x = ad_leaf(t, "x", AD_F64, AD_SHAPE(4, 3), numbers), f = ad_number(t, AD_F64, 0);
+    for (int k = 0; k < n; k++) {
+        ad_var s = ad_slice(x, cuts[k].axis, cuts[k].start, cuts[k].stop, cuts[k].step);
+        f = ad_add(f, ad_scale(ad_square(total(s)), 0.5));
+    }
+    int64_t recorded = ad_tape_size(t);
+    ad_var gradient = derivative(f, x);
+    cr_expect_eq(applications(t, recorded, "cat"), cats);
+    cr_expect_eq(applications(t, recorded, "unslices"), sums);
+    cr_expect_eq(applications(t, recorded, "unslice"), alone);
+    ad_backward(f);
+    ad_view walked = ad_gradient(x), got = ad_value(gradient);
+    for (int i = 0; i < 12; i++) {
+        cr_assert_eq(ad_view_get(&got, i), ad_view_get(&walked, i), "%d: %g", i, ad_view_get(&got, i));
+        derivative_row(gradient, i, x, row);
+        for (int j = 0; j < 12; j++) {
+            int want = 0;
+            for (int k = 0; k < n; k++) want += holds(&cuts[k], i) && holds(&cuts[k], j);
+            cr_assert_eq(row[j], want, "%d, %d: %g, not %d", i, j, row[j], want);
+        }
+    }
+    expect_ok(t);
+    ad_tape_free(t);
+}
+
+Test(second_order, slices_of_one_array) {
+    const cut rows[] = {{0, 0, 1, 1}, {0, 1, 2, 1}, {0, 2, 3, 1}, {0, -1, AD_TO_END, 1}};
+    expect_hessian_of_cuts(4, rows, 1, 0, 0);
+    expect_hessian_of_cuts(3, rows, 0, 1, 0);
+    expect_hessian_of_cuts(1, rows, 0, 0, 1);
+    const cut overlapping[] = {{0, 1, 4, 1}, {0, 0, 3, 1}, {0, 1, 4, 1}, {0, 0, AD_TO_END, 1}};
+    expect_hessian_of_cuts(4, overlapping, 0, 1, 0);
+    const cut any[] = {{1, 0, 2, 1}, {0, 3, AD_TO_START, -2}, {0, 2, 3, 1}, {-1, 1, 3, 1}, {1, 0, 3, 2},
+                       {0, 0, 2, 1}};
+    expect_hessian_of_cuts(6, any, 0, 2, 2);
+    const cut all_and_more[] = {{0, 0, 4, 1}, {0, 1, 2, 1}};
+    expect_hessian_of_cuts(2, all_and_more, 0, 1, 0);
+}
+
+/* A slice waits for what it is of, which may itself be a slice that waits. */
+Test(second_order, slices_of_slices) {
+    double numbers[8], row[8];
+    for (int i = 0; i < 8; i++) numbers[i] = i - 3;
+    ad_tape *t = ad_tape_new(NULL);
+    ad_var x = ad_leaf(t, "x", AD_F64, AD_SHAPE(8), numbers), f = ad_number(t, AD_F64, 0);
+    for (int k = 0; k < 4; k++) {
+        ad_var pair = ad_slice(x, 0, 2 * k, 2 * k + 2, 1);
+        f = ad_add(f, ad_mul(ad_select(pair, 0, 0), ad_square(ad_select(pair, 0, 1))));
+    }
+    ad_var gradient = derivative(f, x);
+    for (int i = 0; i < 8; i++) {
+        derivative_row(gradient, i, x, row);
+        double a = numbers[i / 2 * 2], b = numbers[i / 2 * 2 + 1];
+        for (int j = 0; j < 8; j++) {
+            double want = i / 2 != j / 2 ? 0 : i % 2 && j % 2 ? 2 * a : i % 2 != j % 2 ? 2 * b : 0;
+            cr_assert_eq(row[j], want, "%d, %d: %g, not %g", i, j, row[j], want);
+        }
     }
     expect_ok(t);
     ad_tape_free(t);

@@ -208,6 +208,52 @@ static void record_vjp(ad_tape *tape, uint32_t first, const ad_by_node *gradient
     ad_arena_rewind(&tape->scratch, scratch);
 }
 
+/* Of each node that uses wait for, 1 + the first of them; of each that waits, 1 + the next one: as a node is walked past
+ * before it can wait, both fit into one array. */
+static uint32_t *waiting_at(const ad_by_node *waiting, uint32_t index) {
+    return &waiting->at[index - waiting->first];
+}
+
+/* Whether the VJP of the operation at `index` is left until its input has its turn, together with those of other uses. */
+static bool waits(const ad_tape *tape, const ad_by_node *waiting, uint32_t index) {
+    const ad_node *node = ad_node_at(tape, index);
+    if (!node->op->vjp_of_uses || node->in[0] < waiting->first) return false;
+    uint32_t *others = waiting_at(waiting, node->in[0]);
+    if (*others && ad_node_at(tape, *others - 1)->op != node->op) return false;
+    *waiting_at(waiting, index) = *others;
+    *others = index + 1;
+    return true;
+}
+
+/* The VJPs of the uses that wait for `index`. */
+static void record_uses(ad_tape *tape, uint32_t index, const ad_by_node *gradient, const ad_by_node *waiting) {
+    uint32_t first = *waiting_at(waiting, index) - 1;
+    int n = 0;
+    for (uint32_t next = first + 1; next; next = *waiting_at(waiting, next - 1)) n++;
+    if (n == 1) {
+        record_vjp(tape, first, gradient);
+        return;
+    }
+    struct ad_call_private priv;
+    ad_call call;
+    uint64_t scratch = ad_arena_position(&tape->scratch);
+    ad_use *use = ad_call_of_node(tape, first, &call, &priv) ? ad_scratch(&call, (size_t)n * sizeof *use) : NULL;
+    if (use) {
+        n = 0;
+        for (uint32_t next = first + 1; next; next = *waiting_at(waiting, next - 1)) {
+            const ad_node *node = ad_node_at(tape, next - 1);
+            use[n++] = (ad_use){.attrs = node->extra ? node->extra->attrs : NULL,
+                                .seed = ad_var_of(tape, *ad_of_node(gradient, next - 1) - AD_GRADIENT_BASE)};
+        }
+        ad_vjp vjp = {.tape = tape, .call = &call, .first = first, .own = tape->count, .gradient = gradient};
+        uint32_t outer = tape->deriving;
+        tape->deriving = first + 1;
+        call.op->vjp_of_uses(&vjp, n, use);
+        tape->deriving = outer;
+    }
+    ad_arena_rewind(&tape->scratch, scratch);
+}
+
 /* Whether a result of the operation at `index` has a gradient, and an input wants one. */
 static bool has_work(const ad_tape *tape, const ad_by_node *gradient, uint32_t end, uint32_t index) {
     const ad_node *node = ad_node_at(tape, index);
@@ -222,10 +268,18 @@ static bool has_work(const ad_tape *tape, const ad_by_node *gradient, uint32_t e
 }
 
 void ad_gradient_walk(ad_tape *tape, const char *where, const ad_by_node *gradient, uint32_t start, uint32_t end) {
-    for (uint32_t index = start; index-- > gradient->first && !tape->error.status;)
+    ad_by_node waiting;
+    if (!ad_by_node_open(tape, &waiting, gradient->first, start, NULL)) {
+        ad_tape_out_of_memory(tape, "ad_grad", where);
+        return;
+    }
+    for (uint32_t index = start; index-- > gradient->first && !tape->error.status;) {
+        if (*waiting_at(&waiting, index)) record_uses(tape, index, gradient, &waiting);
         if (has_work(tape, gradient, end, index) &&
-            ad_check_unchanged(tape, index, ad_node_at(tape, index)->op->saves, "ad_grad", where))
+            ad_check_unchanged(tape, index, ad_node_at(tape, index)->op->saves, "ad_grad", where) &&
+            !waits(tape, &waiting, index))
             record_vjp(tape, index, gradient);
+    }
 }
 
 ad_status ad_grad_at(const char *where, ad_var y, ad_var seed, int n, const ad_var *x, ad_var *result) {

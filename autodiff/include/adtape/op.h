@@ -84,6 +84,13 @@ AD_API ad_var ad_vjp_number(ad_vjp *vjp, double value); /* a 0-d constant of res
  * broadcast, the shape of the result will do: it is summed back. */
 AD_API void ad_vjp_give(ad_vjp *vjp, int i, ad_var contribution);
 
+/* One of several applications of an op to the same variable, input 0 of each: its attributes and the cotangent of its
+ * result. */
+typedef struct ad_use {
+    const void *attrs;
+    ad_var seed;
+} ad_use;
+
 /* The JVP of one application, written in ops: how its results move when its inputs do (forward mode). */
 typedef struct ad_jvp ad_jvp;
 AD_API ad_tape *ad_jvp_tape(const ad_jvp *jvp);
@@ -217,7 +224,11 @@ struct ad_op {
     ad_status (*forward)(ad_call *call);
     /* The derivative, written in ops: defines it. NULL only if `derivative` says that there is none. */
     void (*vjp)(ad_vjp *vjp);
-    /* The same computed directly, optional, for speed. A law keeps it equal to vjp. */
+    /* The same for n > 1 applications to one variable at once, of an op with one input and one result: gives input 0 the
+     * sum. Optional, for ops of whose input each application reads a small part; used where gradients are recorded. What
+     * `vjp` says of inputs and results is true of use[0]. */
+    void (*vjp_of_uses)(ad_vjp *vjp, int n, const ad_use *use);
+    /* .vjp computed directly, optional, for speed. A law keeps the two equal. */
     ad_status (*backward)(ad_call *call, ad_adjoint *adjoint);
     /* The derivative in the other direction, written in ops. NULL: worked out from vjp, by transposing it twice. */
     void (*jvp)(ad_jvp *jvp);

@@ -275,6 +275,10 @@ AD_API ad_var ad_slice_at(const char *where, ad_var x, int axis, int64_t start, 
 #define ad_unslice(...) ad_unslice_at(AD_HERE, __VA_ARGS__)
 AD_API ad_var ad_unslice_at(const char *where, ad_var x, int axis, int64_t start, int64_t stop, int64_t step,
                             int64_t n);
+/* Zeros with length `length` along the axis, to which each of the n x, alike but for that axis, is added from its start on:
+ * starts are n integers. The transpose of many slices at once, which may overlap. */
+#define ad_unslices(...) ad_unslices_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_unslices_at(const char *where, ad_var starts, int n, const ad_var *x, int axis, int64_t length);
 /* Compositions of slices. */
 #define ad_select(...) ad_select_at(AD_HERE, __VA_ARGS__) /* element i along an axis, which goes */
 AD_API ad_var ad_select_at(const char *where, ad_var x, int axis, int64_t i);
@@ -808,7 +812,7 @@ AD_API ad_var ad_attention_at(const char *where, ad_var q, ad_var k, ad_var v, a
     X(prod) X(variance) X(std) X(count_nonzero) X(any) X(all)                                                    \
     X(max) X(min) X(argmax) X(argmin) X(median) X(quantile)                                                      \
     X(cumsum) X(cumprod) X(logcumsumexp) X(cummax) X(cummin) X(recurrence)                                       \
-    X(cast) X(contiguous) X(slice) X(unslice) X(cat) X(pad) X(tril) X(triu)                                      \
+    X(cast) X(contiguous) X(slice) X(unslice) X(unslices) X(cat) X(pad) X(tril) X(triu)                          \
     X(diagonal) X(undiagonal) X(unfold) X(fold)                                                                  \
     X(index_select) X(index_add) X(flat_index) X(flat_nonzero) X(one_hot)                                        \
     X(scatter) X(scatter_amax) X(sort) X(topk)                                                                   \
