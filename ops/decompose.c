@@ -83,6 +83,36 @@ static void qr_vjp(ad_vjp *v) {
                                                    : qr_square(q, r, g_q, ad_matmul(r, ad_transpose(g_r))));
 }
 
+/* For square R (Townsend, "Differentiating the QR decomposition", 2018): Q^T dA R^-1 is a skew-symmetric matrix, by which Q
+ * turns, and an upper triangle, times R what R moves by. */
+typedef struct qr_motion {
+    ad_var q, r, skew;
+} qr_motion;
+
+static qr_motion qr_square_motion(ad_var q, ad_var r, ad_var a_dot) {
+    ad_var right = ad_transpose(ad_triangular_solve(r, ad_transpose(a_dot), AD_UPPER | AD_TRANSPOSED));
+    ad_var c = ad_matmul(ad_transpose(q), right), below = ad_tril(c, -1), skew = ad_sub(below, ad_transpose(below));
+    ad_var upper = ad_sub(c, skew);
+    return (qr_motion){ad_sub(right, ad_matmul(q, upper)), ad_matmul(upper, r), skew};
+}
+
+/* Of a wide A = Q [R1 R2]: A1 = Q R1 alone moves Q, and R2 = Q^T A2. */
+static void qr_jvp(ad_jvp *j) {
+    ad_var q = ad_jvp_result(j, 0), r = ad_jvp_result(j, 1), a_dot = ad_jvp_tangent(j, 0);
+    ad_shape shape = ad_value(a_dot).shape;
+    int64_t k = rows_of(shape);
+    bool is_wide = k < columns_of(shape);
+    qr_motion moved = qr_square_motion(q, is_wide ? ad_slice(r, -1, 0, k, 1) : r,
+                                       is_wide ? ad_slice(a_dot, -1, 0, k, 1) : a_dot);
+    if (is_wide) {
+        ad_var r2 = ad_slice(r, -1, k, AD_TO_END, 1), a2_dot = ad_slice(a_dot, -1, k, AD_TO_END, 1);
+        ad_var r2_dot = ad_sub(ad_matmul(ad_transpose(q), a2_dot), ad_matmul(moved.skew, r2));
+        moved.r = ad_cat(AD_VARS(moved.r, r2_dot), -1);
+    }
+    ad_jvp_give(j, 0, moved.q);
+    ad_jvp_give(j, 1, moved.r);
+}
+
 static bool qr_sample(ad_sample *sample, int k) {
     const ad_shape shapes[] = {AD_SHAPE(4, 3), AD_SHAPE(2, 3, 3), AD_SHAPE(2, 4),    AD_SHAPE(1, 1),
                                AD_SHAPE(0, 2), AD_SHAPE(3, 0),    AD_SHAPE(0, 3, 2), AD_SHAPE(1, 3)};
@@ -99,6 +129,7 @@ const ad_op ad_op_qr = {
     .shape = qr_shape,
     .forward = qr_forward,
     .vjp = qr_vjp,
+    .jvp = qr_jvp,
     .depends = ad_depends_stacked,
     .formula = "$y = Q of $0 = Q R",
     .result_formula = {"$y1 = R, its diagonal >= 0"},
@@ -146,10 +177,18 @@ static void eigh_vjp(ad_vjp *v) {
     if (ad_vjp_has_seed(v, 0)) left = ad_mul(q, as_row(ad_vjp_seed(v, 0)));
     if (ad_vjp_has_seed(v, 1)) {
         ad_var k = ad_matmul(ad_transpose(q), ad_vjp_seed(v, 1));
-        ad_var turned = ad_matmul(q, ad_divide_where_not_0(v, k, differences(w)));
+        ad_var turned = ad_matmul(q, ad_divide_where_not_0(k, differences(w)));
         left = left.tape ? ad_add(left, turned) : turned;
     }
     ad_vjp_give(v, 0, ad_symmetric_part(ad_matmul(left, ad_transpose(q))));
+}
+
+/* Giles, "Collected matrix derivative results", 2008, section 3.1: with K = Q^T dA Q, dw = diag(K), dQ = Q (F * K). */
+static void eigh_jvp(ad_jvp *j) {
+    ad_var w = ad_jvp_result(j, 0), q = ad_jvp_result(j, 1), a_dot = ad_symmetric_part(ad_jvp_tangent(j, 0));
+    ad_var k = ad_matmul(ad_transpose(q), ad_matmul(a_dot, q));
+    if (ad_jvp_wants(j, 0)) ad_jvp_give(j, 0, ad_diagonal(k, 0, -2, -1));
+    if (ad_jvp_wants(j, 1)) ad_jvp_give(j, 1, ad_matmul(q, ad_divide_where_not_0(k, differences(w))));
 }
 
 static bool eigh_sample(ad_sample *sample, int k) {
@@ -168,6 +207,7 @@ const ad_op ad_op_eigh = {
     .shape = eigh_shape,
     .forward = eigh_forward,
     .vjp = eigh_vjp,
+    .jvp = eigh_jvp,
     .depends = ad_depends_stacked,
     .formula = "$y = eigenvalues of ($0 + $0^T) / 2, ascending",
     .result_formula = {"$y1 = its eigenvectors, in columns"},
@@ -209,15 +249,15 @@ static ad_status svd_forward(ad_call *call) {
 }
 
 /* X + X^T for X = F * (q^T g), F[i,j] = 1 / (s[j]^2 - s[i]^2) */
-static ad_var turning(ad_vjp *v, ad_var q, ad_var g, ad_var s) {
-    ad_var x = ad_divide_where_not_0(v, ad_matmul(ad_transpose(q), g), differences(ad_mul(s, s)));
+static ad_var turning(ad_var q, ad_var g, ad_var s) {
+    ad_var x = ad_divide_where_not_0(ad_matmul(ad_transpose(q), g), differences(ad_mul(s, s)));
     return ad_add(x, ad_transpose(x));
 }
 
 /* The part of g that is at right angles to the columns of q, over s */
-static ad_var leaving(ad_vjp *v, ad_var q, ad_var g, ad_var s) {
+static ad_var leaving(ad_var q, ad_var g, ad_var s) {
     ad_var outside = ad_sub(g, ad_matmul(q, ad_matmul(ad_transpose(q), g)));
-    return ad_divide_where_not_0(v, outside, as_row(s));
+    return ad_divide_where_not_0(outside, as_row(s));
 }
 
 static ad_var add_to(ad_var sum, ad_var x) { return sum.tape ? ad_add(sum, x) : x; }
@@ -230,15 +270,36 @@ static void svd_vjp(ad_vjp *v) {
     if (ad_vjp_has_seed(v, 0)) left = ad_mul(u, as_row(ad_vjp_seed(v, 0)));
     if (ad_vjp_has_seed(v, 1)) {
         ad_var g = ad_vjp_seed(v, 1);
-        left = add_to(left, ad_matmul(u, ad_mul(turning(v, u, g, s), as_row(s))));
-        if (m > k) left = add_to(left, leaving(v, u, g, s));
+        left = add_to(left, ad_matmul(u, ad_mul(turning(u, g, s), as_row(s))));
+        if (m > k) left = add_to(left, leaving(u, g, s));
     }
     if (ad_vjp_has_seed(v, 2)) {
         ad_var g = ad_transpose(ad_vjp_seed(v, 2)), right = ad_transpose(vt);
-        left = add_to(left, ad_matmul(u, ad_mul(as_column(s), turning(v, right, g, s))));
-        if (n > k) ad_vjp_give(v, 0, ad_matmul(u, ad_transpose(leaving(v, right, g, s))));
+        left = add_to(left, ad_matmul(u, ad_mul(as_column(s), turning(right, g, s))));
+        if (n > k) ad_vjp_give(v, 0, ad_matmul(u, ad_transpose(leaving(right, g, s))));
     }
     ad_vjp_give(v, 0, ad_matmul(left, vt));
+}
+
+/* Townsend, "Differentiating the singular value decomposition", 2016: with K = U^T dA V, dS = diag(K),
+ * dU = U (F * (K S + S K^T)) and dV = V (F * (S K + K^T S)), and what leaves the space of their vectors. */
+static void svd_jvp(ad_jvp *j) {
+    ad_var s = ad_jvp_result(j, 0), u = ad_jvp_result(j, 1), v = ad_transpose(ad_jvp_result(j, 2));
+    ad_var a_dot = ad_jvp_tangent(j, 0), av = ad_matmul(a_dot, v), k = ad_matmul(ad_transpose(u), av);
+    ad_var kt = ad_transpose(k), f = differences(ad_mul(s, s)), columns = as_row(s), rows = as_column(s);
+    ad_shape shape = ad_value(a_dot).shape;
+    if (ad_jvp_wants(j, 0)) ad_jvp_give(j, 0, ad_diagonal(k, 0, -2, -1));
+    if (ad_jvp_wants(j, 1)) {
+        ad_var turn = ad_divide_where_not_0(ad_add(ad_mul(k, columns), ad_mul(rows, kt)), f);
+        ad_jvp_give(j, 1, ad_matmul(u, turn));
+        if (rows_of(shape) > columns_of(shape)) ad_jvp_give(j, 1, leaving(u, av, s));
+    }
+    if (ad_jvp_wants(j, 2)) {
+        ad_var turn = ad_divide_where_not_0(ad_add(ad_mul(rows, k), ad_mul(kt, columns)), f);
+        ad_jvp_give(j, 2, ad_transpose(ad_matmul(v, turn)));
+        if (rows_of(shape) < columns_of(shape))
+            ad_jvp_give(j, 2, ad_transpose(leaving(v, ad_matmul(ad_transpose(a_dot), u), s)));
+    }
 }
 
 static bool svd_sample(ad_sample *sample, int k) {
@@ -257,6 +318,7 @@ const ad_op ad_op_svd = {
     .shape = svd_shape,
     .forward = svd_forward,
     .vjp = svd_vjp,
+    .jvp = svd_jvp,
     .depends = ad_depends_stacked,
     .formula = "$y = s of $0 = U diag(s) V^T, descending",
     .result_formula = {"$y1 = U", "$y2 = V^T"},

@@ -48,8 +48,9 @@ static void put_number(const ad_view *y, int64_t number, double value) {
 /* [...] as [..., 1, 1], to multiply matrices with */
 static ad_var for_matrices(ad_var x) { return ad_unsqueeze(ad_unsqueeze(x, -1), -1); }
 
-static ad_var identity(ad_vjp *v, int64_t n) {
-    return ad_diag_embed(ad_broadcast_to(ad_vjp_number(v, 1), AD_SHAPE(n)), 0);
+/* Of the dtype of `like`. */
+static ad_var identity(ad_var like, int64_t n) {
+    return ad_diag_embed(ad_broadcast_to(ad_number_like(AD_HERE, like, 1), AD_SHAPE(n)), 0);
 }
 
 static ad_var inner_product(ad_var a, ad_var b) { return ad_sum(ad_mul(a, b), AD_AXES(-2, -1), false); }
@@ -127,26 +128,32 @@ static ad_var as_one_stack(ad_var x, ad_shape shape) {
 }
 
 /* e[i,j], i != j: the product of all s but s[i] and s[j]; 0 on the diagonal. */
-static ad_var products_without_pairs(ad_vjp *v, ad_var s, int64_t n) {
-    ad_var one = identity(v, n), left_out = ad_add(ad_unsqueeze(one, 1), one); /* [i,j,k]: k is i or j */
-    ad_var factors = ad_where(left_out, ad_vjp_number(v, 1), ad_unsqueeze(ad_unsqueeze(s, -2), -2));
-    return ad_where(one, ad_vjp_number(v, 0), ad_prod(factors, AD_AXES(-1), false));
+static ad_var products_without_pairs(ad_var s, int64_t n) {
+    ad_var one = identity(s, n), left_out = ad_add(ad_unsqueeze(one, 1), one); /* [i,j,k]: k is i or j */
+    ad_var factors = ad_where(left_out, ad_number_like(AD_HERE, s, 1), ad_unsqueeze(ad_unsqueeze(s, -2), -2));
+    return ad_where(one, ad_number_like(AD_HERE, s, 0), ad_prod(factors, AD_AXES(-1), false));
 }
 
-/* In the basis of the singular vectors, where a is diag(s) up to the sign of their determinants, a step x changes the
- * cofactors by sum_j e[i,j] x[j,j] on the diagonal and by -e[i,j] x[j,i] beside it. This is the transpose of that. */
-static void cofactor_vjp(ad_vjp *v) {
-    ad_shape shape = ad_vjp_input_shape(v, 0);
-    ad_var u, vt, u_sign, v_sign, s = ad_svd(as_one_stack(ad_vjp_input(v, 0), shape), &u, &vt);
+/* How the cofactors of a move with a step: in the basis of the singular vectors, where a is diag(s) up to the sign of their
+ * determinants, a step x changes them by sum_j e[i,j] x[j,j] on the diagonal and by -e[i,j] x[j,i] beside it. They are the
+ * gradient of det, so this map is symmetric, its own transpose. */
+static ad_var times_jacobian(ad_var a, ad_var step) {
+    ad_shape shape = ad_value(step).shape;
+    if (!ad_var_is_valid(step)) return step;
+    ad_var u, vt, u_sign, v_sign, s = ad_svd(as_one_stack(a, shape), &u, &vt);
     ad_slogdet(u, &u_sign);
     ad_slogdet(vt, &v_sign);
-    ad_var sign = for_matrices(ad_mul(u_sign, v_sign)), g = as_one_stack(ad_vjp_seed(v, 0), shape);
+    ad_var sign = for_matrices(ad_mul(u_sign, v_sign)), g = as_one_stack(step, shape);
     ad_var h = ad_mul(sign, ad_matmul(ad_transpose(u), ad_matmul(g, ad_transpose(vt))));
-    ad_var e = products_without_pairs(v, s, shape.dim[shape.rank - 1]);
+    ad_var e = products_without_pairs(s, shape.dim[shape.rank - 1]);
     ad_var on_diagonal = ad_matmul(e, ad_unsqueeze(ad_diagonal(h, 0, -2, -1), -1));
     ad_var x = ad_sub(ad_diag_embed(ad_squeeze(on_diagonal, AD_AXES(-1)), 0), ad_transpose(ad_mul(e, h)));
-    ad_vjp_give(v, 0, ad_reshape(ad_matmul(u, ad_matmul(x, vt)), shape));
+    return ad_reshape(ad_matmul(u, ad_matmul(x, vt)), shape);
 }
+
+static void cofactor_vjp(ad_vjp *v) { ad_vjp_give(v, 0, times_jacobian(ad_vjp_input(v, 0), ad_vjp_seed(v, 0))); }
+
+static void cofactor_jvp(ad_jvp *j) { ad_jvp_give(j, 0, times_jacobian(ad_jvp_input(j, 0), ad_jvp_tangent(j, 0))); }
 
 const ad_op ad_op_cofactor = {
     .name = "cofactor",
@@ -155,6 +162,7 @@ const ad_op ad_op_cofactor = {
     .shape = ad_shape_like_square_input,
     .forward = cofactor_forward,
     .vjp = cofactor_vjp,
+    .jvp = cofactor_jvp,
     .depends = ad_depends_stacked,
     .formula = "$y = cofactors of $0",
     .adjoint =
@@ -188,7 +196,7 @@ static ad_var inverse_where_asked(ad_vjp *v) {
     ad_shape shape = ad_vjp_input_shape(v, 0);
     ad_var is_regular = ad_greater(y, ad_vjp_number(v, -INFINITY));
     ad_var asked = for_matrices(ad_where(is_regular, one, ad_vjp_seed(v, 0)));
-    return ad_inverse(ad_where(asked, a, identity(v, shape.dim[shape.rank - 1])));
+    return ad_inverse(ad_where(asked, a, identity(a, shape.dim[shape.rank - 1])));
 }
 
 static void logdet_vjp(ad_vjp *v) {

@@ -250,8 +250,9 @@ ad_var ad_outer_of_columns(ad_var a, ad_var b, int rank) {
 
 ad_var ad_symmetric_part(ad_var x) { return ad_scale(ad_add(x, ad_transpose(x)), 0.5); }
 
-ad_var ad_divide_where_not_0(ad_vjp *v, ad_var x, ad_var d) {
-    return ad_where(d, ad_div(x, ad_where(d, d, ad_vjp_number(v, 1))), ad_vjp_number(v, 0));
+ad_var ad_divide_where_not_0(ad_var x, ad_var d) {
+    ad_var divisor = ad_where(d, d, ad_number_like(AD_HERE, d, 1));
+    return ad_where(d, ad_div(x, divisor), ad_number_like(AD_HERE, x, 0));
 }
 
 void ad_give_matrix(ad_vjp *v, int i, ad_var contribution) {

@@ -69,7 +69,7 @@ ad_var ad_as_vector(ad_var x, bool is_vector);
 ad_var ad_outer_of_columns(ad_var a, ad_var b, int rank);
 ad_var ad_symmetric_part(ad_var x); /* (x + x^T) / 2 */
 /* x / d, 0 where d is 0 */
-ad_var ad_divide_where_not_0(ad_vjp *v, ad_var x, ad_var d);
+ad_var ad_divide_where_not_0(ad_var x, ad_var d);
 /* Gives input i a contribution that may have a larger stack, as a column if the input is one (rank 1). */
 void ad_give_matrix(ad_vjp *v, int i, ad_var contribution);
 

@@ -180,6 +180,15 @@ static void cumprod_vjp(ad_vjp *v) {
     ad_vjp_give(v, 0, ad_masked_mul(s, before));
 }
 
+/* y'_i = x_i y'_{i-1} + y_{i-1} x'_i; of the recurrence the results are those of the step before. */
+static void cumprod_jvp(ad_jvp *j) {
+    const scan_attrs *attrs = ad_jvp_attrs(j);
+    ad_var x = ad_jvp_input(j, 0), before = step_before(ad_jvp_result(j, 0), attrs, ad_jvp_number(j, 0), 1);
+    ad_var added = ad_masked_mul(ad_jvp_tangent(j, 0), before);
+    ad_var moved = ad_recurrence(x, added, attrs->axis, attrs->reverse, 0);
+    ad_jvp_give(j, 0, ad_add(ad_masked_mul(moved, x), added));
+}
+
 static bool cumprod_sample(ad_sample *sample, int k) {
     if (!scan_sample(sample, k)) return false;
     ad_sample_zeros(sample, k % 3);
@@ -195,6 +204,7 @@ const ad_op ad_op_cumprod = {
     .shape = scan_shape,
     .forward = cumprod_forward,
     .vjp = cumprod_vjp,
+    .jvp = cumprod_jvp,
     .depends = ad_depends_along,
     .formula = "$y = cumprod($0, $a)",
     .adjoint = {"~0 += $y[i-1] * s, s[i] = ~y[i] + $0[i+1] * s[i+1]"},
@@ -229,6 +239,16 @@ static void logcumsumexp_vjp(ad_vjp *v) {
     ad_vjp_give(v, 0, ad_masked_mul(s, part_of(x, y, zero)));
 }
 
+/* y'_i = exp(y_{i-1} - y_i) y'_{i-1} + exp(x_i - y_i) x'_i */
+static void logcumsumexp_jvp(ad_jvp *j) {
+    const scan_attrs *attrs = ad_jvp_attrs(j);
+    ad_var x = ad_jvp_input(j, 0), y = ad_jvp_result(j, 0), zero = ad_jvp_number(j, 0);
+    ad_var before = part_of(step_before(y, attrs, zero, -INFINITY), y, zero);
+    ad_var added = ad_masked_mul(ad_jvp_tangent(j, 0), part_of(x, y, zero));
+    ad_var moved = ad_recurrence(before, added, attrs->axis, attrs->reverse, 0);
+    ad_jvp_give(j, 0, ad_add(ad_masked_mul(moved, before), added));
+}
+
 const ad_op ad_op_logcumsumexp = {
     .name = "logcumsumexp",
     .inputs = 1,
@@ -238,6 +258,7 @@ const ad_op ad_op_logcumsumexp = {
     .shape = scan_shape,
     .forward = logcumsumexp_forward,
     .vjp = logcumsumexp_vjp,
+    .jvp = logcumsumexp_jvp,
     .depends = ad_depends_along,
     .formula = "$y = log cumsum(exp($0), $a)",
     .adjoint = {"~0 += exp($0 - $y) * s, s[i] = ~y[i] + exp($y[i] - $y[i+1]) * s[i+1]"},

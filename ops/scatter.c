@@ -82,15 +82,33 @@ static ad_status amax_forward(ad_call *call) {
 }
 
 /* Nothing is above the result, so what is not below it is equal: those share the gradient evenly. */
+typedef struct ties {
+    ad_var x_below, source_below, equal; /* at each place, how many are equal to the result */
+} ties;
+
+static ties ties_of(int axis, ad_var x, ad_var index, ad_var source, ad_var y) {
+    ad_var zero = ad_number_like(AD_HERE, y, 0), one = ad_number_like(AD_HERE, y, 1);
+    ties t = {.x_below = ad_greater(y, x), .source_below = ad_greater(ad_gather(y, axis, index), source)};
+    t.equal = ad_scatter_add(ad_where(t.x_below, zero, one), axis, index, ad_where(t.source_below, zero, one));
+    return t;
+}
+
 static void amax_vjp(ad_vjp *v) {
     int axis = ((const ad_axis_attrs *)ad_vjp_attrs(v))->axis;
-    ad_var x = ad_vjp_input(v, 0), index = ad_vjp_input(v, 1), source = ad_vjp_input(v, 2), y = ad_vjp_result(v, 0);
-    ad_var zero = ad_vjp_number(v, 0), one = ad_vjp_number(v, 1);
-    ad_var x_below = ad_greater(y, x), source_below = ad_greater(ad_gather(y, axis, index), source);
-    ad_var equal = ad_scatter_add(ad_where(x_below, zero, one), axis, index, ad_where(source_below, zero, one));
-    ad_var share = ad_masked_div(ad_vjp_seed(v, 0), equal);
-    if (ad_vjp_wants(v, 0)) ad_vjp_give(v, 0, ad_where(x_below, zero, share));
-    if (ad_vjp_wants(v, 2)) ad_vjp_give(v, 2, ad_where(source_below, zero, ad_gather(share, axis, index)));
+    ad_var index = ad_vjp_input(v, 1), zero = ad_vjp_number(v, 0);
+    ties t = ties_of(axis, ad_vjp_input(v, 0), index, ad_vjp_input(v, 2), ad_vjp_result(v, 0));
+    ad_var share = ad_masked_div(ad_vjp_seed(v, 0), t.equal);
+    if (ad_vjp_wants(v, 0)) ad_vjp_give(v, 0, ad_where(t.x_below, zero, share));
+    if (ad_vjp_wants(v, 2)) ad_vjp_give(v, 2, ad_where(t.source_below, zero, ad_gather(share, axis, index)));
+}
+
+static void amax_jvp(ad_jvp *j) {
+    int axis = ((const ad_axis_attrs *)ad_jvp_attrs(j))->axis;
+    ad_var index = ad_jvp_input(j, 1), zero = ad_jvp_number(j, 0);
+    ties t = ties_of(axis, ad_jvp_input(j, 0), index, ad_jvp_input(j, 2), ad_jvp_result(j, 0));
+    ad_var of_x = ad_where(t.x_below, zero, ad_jvp_tangent(j, 0));
+    ad_var of_source = ad_where(t.source_below, zero, ad_jvp_tangent(j, 2));
+    ad_jvp_give(j, 0, ad_masked_div(ad_scatter_add(of_x, axis, index, of_source), t.equal));
 }
 
 const ad_op ad_op_scatter_amax = {
@@ -102,6 +120,7 @@ const ad_op ad_op_scatter_amax = {
     .shape = ad_scatter_shape,
     .forward = amax_forward,
     .vjp = amax_vjp,
+    .jvp = amax_jvp,
     .formula = "$y = $0, with $y[$1] = max($y[$1], $2) along $a",
     .adjoint = {"~0 += [$0 = $y] ~y / how many are equal", "", "~2 += [$2 = $y[$1]] ~y[$1] / how many are equal"},
     .convention = "equal elements share the gradient evenly",

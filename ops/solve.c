@@ -40,36 +40,44 @@ static ad_status solve_forward(ad_call *call) {
     return back_substitute(call, &call->out[1], &call->out[2], &x);
 }
 
-/* P^T x */
-static ad_var rows_back(ad_vjp *v, ad_var order, ad_var x) {
-    ad_shape shape = ad_value(x).shape, column = ad_value(order).shape;
+/* The order, one number for each element of x. */
+static ad_var order_like(ad_var order, ad_var x) {
+    ad_shape column = ad_value(order).shape;
     column.dim[column.rank++] = 1;
-    ad_var index = ad_broadcast_to(ad_reshape(order, column), shape);
-    return ad_scatter_add(ad_broadcast_to(ad_vjp_number(v, 0), shape), -2, index, x);
+    return ad_broadcast_to(ad_reshape(order, column), ad_value(x).shape);
+}
+
+/* P x */
+static ad_var rows_in_order(ad_var order, ad_var x) { return ad_gather(x, -2, order_like(order, x)); }
+
+/* P^T x */
+static ad_var rows_back(ad_var order, ad_var x) {
+    ad_var zeros = ad_broadcast_to(ad_number_like(AD_HERE, x, 0), ad_value(x).shape);
+    return ad_scatter_add(zeros, -2, order_like(order, x), x);
 }
 
 /* A^-T x = P^T L^-T U^-T x */
-static ad_var solve_transposed(ad_vjp *v, ad_var lu, ad_var order, ad_var x) {
+static ad_var solve_transposed(ad_var lu, ad_var order, ad_var x) {
     x = ad_triangular_solve(lu, x, AD_UPPER | AD_TRANSPOSED);
     x = ad_triangular_solve(lu, x, AD_LOWER | AD_UNIT_DIAGONAL | AD_TRANSPOSED);
-    return rows_back(v, order, x);
+    return rows_back(order, x);
 }
 
 /* What a cotangent g of the factors gives A. With M = L^-1 P dA U^-1, dL = L tril(M) and dU = triu(M) U, so M gets
  * tril(L^T g) + triu(g U^T), and A gets P^T L^-T of that U^-T. */
-static ad_var through_factors(ad_vjp *v, ad_var lu, ad_var order, ad_var g) {
+static ad_var through_factors(ad_var lu, ad_var order, ad_var g) {
     ad_var l = ad_tril(lu, -1), u = ad_triu(lu, 0), g_l = ad_tril(g, -1);
     ad_var below = ad_add(g_l, ad_tril(ad_matmul(ad_transpose(l), g_l), -1));
     ad_var above = ad_triu(ad_matmul(ad_triu(g, 0), ad_transpose(u)), 0);
     ad_var m = ad_triangular_solve(lu, ad_add(below, above), AD_LOWER | AD_UNIT_DIAGONAL | AD_TRANSPOSED);
-    return rows_back(v, order, ad_transpose(ad_triangular_solve(lu, ad_transpose(m), AD_UPPER)));
+    return rows_back(order, ad_transpose(ad_triangular_solve(lu, ad_transpose(m), AD_UPPER)));
 }
 
 static void solve_vjp(ad_vjp *v) {
     ad_var lu = ad_vjp_result(v, 1), order = ad_vjp_result(v, 2);
     if (ad_vjp_has_seed(v, 0)) {
         bool is_vector = ad_vjp_input_shape(v, 1).rank == 1;
-        ad_var b_bar = solve_transposed(v, lu, order, ad_as_columns(ad_vjp_seed(v, 0), is_vector));
+        ad_var b_bar = solve_transposed(lu, order, ad_as_columns(ad_vjp_seed(v, 0), is_vector));
         ad_give_matrix(v, 1, b_bar);
         if (ad_vjp_wants(v, 0)) {
             ad_var x = ad_as_columns(ad_vjp_result(v, 0), is_vector);
@@ -77,7 +85,39 @@ static void solve_vjp(ad_vjp *v) {
         }
     }
     if (ad_vjp_has_seed(v, 1) && ad_vjp_wants(v, 0))
-        ad_vjp_give(v, 0, through_factors(v, lu, order, ad_vjp_seed(v, 1)));
+        ad_vjp_give(v, 0, through_factors(lu, order, ad_vjp_seed(v, 1)));
+}
+
+/* L^-1 P x */
+static ad_var half_solved(ad_var lu, ad_var order, ad_var x) {
+    return ad_triangular_solve(lu, rows_in_order(order, x), AD_LOWER | AD_UNIT_DIAGONAL);
+}
+
+/* x' = A^-1 (B' - A' x) (Giles, "Collected matrix derivative results", 2008, section 2.3.1). With M = L^-1 P A' U^-1 the
+ * factors move by L' = L tril(M) and U' = triu(M) U. */
+static void move_factors(ad_jvp *j, ad_var lu, ad_var order) {
+    ad_var left = half_solved(lu, order, ad_jvp_tangent(j, 0));
+    ad_var m = ad_transpose(ad_triangular_solve(lu, ad_transpose(left), AD_UPPER | AD_TRANSPOSED));
+    ad_var below = ad_tril(m, -1), lower = ad_add(below, ad_matmul(ad_tril(lu, -1), below));
+    ad_jvp_give(j, 1, ad_add(lower, ad_matmul(ad_triu(m, 0), ad_triu(lu, 0))));
+}
+
+static void move_solution(ad_jvp *j, ad_var lu, ad_var order) {
+    bool is_vector = ad_value(ad_jvp_input(j, 1)).shape.rank == 1;
+    ad_var x = ad_as_columns(ad_jvp_result(j, 0), is_vector), step = {0};
+    if (ad_jvp_moves(j, 1))
+        step = ad_broadcast_to(ad_as_columns(ad_jvp_tangent(j, 1), is_vector), ad_value(x).shape);
+    if (ad_jvp_moves(j, 0)) {
+        ad_var less = ad_matmul(ad_jvp_tangent(j, 0), x);
+        step = step.tape ? ad_sub(step, less) : ad_neg(less);
+    }
+    ad_jvp_give(j, 0, ad_as_vector(ad_triangular_solve(lu, half_solved(lu, order, step), AD_UPPER), is_vector));
+}
+
+static void solve_jvp(ad_jvp *j) {
+    ad_var lu = ad_jvp_result(j, 1), order = ad_jvp_result(j, 2);
+    if (ad_jvp_wants(j, 0)) move_solution(j, lu, order);
+    if (ad_jvp_wants(j, 1) && ad_jvp_moves(j, 0)) move_factors(j, lu, order);
 }
 
 static bool solve_sample(ad_sample *sample, int k) {
@@ -103,6 +143,7 @@ const ad_op ad_op_solve = {
     .shape = solve_shape,
     .forward = solve_forward,
     .vjp = solve_vjp,
+    .jvp = solve_jvp,
     .depends = ad_depends_stacked,
     .formula = "$y = $0^-1 $1",
     .result_formula = {"$y1 = LU factors of $0", "$y2 = their order of rows"},

@@ -56,6 +56,14 @@ void expect_near_at(const char *line, double got, double wanted, double toleranc
               wanted);
 }
 
+int nodes_of(const ad_tape *t, int64_t first, const char *op) {
+    int count = 0;
+    ad_node_info info;
+    for (int64_t i = first; i < ad_tape_size(t); i++)
+        count += ad_tape_node(t, i, &info) == AD_OK && strcmp(info.op->name, op) == 0;
+    return count;
+}
+
 /* ---- the same place again ------------------------------------------------------------------------------------------ */
 
 static void *place_allocate(void *user, size_t size, size_t alignment) {

@@ -40,6 +40,9 @@ void expect_gradient_at(const char *line, ad_var y, ad_var seed, ad_var x, int64
 #define expect_near(got, wanted, tolerance) expect_near_at(AD_HERE, got, wanted, tolerance)
 void expect_near_at(const char *line, double got, double wanted, double tolerance);
 
+/* How many nodes from `first` on are of that op. */
+int nodes_of(const ad_tape *t, int64_t first, const char *op);
+
 /* An allocator that gives back the block released last to the next request of its size, so that a new object lies
  * where the old one lay. */
 typedef struct same_place {

@@ -6,7 +6,6 @@
 
 #include <criterion/criterion.h>
 #include <math.h>
-#include <string.h>
 
 static const ad_var none = {0};
 
@@ -214,15 +213,6 @@ Test(second_order, means_views_and_indices) {
 
 /* ---- slices: what many of one array give its gradient is recorded as one array ------------------------------------------- */
 
-/* How many nodes from `first` on are of that op. */
-static int applications(ad_tape *t, int64_t first, const char *op) {
-    int count = 0;
-    ad_node_info info;
-    for (int64_t i = first; i < ad_tape_size(t); i++)
-        count += ad_tape_node(t, i, &info) == AD_OK && strcmp(info.op->name, op) == 0;
-    return count;
-}
-
 /* f = sum over slices s of (sum of s)^2 / 2, of a matrix, has the Hessian sum over s of [i in s] [j in s]. */
 typedef struct cut {
     int axis;
@@ -247,9 +237,9 @@ static void expect_hessian_of_cuts(int n, const cut *cuts, int cats, int sums, i
     }
     int64_t recorded = ad_tape_size(t);
     ad_var gradient = derivative(f, x);
-    cr_expect_eq(applications(t, recorded, "cat"), cats);
-    cr_expect_eq(applications(t, recorded, "unslices"), sums);
-    cr_expect_eq(applications(t, recorded, "unslice"), alone);
+    cr_expect_eq(nodes_of(t, recorded, "cat"), cats);
+    cr_expect_eq(nodes_of(t, recorded, "unslices"), sums);
+    cr_expect_eq(nodes_of(t, recorded, "unslice"), alone);
     ad_backward(f);
     ad_view walked = ad_gradient(x), got = ad_value(gradient);
     for (int i = 0; i < 12; i++) {

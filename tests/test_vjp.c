@@ -180,3 +180,40 @@ Test(vjp, recording_leaves_the_gradients_of_the_last_pass_alone) {
     expect_ok(t);
     ad_tape_free(t);
 }
+
+/* ---- what is pushed ------------------------------------------------------------------------------------------------------- */
+
+/* Not even through an op without a derivative. */
+Test(vjp, what_leads_to_no_output_is_not_pushed) {
+    ad_tape *t = ad_tape_new(NULL);
+    ad_var x = ad_leaf(t, "x", AD_F64, AD_SHAPE(2), (double[]){1, 2}), y = ad_exp(x), beside = ad_exp(y), y_dot;
+    ad_argmax(beside, 0, false);
+    ad_one_hot(ad_argmax(x, 0, false), 2, AD_F64);
+    ad_sign(beside);
+    int64_t recorded = ad_tape_size(t);
+    cr_assert_eq(ad_pushforward(1, &x, &x, 1, &y, &y_dot), AD_OK, "%s", ad_tape_error(t));
+    cr_expect_eq(ad_tape_size(t), recorded + 1, "the tangent of y alone");
+    ad_view got = ad_value(y_dot);
+    cr_expect_eq(ad_view_get(&got, 1), 2 * exp(2));
+    ad_tape_free(t);
+}
+
+/* Of an op with several results, the tangents that nobody asks for are not worked out; one that is given stays. */
+Test(vjp, results_that_lead_to_no_output_are_not_pushed) {
+    ad_tape *t = ad_tape_new(NULL);
+    const double numbers[] = {3, 1, 0, 2};
+    ad_var a = ad_leaf(t, "A", AD_F64, AD_SHAPE(2, 2), numbers), u, vt, s = ad_svd(a, &u, &vt), y = total(s), all[2];
+    ad_pushforward(1, &a, &a, 1, &y, all);
+    cr_expect_eq(nodes_of(t, 0, "where"), 0, "vectors did not move");
+    expect_near(ad_item(all[0]), ad_item(y), 1e-14); /* of degree 1 */
+    ad_var outputs[] = {y, total(ad_square(u))};
+    ad_pushforward(1, &a, &a, 2, outputs, all);
+    cr_expect_eq(nodes_of(t, 0, "where"), 2, "those of U did");
+    expect_near(ad_item(all[1]), 0, 1e-14);
+    const ad_var x[] = {a, u}, x_dot[] = {a, u};
+    ad_pushforward(2, x, x_dot, 2, outputs, all);
+    expect_near(ad_item(all[0]), ad_item(y), 1e-14);
+    expect_near(ad_item(all[1]), 2 * ad_item(outputs[1]), 1e-14);
+    expect_ok(t);
+    ad_tape_free(t);
+}

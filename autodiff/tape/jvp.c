@@ -17,6 +17,11 @@ bool ad_jvp_moves(const ad_jvp *jvp, int i) {
     return i >= 0 && i < jvp->call->inputs && *tangent_of(jvp, i) != AD_STANDS_STILL;
 }
 
+bool ad_jvp_wants(const ad_jvp *jvp, int k) {
+    return k >= 0 && k < ad_op_results(jvp->call->op) &&
+           *ad_of_node(jvp->tangent, jvp->first + (uint32_t)k) != AD_NOT_ASKED;
+}
+
 ad_var ad_jvp_input(ad_jvp *jvp, int i) {
     if (i >= 0 && i < jvp->call->inputs) return ad_var_of(jvp->tape, jvp->call->priv->inputs[i]);
     ad_fail(jvp->call, AD_ERR_OP, "its JVP reads input %d, which it does not have", i);
@@ -137,10 +142,39 @@ static bool check_pairs(ad_tape *tape, int n, const ad_var *x, const ad_var *x_d
     return true;
 }
 
+static bool is_given(const ad_by_node *tangent, uint32_t index) {
+    const uint32_t known = *ad_of_node(tangent, index);
+    return known != AD_STANDS_STILL && known != AD_NOT_ASKED;
+}
+
+/* Whether anybody asks for the tangent of a result of the operation at `index`. */
+static bool is_asked(const ad_tape *tape, const ad_by_node *tangent, uint32_t index) {
+    bool asked = false;
+    for (uint32_t k = 0; k < (uint32_t)ad_op_results(ad_node_at(tape, index)->op) && !asked; k++)
+        asked = *ad_of_node(tangent, index + k) != AD_NOT_ASKED;
+    return asked;
+}
+
+/* What leads to no y needs no tangent: of the nodes up to `end`. */
+static void ask(const ad_tape *tape, const ad_by_node *tangent, uint32_t end, int m, const ad_var *y) {
+    memset(tangent->at, 0xFF, (size_t)(end - tangent->first) * sizeof *tangent->at);
+    for (int j = 0; j < m; j++)
+        if (y[j].index >= tangent->first) *ad_of_node(tangent, y[j].index) = AD_STANDS_STILL;
+    for (uint32_t index = end; index-- > tangent->first;) {
+        const ad_node *node = ad_node_at(tape, index);
+        if (node->op == &ad_result_of || !is_asked(tape, tangent, index)) continue;
+        const uint32_t *in = ad_node_inputs(node);
+        for (int i = 0; i < ad_node_input_count(node); i++)
+            if (in[i] >= tangent->first) *ad_of_node(tangent, in[i]) = AD_STANDS_STILL;
+    }
+}
+
 /* Whether the operation at `index` moves; sets the tape's error if it does and has no derivative. */
 static bool moves(ad_tape *tape, const ad_by_node *tangent, uint32_t index, const char *where) {
     const ad_node *node = ad_node_at(tape, index);
-    if (ad_node_is_leaf(node) || node->op == &ad_result_of || node->op->derivative == AD_STOPS_GRADIENT) return false;
+    if (ad_node_is_leaf(node) || node->op == &ad_result_of || node->op->derivative == AD_STOPS_GRADIENT ||
+        !is_asked(tape, tangent, index))
+        return false;
     const uint32_t *in = ad_node_inputs(node);
     bool any = false, is_float = false;
     for (int i = 0; i < ad_node_input_count(node) && !any; i++) any = *ad_of_node(tangent, in[i]) != AD_STANDS_STILL;
@@ -174,7 +208,7 @@ static void push(ad_tape *tape, uint32_t index, const ad_by_node *tangent) {
 
 void ad_tangent_walk(ad_tape *tape, const char *where, const ad_by_node *tangent, uint32_t end) {
     for (uint32_t index = tangent->first; index < end && !tape->error.status; index++)
-        if (*ad_of_node(tangent, index) == AD_STANDS_STILL && moves(tape, tangent, index, where) &&
+        if (!is_given(tangent, index) && moves(tape, tangent, index, where) &&
             ad_check_unchanged(tape, index, UINT32_MAX, "ad_pushforward", where))
             push(tape, index, tangent);
 }
@@ -203,6 +237,7 @@ ad_status ad_pushforward_at(const char *where, int n, const ad_var *x, const ad_
     ad_by_node tangent;
     if (!ad_by_node_open(tape, &tangent, ad_first_of(n, x, last), last, NULL))
         return ad_tape_out_of_memory(tape, "ad_pushforward", where);
+    ask(tape, &tangent, last, m, y);
     for (int i = 0; i < n; i++) *ad_of_node(&tangent, x[i].index) = AD_TANGENT_BASE + x_dot[i].index;
 
     const char *outer = tape->where;

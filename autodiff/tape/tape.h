@@ -449,8 +449,10 @@ bool ad_tape_depends(ad_tape *tape, const char *subject, const char *where, int 
 
 /* ---- forward mode --------------------------------------------------------------------------------------------- */
 
-/* What is known of a node's tangent: 0, it stands still; else 1 + the node that holds the tangent. */
+/* What is known of a node's tangent: 0, it stands still; the largest number, nobody asks for it; else 1 + the node that holds
+ * the tangent. */
 enum { AD_STANDS_STILL = 0, AD_TANGENT_BASE = 1 };
+#define AD_NOT_ASKED UINT32_MAX
 
 struct ad_jvp {
     ad_tape *tape;

@@ -97,6 +97,7 @@ AD_API ad_tape *ad_jvp_tape(const ad_jvp *jvp);
 AD_API const void *ad_jvp_attrs(const ad_jvp *jvp);
 AD_API int ad_jvp_inputs(const ad_jvp *jvp);
 AD_API bool ad_jvp_moves(const ad_jvp *jvp, int i); /* does input i have a tangent? */
+AD_API bool ad_jvp_wants(const ad_jvp *jvp, int k); /* does anybody ask for the tangent of result k? */
 AD_API ad_var ad_jvp_tangent(ad_jvp *jvp, int i);   /* of input i; zeros if it has none */
 AD_API ad_var ad_jvp_input(ad_jvp *jvp, int i);
 AD_API ad_var ad_jvp_result(ad_jvp *jvp, int k);
