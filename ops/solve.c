@@ -84,8 +84,7 @@ static void solve_vjp(ad_vjp *v) {
             ad_give_matrix(v, 0, ad_neg(ad_outer_of_columns(b_bar, x, ad_vjp_input_shape(v, 0).rank)));
         }
     }
-    if (ad_vjp_has_seed(v, 1) && ad_vjp_wants(v, 0))
-        ad_vjp_give(v, 0, through_factors(lu, order, ad_vjp_seed(v, 1)));
+    if (ad_vjp_has_seed(v, 1) && ad_vjp_wants(v, 0)) ad_vjp_give(v, 0, through_factors(lu, order, ad_vjp_seed(v, 1)));
 }
 
 /* L^-1 P x */
@@ -105,8 +104,7 @@ static void move_factors(ad_jvp *j, ad_var lu, ad_var order) {
 static void move_solution(ad_jvp *j, ad_var lu, ad_var order) {
     bool is_vector = ad_value(ad_jvp_input(j, 1)).shape.rank == 1;
     ad_var x = ad_as_columns(ad_jvp_result(j, 0), is_vector), step = {0};
-    if (ad_jvp_moves(j, 1))
-        step = ad_broadcast_to(ad_as_columns(ad_jvp_tangent(j, 1), is_vector), ad_value(x).shape);
+    if (ad_jvp_moves(j, 1)) step = ad_broadcast_to(ad_as_columns(ad_jvp_tangent(j, 1), is_vector), ad_value(x).shape);
     if (ad_jvp_moves(j, 0)) {
         ad_var less = ad_matmul(ad_jvp_tangent(j, 0), x);
         step = step.tape ? ad_sub(step, less) : ad_neg(less);
