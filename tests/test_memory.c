@@ -9,6 +9,7 @@
 #include <setjmp.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 
 /* ---- a network and one step of its training ------------------------------------------------------------------------------ */
 
@@ -153,6 +154,35 @@ Test(memory, a_step_of_scalars_allocates_nothing_after_the_first) {
     ad_tape_free(t);
     ad_param_unref(w);
     test_memory_close(&memory);
+}
+
+/* Pages that this process was given. */
+static int64_t page_faults(void) {
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    return usage.ru_minflt + usage.ru_majflt;
+}
+
+/* Arrays of 4 MiB, of which the C library would give each back to the system and ask for it again. */
+Test(memory, a_step_of_large_arrays_takes_no_new_pages_after_the_first) {
+    ad_set_threads(1);
+    ad_tape *t = ad_tape_new(NULL);
+    ad_param *w;
+    ad_param_new(&w, NULL, "w", AD_F32, AD_SHAPE(1024, 1024), NULL, NULL);
+    int64_t at_first = page_faults(), before = 0;
+    for (int i = 0; i < 12; i++) {
+        ad_var x = ad_use(t, w), y = ad_matmul(ad_tanh(x), ad_transpose(ad_exp(x)));
+        ad_backward(ad_mean(ad_add(ad_relu(y), ad_reshape(x, AD_SHAPE(1024, 1024))), AD_ALL_AXES, false));
+        expect_ok(t);
+        ad_tape_reset(t);
+        if (i == 0) at_first = page_faults() - at_first;
+        if (i == 1) before = page_faults();
+    }
+    int64_t faults = page_faults() - before;
+    cr_assert_gt(at_first, 0);
+    cr_assert_leq(faults, 16, "%lld new pages in 10 steps", (long long)faults); /* the system may move a few */
+    ad_tape_free(t);
+    ad_param_unref(w);
 }
 
 Test(memory, the_tape_knows_what_it_holds) {
