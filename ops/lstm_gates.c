@@ -80,6 +80,25 @@ static const void *seed_of(ad_call *call, const ad_adjoint *adjoint, int k) {
     return zeros.data;
 }
 
+/* Where the kernel, which only writes, is to leave a contribution: the gradient itself if that is the first, else scratch
+ * memory to add from. */
+typedef struct target {
+    const ad_view *into; /* NULL: nobody wants it */
+    bool add;
+    ad_view bar;
+} target;
+
+static target open_target(ad_call *call, ad_adjoint *adjoint, int i) {
+    target t;
+    t.into = ad_into(adjoint, i, &t.add);
+    t.bar = t.into && !t.add ? *t.into : ad_scratch_view(call, call->in[i]->dtype, call->in[i]->shape);
+    return t;
+}
+
+static void close_target(const target *t) {
+    if (t->into && t->add) ad_kernels_get()->copy(&t->bar, t->into, 1, true);
+}
+
 static ad_status lstm_gates_backward(ad_call *call, ad_adjoint *adjoint) {
     const ad_view *c = call->in[1];
     const int64_t count = ad_view_count(c);
@@ -90,17 +109,16 @@ static ad_status lstm_gates_backward(ad_call *call, ad_adjoint *adjoint) {
     back.c_next = ad_row_major(call, &call->out[1]);
     back.h_bar = seed_of(call, adjoint, 0);
     back.c_next_bar = seed_of(call, adjoint, 1);
-    ad_view gates_bar = ad_scratch_view(call, c->dtype, call->in[0]->shape);
-    ad_view c_bar = ad_scratch_view(call, c->dtype, c->shape);
+    const target gates_bar = open_target(call, adjoint, 0), c_bar = open_target(call, adjoint, 1);
     back.row = ad_scratch(call, (size_t)back.n * ad_dtype_size(c->dtype));
-    if (!back.row || !back.gates || !back.c || !back.c_next || !back.h_bar || !back.c_next_bar || !gates_bar.data ||
-        !c_bar.data)
+    if (!back.row || !back.gates || !back.c || !back.c_next || !back.h_bar || !back.c_next_bar ||
+        !gates_bar.bar.data || !c_bar.bar.data)
         return AD_ERR_OOM;
-    back.gates_bar = gates_bar.data;
-    back.c_bar = c_bar.data;
+    back.gates_bar = gates_bar.bar.data;
+    back.c_bar = c_bar.bar.data;
     ad_kernels_get()->lstm_back(&back);
-    if (ad_wants(adjoint, 0)) ad_give(adjoint, 0, &gates_bar);
-    if (ad_wants(adjoint, 1)) ad_give(adjoint, 1, &c_bar);
+    close_target(&gates_bar);
+    close_target(&c_bar);
     return AD_OK;
 }
 
