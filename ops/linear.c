@@ -1,4 +1,4 @@
-/* linear: x W^T + b, a dense layer; and the products of vectors, dot and outer. */
+/* linear: x W^T + b, a dense layer, alone and with an activation; and the products of vectors, dot and outer. */
 #include "ops/linalg.h"
 
 /* ---- linear ------------------------------------------------------------------------------------------------------ */
@@ -29,9 +29,9 @@ static ad_status linear_shape(ad_call *call) {
     return AD_OK;
 }
 
-static ad_status linear_forward(ad_call *call) {
-    ad_view x = ad_fold_rows(call, call->in[0]), w = ad_swap_last(call->in[1]);
-    ad_view y = ad_fold_rows(call, &call->out[0]);
+/* y = x W^T + b, of the shape of the result and row-major. */
+static ad_status compute_sums(ad_call *call, const ad_view *sums) {
+    ad_view x = ad_fold_rows(call, call->in[0]), w = ad_swap_last(call->in[1]), y = ad_fold_rows(call, sums);
     if (!x.data && ad_view_count(&x) > 0) return AD_ERR_OOM;
     ad_gemm product = ad_matrix_product(&x, &w, &y, false);
     product.bias = call->in[2]->data;
@@ -40,9 +40,11 @@ static ad_status linear_forward(ad_call *call) {
     return AD_OK;
 }
 
-/* One product for each of x and W, whatever the rank of x, and a sum over all rows for b. */
-static ad_status linear_backward(ad_call *call, ad_adjoint *adjoint) {
-    ad_view g = ad_fold_rows(call, &adjoint->seed[0]);
+static ad_status linear_forward(ad_call *call) { return compute_sums(call, &call->out[0]); }
+
+/* From the cotangent of the sums: one product for each of x and W, whatever the rank of x, and a sum over all rows for b. */
+static ad_status pass_back(ad_call *call, ad_adjoint *adjoint, const ad_view *sums_bar) {
+    ad_view g = ad_fold_rows(call, sums_bar);
     if (!g.data && ad_view_count(&g) > 0) return AD_ERR_OOM;
     bool add;
     const ad_view *into = ad_into(adjoint, 0, &add);
@@ -61,14 +63,18 @@ static ad_status linear_backward(ad_call *call, ad_adjoint *adjoint) {
     return AD_OK;
 }
 
+static ad_status linear_backward(ad_call *call, ad_adjoint *adjoint) {
+    return pass_back(call, adjoint, &adjoint->seed[0]);
+}
+
 static ad_var rows_of(ad_var x, ad_shape shape) {
     ad_shape folded = AD_SHAPE(1, shape.dim[shape.rank - 1]);
     for (int i = 0; i < shape.rank - 1; i++) folded.dim[0] *= shape.dim[i];
     return ad_reshape(x, folded);
 }
 
-static void linear_vjp(ad_vjp *v) {
-    ad_var g = ad_vjp_seed(v, 0);
+/* The same in ops. */
+static void give_back(ad_vjp *v, ad_var g) {
     if (ad_vjp_wants(v, 0)) ad_vjp_give(v, 0, ad_matmul(g, ad_vjp_input(v, 1)));
     if (ad_vjp_wants(v, 1)) {
         ad_var rows = rows_of(g, ad_vjp_result_shape(v, 0));
@@ -77,11 +83,18 @@ static void linear_vjp(ad_vjp *v) {
     if (ad_vjp_wants(v, 2)) ad_vjp_give(v, 2, ad_sum_to(g, ad_vjp_input_shape(v, 2)));
 }
 
-static void linear_jvp(ad_jvp *j) {
-    if (ad_jvp_moves(j, 0) || ad_jvp_moves(j, 2))
-        ad_jvp_give(j, 0, ad_linear(ad_jvp_tangent(j, 0), ad_jvp_input(j, 1), ad_jvp_tangent(j, 2)));
-    if (ad_jvp_moves(j, 1)) ad_jvp_give(j, 0, ad_matmul(ad_jvp_input(j, 0), ad_transpose(ad_jvp_tangent(j, 1))));
+static void linear_vjp(ad_vjp *v) { give_back(v, ad_vjp_seed(v, 0)); }
+
+/* The tangent of the sums. */
+static ad_var push_sums(ad_jvp *j) {
+    ad_var of_w, of_rest, dot = AD_NONE;
+    if (ad_jvp_moves(j, 1)) dot = of_w = ad_matmul(ad_jvp_input(j, 0), ad_transpose(ad_jvp_tangent(j, 1)));
+    if (!ad_jvp_moves(j, 0) && !ad_jvp_moves(j, 2)) return dot;
+    of_rest = ad_linear(ad_jvp_tangent(j, 0), ad_jvp_input(j, 1), ad_jvp_tangent(j, 2));
+    return ad_jvp_moves(j, 1) ? ad_add(of_w, of_rest) : of_rest;
 }
+
+static void linear_jvp(ad_jvp *j) { ad_jvp_give(j, 0, push_sums(j)); }
 
 static bool linear_sample(ad_sample *sample, int k) {
     const ad_shape x[] = {AD_SHAPE(3, 4), AD_SHAPE(4),    AD_SHAPE(2, 3, 4),
@@ -125,6 +138,74 @@ ad_var ad_linear_at(const char *where, ad_var x, ad_var w, ad_var b) {
     ad_tape *tape = x.tape ? x.tape : w.tape ? w.tape : b.tape;
     return ad_apply_at(where, tape, &ad_op_linear, 3, (ad_var[]){x, w, b}, NULL, NULL);
 }
+
+/* ---- linear with an activation ----------------------------------------------------------------------------------- */
+
+/* One operation in place of two, which keeps one array in place of two: for activations whose result tells their
+ * derivative. Apart from that they are what they are alone; these are their rows (elementwise_table.h) in a layer. */
+static ad_view in_a_row(const ad_view *row_major) {
+    ad_view flat;
+    ad_view_flatten(&flat, row_major->data, row_major->dtype, ad_view_count(row_major));
+    return flat;
+}
+
+static ad_status activated_forward(ad_call *call, ad_unary activation) {
+    const ad_view *y = &call->out[0];
+    ad_view sums = ad_scratch_view(call, y->dtype, y->shape);
+    if (!sums.data && ad_view_count(y) > 0) return AD_ERR_OOM;
+    ad_status status = compute_sums(call, &sums);
+    const ad_view flat_sums = in_a_row(&sums), flat_y = in_a_row(y);
+    if (!status) ad_kernels_get()->unary(activation, &flat_sums, &flat_y, NULL);
+    return status;
+}
+
+static ad_status activated_backward(ad_call *call, ad_adjoint *adjoint, ad_unary activation) {
+    const ad_view *y = &call->out[0];
+    ad_view sums_bar = ad_scratch_view(call, y->dtype, y->shape), g = *y, unused = in_a_row(y);
+    g.data = ad_row_major(call, &adjoint->seed[0]);
+    if ((!sums_bar.data || !g.data) && ad_view_count(y) > 0) return AD_ERR_OOM;
+    unused.data = NULL;
+    const ad_view flat_g = in_a_row(&g), flat_y = in_a_row(y), flat_bar = in_a_row(&sums_bar);
+    ad_kernels_get()->unary_back(activation, &flat_g, &unused, &flat_y, &flat_bar, false, NULL);
+    return pass_back(call, adjoint, &sums_bar);
+}
+
+/* g times the derivative of the activation, of which y is the result: for cotangents and for tangents. */
+static ad_var through_relu(ad_var g, ad_var y) {
+    ad_var zero = ad_number_like(AD_HERE, y, 0);
+    return ad_where(ad_greater(y, zero), g, zero);
+}
+static ad_var through_tanh(ad_var g, ad_var y) {
+    return ad_masked_mul(g, ad_sub(ad_number_like(AD_HERE, y, 1), ad_square(y)));
+}
+
+#define DEFINE_ACTIVATED(row, formula_, factor)                                                                      \
+    static ad_status row##_layer_forward(ad_call *call) { return activated_forward(call, AD_UNARY_##row); }          \
+    static ad_status row##_layer_backward(ad_call *call, ad_adjoint *adjoint) {                                      \
+        return activated_backward(call, adjoint, AD_UNARY_##row);                                                    \
+    }                                                                                                                \
+    static void row##_layer_vjp(ad_vjp *v) { give_back(v, through_##row(ad_vjp_seed(v, 0), ad_vjp_result(v, 0))); }  \
+    static void row##_layer_jvp(ad_jvp *j) { ad_jvp_give(j, 0, through_##row(push_sums(j), ad_jvp_result(j, 0))); }  \
+    const ad_op ad_op_linear_##row = {                                                                               \
+        .name = "linear_" #row,                                                                                      \
+        .inputs = 3,                                                                                                 \
+        .saves = AD_SAVES_INPUT(0) | AD_SAVES_INPUT(1) | AD_SAVES_RESULT(0),                                         \
+        .shape = linear_shape,                                                                                       \
+        .forward = row##_layer_forward,                                                                              \
+        .vjp = row##_layer_vjp,                                                                                      \
+        .backward = row##_layer_backward,                                                                            \
+        .jvp = row##_layer_jvp,                                                                                      \
+        .depends = linear_depends,                                                                                   \
+        .formula = formula_,                                                                                         \
+        .adjoint = {"~0 += s $1, s = " factor, "~1 += s^T $0", "~2 += s summed over rows"},                          \
+        .sample = linear_sample,                                                                                     \
+    };                                                                                                               \
+    ad_var ad_linear_##row##_at(const char *where, ad_var x, ad_var w, ad_var b) {                                   \
+        ad_tape *tape = x.tape ? x.tape : w.tape ? w.tape : b.tape;                                                  \
+        return ad_apply_at(where, tape, &ad_op_linear_##row, 3, (ad_var[]){x, w, b}, NULL, NULL);                    \
+    }
+DEFINE_ACTIVATED(relu, "$y = max($0 $1^T + $2, 0)", "[$y > 0] ~y")
+DEFINE_ACTIVATED(tanh, "$y = tanh($0 $1^T + $2)", "~y * (1 - $y^2)")
 
 /* ---- dot, outer -------------------------------------------------------------------------------------------------- */
 

@@ -58,6 +58,8 @@ static ad_var vt_of(ad_var a) {
 }
 
 OP(linear, ad_linear(in[0], in[1], in[2]))
+OP(linear_relu, ad_linear_relu(in[0], in[1], in[2]))
+OP(linear_tanh, ad_linear_tanh(in[0], in[1], in[2]))
 OP(dot, ad_dot(in[0], in[1]))
 OP(outer, ad_outer(in[0], in[1]))
 OP(tensordot, ad_tensordot(in[0], in[1], digits(c->text), digits(strchr(c->text, ' ') + 1)))

@@ -31,10 +31,10 @@ def symmetric(x):
 # ---- products --------------------------------------------------------------------------------------------------------
 
 
-def linear():
+def linear(activation=lambda sums: sums):
     for x, w in [((3, 4), (5, 4)), ((4,), (5, 4)), ((2, 3, 4), (2, 4)), ((0, 4), (3, 4)), ((2, 0), (3, 0)), ((1, 1), (1, 1)),
                  ((17, 19), (18, 19)), ((2, 1, 1, 2, 1, 1, 2, 3), (2, 3)), ((3, 4), (0, 4))]:
-        yield from case(torch.nn.functional.linear, [random_tensor(x), random_tensor(w), random_tensor(w[:1])])
+        yield from case(lambda *in_: activation(torch.nn.functional.linear(*in_)), [random_tensor(x), random_tensor(w), random_tensor(w[:1])])
 
 
 VECTORS = [((4,), (4,)), ((3, 4), (4,)), ((3, 1, 4), (2, 4)), ((0, 4), (4,)), ((2, 0), (2, 0)), ((1,), (1,))]
@@ -209,6 +209,8 @@ def matrix_exp():
 
 OPS = {
     "linear": linear,
+    "linear_relu": lambda: linear(torch.relu),
+    "linear_tanh": lambda: linear(torch.tanh),
     "dot": lambda: (line for a, b in VECTORS for line in case(lambda x, y: (x * y).sum(-1), [random_tensor(a), random_tensor(b)])),
     "outer": outer,
     "tensordot": tensordot,

@@ -424,6 +424,11 @@ AD_API ad_var ad_matmul_at(const char *where, ad_var a, ad_var b);
 /* x W^T + b, a dense layer: x[..., inputs], W[outputs, inputs], b[outputs]. Without b: ad_matmul(x, ad_transpose(w)). */
 #define ad_linear(...) ad_linear_at(AD_HERE, __VA_ARGS__)
 AD_API ad_var ad_linear_at(const char *where, ad_var x, ad_var w, ad_var b);
+/* relu and tanh of that, which keep one array for the backward pass where the two ops after one another keep two. */
+#define ad_linear_relu(...) ad_linear_relu_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_linear_relu_at(const char *where, ad_var x, ad_var w, ad_var b);
+#define ad_linear_tanh(...) ad_linear_tanh_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_linear_tanh_at(const char *where, ad_var x, ad_var w, ad_var b);
 /* Of vectors [..., n] each: the sum of their products; of [..., m] and [..., n]: all their products [..., m, n]. Leading
  * dimensions broadcast. Compositions of the above. */
 #define ad_dot(...)   ad_dot_at(AD_HERE, __VA_ARGS__)
@@ -805,7 +810,8 @@ AD_API ad_var ad_attention_at(const char *where, ad_var q, ad_var k, ad_var v, a
     X(greater) X(greater_equal) X(less) X(less_equal) X(equal) X(not_equal) X(logical_and) X(logical_or)         \
     X(logical_xor) X(logical_not) X(isnan) X(isinf) X(isfinite) X(where) X(detach)                               \
     X(reshape) X(permute) X(broadcast_to) X(sum) X(mean) X(sum_to) X(matmul)                                     \
-    X(linear) X(triangular_solve) X(cholesky) X(solve) X(inverse) X(slogdet) X(logdet)                           \
+    X(linear) X(linear_relu) X(linear_tanh)                                                                      \
+    X(triangular_solve) X(cholesky) X(solve) X(inverse) X(slogdet) X(logdet)                                     \
     X(det) X(cofactor) X(qr) X(eigh) X(svd) X(matrix_exp)                                                        \
     X(gather) X(scatter_add) X(softmax) X(log_softmax) X(softmax_xent) X(softmax_xent_soft)                      \
     X(amax) X(amin) X(norm) X(logsumexp)                                                                         \
