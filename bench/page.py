@@ -10,6 +10,7 @@ import re
 import shutil
 import sys
 
+import goals
 import plots
 import results as measured
 
@@ -127,6 +128,18 @@ def behind(results):
     return table(["case", "threads", *(results.names[key] for key in keys)], rows)
 
 
+def aims(results):
+    rows = []
+    for goal in goals.GOALS:
+        number = goal.found(results)
+        if number is None:
+            rows.append([goal.case, str(goal.threads), f"{goal.aim:g}", "not measured", ""])
+        else:
+            verdict = "reached" if goal.reached(number) else "**no**"
+            rows.append([goal.case, str(goal.threads), goal.text(goal.aim), goal.text(number), verdict])
+    return table(["case", "threads", "goal", "measured", ""], rows)
+
+
 def costs(results):
     rows = [
         [name, *(cost_text(what, ratios.get(what)) for what in measured.BOUNDS)]
@@ -173,6 +186,7 @@ PARTS = {
     "machine": machine,
     "standings": standings,
     "behind": behind,
+    "goals": aims,
     "tables": tables,
     "costs": costs,
     "gains": gains,

@@ -46,6 +46,13 @@ check_has 'and says what it knows' "$output" '--colour' '[--threads N] [--only T
 # shellcheck disable=SC2317 # `check` calls it
 bench() { python3 "$ADTAPE_SOURCE/bench/run.py" "$ADTAPE_BUILD" --threads 1 --json "$tap_folder/out.json" "$@"; }
 
+check 'every goal is about a case' python3 -c '
+import pathlib, sys
+sys.path.insert(0, sys.argv[1] + "/bench")
+import goals, results
+measured = results.read(pathlib.Path(sys.argv[1]) / "docs/performance/results.json")
+sys.exit([goal.case for goal in goals.GOALS if goal.found(measured) is None])
+' "$ADTAPE_SOURCE"
 check 'a run without peers' bench 2 --peers none --only ops=1e3
 check_has 'shows how far it is' "$output" '[1/' 'checking adtape (gemm)' 'round 2 of 2: adtape (gemm), 1 thread'
 check_has 'and medians with their spread, and the floor' "$output" 'medians of 2 rounds' 'scalar f64 record ops=1e3' 'ns/op' \
