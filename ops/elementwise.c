@@ -6,6 +6,9 @@
 #include "ops/ops.h"
 
 #define NUMBER(n) number(g, n)
+#define AD_SIN(x) AD_LIBM(sin, x)
+#define AD_COS(x) AD_LIBM(cos, x)
+#define AD_TAN(x) AD_LIBM(tan, x)
 
 /* A variable of the application if the row saves it; the rule does not read it otherwise. */
 static ad_var saved_input(ad_vjp *v, uint32_t saves, int i) {

@@ -205,7 +205,8 @@ static void measure_row(ad_unary op, const ad_view *x, const ad_view *y) {
 static void measure(const ad_view *x) {
     ad_view y = test_array(x->dtype, x->shape, TEST_DENSE);
     const ad_unary own[] = {AD_UNARY_exp,     AD_UNARY_expm1, AD_UNARY_log,  AD_UNARY_log1p, AD_UNARY_tanh,
-                            AD_UNARY_sigmoid, AD_UNARY_erf,   AD_UNARY_erfc, AD_UNARY_gelu};
+                            AD_UNARY_sigmoid, AD_UNARY_erf,   AD_UNARY_erfc, AD_UNARY_gelu,  AD_UNARY_sin,
+                            AD_UNARY_cos,     AD_UNARY_tan};
     for (int i = 0; i < TEST_COUNT(own); i++) measure_row(own[i], x, &y);
 }
 

@@ -401,6 +401,7 @@ AD_INLINE double ad_erf_f64(double x) {
     return ad_from_bits_f64(ad_bits_f64(y) | (ad_bits_f64(x) & 0x8000000000000000u));
 }
 
+#define AD_FMA(a, b, c) _Generic((a), float : ad_fma_f32, default : ad_fma_f64)(a, b, c)
 #define AD_EXP(x)     _Generic((x), float : ad_exp_f32, default : ad_exp_f64)(x)
 #define AD_EXPM1(x)   _Generic((x), float : ad_expm1_f32, default : ad_expm1_f64)(x)
 #define AD_ERF(x)     _Generic((x), float : ad_erf_f32, default : ad_erf_f64)(x)

@@ -1,7 +1,13 @@
 /* Elementwise kernels: the rows of the table as loops over strided memory. */
+#include "ops/kernels/circular.h"
 #include "ops/kernels/elementary.h"
 #include "ops/kernels/isa.h"
 #include "ops/kernels/special.h"
+
+#define AD_SIN(x)    AD_OF_TYPE(ad_sin, x)(x, exact, &far)
+#define AD_COS(x)    AD_OF_TYPE(ad_cos, x)(x, exact, &far)
+#define AD_TAN(x)    AD_OF_TYPE(ad_tan, x)(x, exact, &far)
+#define AD_IS_FAR(x) AD_OF_TYPE(ad_is_far, x)(x)
 
 /* Of elements that pass through the stack. */
 enum { AD_BLOCK = 256 };

@@ -3,7 +3,8 @@
  * needs its constructor and its place in the list of adtape/ops.h.
  *
  * Numbers, where T is float or double; x, a, b are the inputs, y the value, g the cotangent of y, c[] the constants of
- * this application (double). AD_LIBM(f, x) is the C library's f for T, AD_EXP and so on are our own (elementary.h).
+ * this application (double). AD_LIBM(f, x) is the C library's f for T, AD_EXP and so on are our own (elementary.h); AD_SIN,
+ * AD_COS and AD_TAN are defined by who includes this.
  *   value      y
  *   x_bar      the contribution to x; it only counts where g is not 0: a masked-out gradient is exactly 0, never 0 * inf
  * Rules, where g, x, a, b, y are variables, c[] as above and NUMBER(n) a constant; kernels do not look at these.
@@ -52,11 +53,11 @@
     X(logit, AD_LOGIT(x), g / (x * (1 - x)), AD_SAVES_INPUT(0), ad_masked_div(g, ad_mul(x, ad_sub(NUMBER(1), x))),    \
       "$y = log($0 / (1 - $0))", "~0 += ~y / ($0 * (1 - $0))", "at 0 and 1: infinity, 0 where ~y is 0",               \
       ad_sample_one_fraction)                                                                                         \
-    X(sin, AD_LIBM(sin, x), g * AD_LIBM(cos, x), AD_SAVES_INPUT(0), ad_masked_mul(g, ad_cos(x)),                      \
+    X(sin, AD_SIN(x), g * AD_COS(x), AD_SAVES_INPUT(0), ad_masked_mul(g, ad_cos(x)),                                  \
       "$y = sin($0)", "~0 += ~y * cos($0)", NULL, ad_sample_one_normal)                                               \
-    X(cos, AD_LIBM(cos, x), -g * AD_LIBM(sin, x), AD_SAVES_INPUT(0), ad_neg(ad_masked_mul(g, ad_sin(x))),             \
+    X(cos, AD_COS(x), -g * AD_SIN(x), AD_SAVES_INPUT(0), ad_neg(ad_masked_mul(g, ad_sin(x))),                         \
       "$y = cos($0)", "~0 -= ~y * sin($0)", NULL, ad_sample_one_normal)                                               \
-    X(tan, AD_LIBM(tan, x), g * (1 + y * y), AD_SAVES_RESULT(0), ad_masked_mul(g, ad_add(ad_square(y), NUMBER(1))),   \
+    X(tan, AD_TAN(x), g * (1 + y * y), AD_SAVES_RESULT(0), ad_masked_mul(g, ad_add(ad_square(y), NUMBER(1))),         \
       "$y = tan($0)", "~0 += ~y * (1 + $y^2)", NULL, ad_sample_one_inside_1)                                          \
     X(asin, AD_LIBM(asin, x), g / AD_LIBM(sqrt, (1 - x) * (1 + x)), AD_SAVES_INPUT(0),                                \
       ad_masked_mul(g, ad_rsqrt(ad_mul(ad_sub(NUMBER(1), x), ad_add(x, NUMBER(1))))),                                 \

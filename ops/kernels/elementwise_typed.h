@@ -54,24 +54,46 @@ static inline int64_t S(step)(const ad_walk *w, bool add) {
 #define TWO_CONSTANTS                                                                                                \
     { constants[0], constants[1] }
 
+/* Where some elements were too far out for circular.h, those are computed again, by the C library. */
 #define VALUE_LOOP(name, value, ...)                                                                                 \
     static void S(name)(int64_t n, const T *restrict px, T *restrict py, const double *constants) {                  \
         const double c[2] = __VA_ARGS__;                                                                             \
+        int far = 0;                                                                                                 \
         (void)constants, (void)c;                                                                                    \
         for (int64_t i = 0; i < n; i++) {                                                                            \
+            const bool exact = false;                                                                                \
             const T x = px[i];                                                                                       \
+            (void)exact;                                                                                             \
             py[i] = (T)(value);                                                                                      \
+        }                                                                                                            \
+        if (far) {                                                                                                   \
+            for (int64_t i = 0; i < n; i++) {                                                                        \
+                const bool exact = true;                                                                             \
+                const T x = px[i];                                                                                   \
+                (void)exact;                                                                                         \
+                if (AD_IS_FAR(x)) py[i] = (T)(value);                                                                \
+            }                                                                                                        \
         }                                                                                                            \
     }
 #define BAR_LOOP(name, x_bar, ...)                                                                                   \
     static void S(name##_back)(int64_t n, const T *restrict pg, const T *restrict px, const T *restrict py,          \
                                T *restrict out, const double *constants) {                                           \
         const double c[2] = __VA_ARGS__;                                                                             \
+        int far = 0;                                                                                                 \
         (void)px, (void)py, (void)constants, (void)c;                                                                \
         for (int64_t i = 0; i < n; i++) {                                                                            \
+            const bool exact = false;                                                                                \
             const T g = pg[i], x = px[i], y = py[i], bar = (T)(x_bar);                                               \
-            (void)x, (void)y;                                                                                        \
+            (void)x, (void)y, (void)exact;                                                                           \
             out[i] = g == (T)0 ? (T)0 : bar;                                                                         \
+        }                                                                                                            \
+        if (far) {                                                                                                   \
+            for (int64_t i = 0; i < n; i++) {                                                                        \
+                const bool exact = true;                                                                             \
+                const T g = pg[i], x = px[i], y = py[i];                                                             \
+                (void)x, (void)y, (void)exact;                                                                       \
+                if (g != (T)0 && AD_IS_FAR(x)) out[i] = (T)(x_bar);                                                  \
+            }                                                                                                        \
         }                                                                                                            \
     }
 

@@ -5,6 +5,7 @@
  *     x_bar = r h - r sum(h) / n - (x - mean) r^3 sum(h (x - mean)) / n
  *
  * and, for the cotangents of the mean and the square themselves, mean_bar / n + 2 square_bar (x - mean) / n. */
+#include "ops/kernels/elementary.h"
 #include "ops/kernels/isa.h"
 
 #include <math.h>

@@ -33,7 +33,7 @@ static int64_t unary_grain(ad_unary op, const ad_view *view) {
         [AD_UNARY_hardtanh] = LIGHT, [AD_UNARY_sign] = LIGHT,       [AD_UNARY_floor] = LIGHT,
         [AD_UNARY_ceil] = LIGHT,     [AD_UNARY_round] = LIGHT,      [AD_UNARY_trunc] = LIGHT,
         [AD_UNARY_cbrt] = HEAVY,     [AD_UNARY_log10] = HEAVY,      [AD_UNARY_logit] = HEAVY,
-        [AD_UNARY_tan] = HEAVY,      [AD_UNARY_asin] = HEAVY,       [AD_UNARY_acos] = HEAVY,
+        [AD_UNARY_asin] = HEAVY,       [AD_UNARY_acos] = HEAVY,
         [AD_UNARY_atan] = HEAVY,     [AD_UNARY_sinc] = HEAVY,       [AD_UNARY_sinh] = HEAVY,
         [AD_UNARY_cosh] = HEAVY,     [AD_UNARY_asinh] = HEAVY,      [AD_UNARY_atanh] = HEAVY,
         [AD_UNARY_erfinv] = HEAVY,   [AD_UNARY_lgamma] = HEAVY,     [AD_UNARY_digamma] = HEAVY,

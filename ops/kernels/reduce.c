@@ -1,5 +1,5 @@
 /* Reductions. Everything accumulates in double, in an order that does not depend on the machine: blocks of neighbours, in
- * eight lanes, and then blocks in pairs, pairs of pairs, and so on, so that the error of a sum grows with the logarithm of
+ * 16 lanes, and then blocks in pairs, pairs of pairs, and so on, so that the error of a sum grows with the logarithm of
  * their number. Which reductions there are says reduce_table.h; the comments here speak of sums. */
 #include "ops/kernels/elementary.h"
 #include "ops/kernels/isa.h"
@@ -8,7 +8,7 @@
 #include <string.h>
 
 enum {
-    LANES = 8,
+    LANES = 16,
     ROW_BLOCK = 1024, /* elements of a row that are summed in lanes */
     TALL_BLOCK = 256, /* rows that are added to each other */
     WIDE_BLOCK = 128, /* and how many columns of them at a time */
