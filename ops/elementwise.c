@@ -1,7 +1,7 @@
 /* Elementwise arithmetic and functions. What each is stands in one row of ops/kernels/elementwise_table.h; here the rows
  * become descriptors and constructors. Broadcasting is the same for all of them and is here too. */
 #include "autodiff/tape/tape.h"
-#include "ops/kernels/elementary.h"
+#include "ops/kernels/composed.h"
 #include "ops/kernels/special.h"
 #include "ops/ops.h"
 

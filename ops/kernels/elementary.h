@@ -1,6 +1,6 @@
-/* exp, expm1, log, log1p, tanh, the logistic function, erf and erfc without branches, so that the compiler turns loops over
- * them into vector code. Over the whole range, subnormals included, exp and log are within 1.1 units in the last place, the
- * error functions within 4, the others within 2.5. AD_EXP(x) and so on choose by type.
+/* exp, exp2, expm1, log, log2, log10, log1p, tanh, the logistic function, erf and erfc without branches, so that the compiler
+ * turns loops over them into vector code. Over the whole range, subnormals included, exp and log are within 1.1 units in the
+ * last place, the error functions within 4, the others within 2.5. AD_EXP(x) and so on choose by type.
  *
  * exp: x = n ln2 + r, |r| <= ln2 / 2, exp(r) by a polynomial (f64: its Taylor series), and n is added to the exponent.
  * log: x = 2^e m, sqrt(1/2) <= m < sqrt(2), f = m - 1. In f32 log(1 + f) = f - f^2/2 + f^3 times a polynomial;
@@ -20,6 +20,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
+
+#define AD_PI 3.14159265358979323846
 
 /* A call in a loop keeps it from becoming vector code. */
 #define AD_INLINE static inline __attribute__((always_inline))
@@ -96,6 +98,15 @@ AD_INLINE float ad_exp_f32(float x) {
     return x < 88.722839f ? y : x + __builtin_inff();
 }
 
+AD_INLINE float ad_exp2_f32(float x) {
+    const bool gone = x < -150.0f;
+    const float z = gone ? 0.0f : x, shifted = z + AD_ROUND_F32, part = z - (shifted - AD_ROUND_F32);
+    const int32_t n = (int32_t)(ad_bits_f32(shifted) - ad_bits_f32(AD_ROUND_F32));
+    const float r = ad_fma_f32(part, 0.693359375f, part * -2.12194440e-4f),
+                y = ad_exp_scaled_f32(r, n, gone ? 0.0f : 1.0f);
+    return x < 128.0f ? y : x + __builtin_inff();
+}
+
 /* 2^n p + 2^n - 1, as twice the half: 2^n may overflow. */
 AD_INLINE float ad_expm1_f32(float x) {
     float z = x > 89.0f ? 89.0f : x;
@@ -106,25 +117,46 @@ AD_INLINE float ad_expm1_f32(float x) {
     return x != 0.0f ? y : x;
 }
 
-AD_INLINE float ad_log_f32(float x) {
-    const float inf = __builtin_inff();
+/* x = 2^e m, sqrt(1/2) <= m < sqrt(2): f = m - 1, and log(1 + f) = f + curved. */
+AD_INLINE float ad_log_parts_f32(float x, float *f, float *curved) {
     const uint32_t low = 0x3f3504f3u; /* sqrt(1/2) */
     float scaled = x < 0x1p-126f ? x * 0x1p25f : x;
     uint32_t bits = ad_bits_f32(scaled) - low + (127u << 23);
-    float e = (float)(int32_t)(bits >> 23) - (x < 0x1p-126f ? 152.0f : 127.0f);
-    float f = ad_from_bits_f32((bits & 0x7fffffu) + low) - 1.0f;
+    *f = ad_from_bits_f32((bits & 0x7fffffu) + low) - 1.0f;
     float q = -0.076344974f;
-    q = ad_fma_f32(q, f, 0.12761578f);
-    q = ad_fma_f32(q, f, -0.13160183f);
-    q = ad_fma_f32(q, f, 0.14201757f);
-    q = ad_fma_f32(q, f, -0.16623357f);
-    q = ad_fma_f32(q, f, 0.20001227f);
-    q = ad_fma_f32(q, f, -0.2500082f);
-    q = ad_fma_f32(q, f, 0.3333333f);
-    float curved = ad_fma_f32(f, q, -0.5f) * (f * f);
-    float y = ad_fma_f32(e, 0.693359375f, f + ad_fma_f32(e, -2.12194440e-4f, curved));
-    y = x > 0.0f ? y : x == 0.0f ? -inf : __builtin_nanf("");
-    return x < inf ? y : x;
+    q = ad_fma_f32(q, *f, 0.12761578f);
+    q = ad_fma_f32(q, *f, -0.13160183f);
+    q = ad_fma_f32(q, *f, 0.14201757f);
+    q = ad_fma_f32(q, *f, -0.16623357f);
+    q = ad_fma_f32(q, *f, 0.20001227f);
+    q = ad_fma_f32(q, *f, -0.2500082f);
+    q = ad_fma_f32(q, *f, 0.3333333f);
+    *curved = ad_fma_f32(*f, q, -0.5f) * (*f * *f);
+    return (float)(int32_t)(bits >> 23) - (x < 0x1p-126f ? 152.0f : 127.0f);
+}
+
+/* The logarithm of x, to any base, where it is not y. */
+AD_INLINE float ad_log_ends_f32(float x, float y) {
+    y = x > 0.0f ? y : x == 0.0f ? -__builtin_inff() : __builtin_nanf("");
+    return x < __builtin_inff() ? y : x;
+}
+
+AD_INLINE float ad_log_f32(float x) {
+    float f, curved, e = ad_log_parts_f32(x, &f, &curved);
+    return ad_log_ends_f32(x, ad_fma_f32(e, 0.693359375f, f + ad_fma_f32(e, -2.12194440e-4f, curved)));
+}
+
+/* 1 / log(2) = 1.4375 + 0.0051950409, 1 / log(10) = 0.43359375 + 7.0073198e-4 */
+AD_INLINE float ad_log2_f32(float x) {
+    float f, curved, e = ad_log_parts_f32(x, &f, &curved);
+    float less = ad_fma_f32(curved, 1.44269504f, f * 5.19504089e-3f);
+    return ad_log_ends_f32(x, e + ad_fma_f32(f, 1.4375f, less));
+}
+
+AD_INLINE float ad_log10_f32(float x) {
+    float f, curved, e = ad_log_parts_f32(x, &f, &curved);
+    float less = ad_fma_f32(curved, 0.434294482f, ad_fma_f32(f, 7.00731903e-4f, e * 4.60503944e-6f));
+    return ad_log_ends_f32(x, ad_fma_f32(e, 0.301025391f, ad_fma_f32(f, 0.43359375f, less)));
 }
 
 AD_INLINE float ad_log1p_f32(float x) {
@@ -268,6 +300,15 @@ AD_INLINE double ad_exp_f64(double x) {
     return x < 709.78271289338409 ? y : x + __builtin_inf();
 }
 
+AD_INLINE double ad_exp2_f64(double x) {
+    const bool gone = x < -1075.0;
+    const double z = gone ? 0.0 : x, shifted = z + AD_ROUND_F64, part = z - (shifted - AD_ROUND_F64);
+    const int64_t n = (int64_t)(ad_bits_f64(shifted) - ad_bits_f64(AD_ROUND_F64));
+    const double r = ad_fma_f64(part, 6.93147180369123816490e-01, part * 1.90821492927058770002e-10),
+                 y = ad_exp_scaled_f64(r, n, gone ? 0.0 : 1.0);
+    return x < 1024.0 ? y : x + __builtin_inf();
+}
+
 AD_INLINE double ad_expm1_f64(double x) {
     double z = x > 710.0 ? 710.0 : x;
     z = z < -40.0 ? -40.0 : z;
@@ -277,14 +318,12 @@ AD_INLINE double ad_expm1_f64(double x) {
     return x != 0.0 ? y : x;
 }
 
-AD_INLINE double ad_log_f64(double x) {
-    const double inf = __builtin_inf();
+AD_INLINE double ad_log_parts_f64(double x, double *f, double *curved) {
     const uint64_t low = 0x3fe6a09e667f3bcdu; /* sqrt(1/2) */
     double scaled = x < 0x1p-1022 ? x * 0x1p54 : x;
     uint64_t bits = ad_bits_f64(scaled) - low + (1023ull << 52);
-    double e = ad_from_bits_f64(0x4330000000000000u | bits >> 52) - 0x1p52 - (x < 0x1p-1022 ? 1077.0 : 1023.0);
-    double f = ad_from_bits_f64((bits & 0xfffffffffffffu) + low) - 1.0;
-    double s = f / (2.0 + f), z = s * s;
+    *f = ad_from_bits_f64((bits & 0xfffffffffffffu) + low) - 1.0;
+    double s = *f / (2.0 + *f), z = s * s;
     double r = 2.0 / 23;
     r = ad_fma_f64(r, z, 2.0 / 21);
     r = ad_fma_f64(r, z, 2.0 / 19);
@@ -295,12 +334,35 @@ AD_INLINE double ad_log_f64(double x) {
     r = ad_fma_f64(r, z, 2.0 / 9);
     r = ad_fma_f64(r, z, 2.0 / 7);
     r = ad_fma_f64(r, z, 2.0 / 5);
-    r = z * (r * z + 2.0 / 3);
-    double h = 0.5 * f * f;
-    double y = e * 6.93147180369123816490e-01 - ((h - (s * (h + r) + e * 1.90821492927058770002e-10)) - f);
-    y = x == 0.0 ? -inf : y;
-    y = x < 0.0 ? __builtin_nan("") : y;
-    return x < inf ? y : x;
+    r = z * ad_fma_f64(r, z, 2.0 / 3);
+    double h = 0.5 * *f * *f;
+    *curved = ad_fma_f64(s, h + r, -h);
+    return ad_from_bits_f64(0x4330000000000000u | bits >> 52) - 0x1p52 - (x < 0x1p-1022 ? 1077.0 : 1023.0);
+}
+
+AD_INLINE double ad_log_ends_f64(double x, double y) {
+    y = x > 0.0 ? y : x == 0.0 ? -__builtin_inf() : __builtin_nan("");
+    return x < __builtin_inf() ? y : x;
+}
+
+AD_INLINE double ad_log_f64(double x) {
+    double f, curved, e = ad_log_parts_f64(x, &f, &curved);
+    double less = ad_fma_f64(e, 1.90821492927058770002e-10, curved);
+    return ad_log_ends_f64(x, ad_fma_f64(e, 6.93147180369123816490e-01, f + less));
+}
+
+/* 1 / log(2) and 1 / log(10) in two parts */
+AD_INLINE double ad_log2_f64(double x) {
+    double f, curved, e = ad_log_parts_f64(x, &f, &curved);
+    double less = ad_fma_f64(curved, 1.4426950408889634, f * 4.3584687174185184e-09);
+    return ad_log_ends_f64(x, e + ad_fma_f64(f, 1.4426950365304947, less));
+}
+
+AD_INLINE double ad_log10_f64(double x) {
+    double f, curved, e = ad_log_parts_f64(x, &f, &curved);
+    double less = ad_fma_f64(curved, 0.43429448190325182765,
+                             ad_fma_f64(f, 1.0728208431540585e-09, e * 1.42050232272661e-13));
+    return ad_log_ends_f64(x, ad_fma_f64(e, 0.30102999566383914, ad_fma_f64(f, 0.434294480830431, less)));
 }
 
 AD_INLINE double ad_log1p_f64(double x) {
@@ -402,163 +464,16 @@ AD_INLINE double ad_erf_f64(double x) {
 }
 
 #define AD_FMA(a, b, c) _Generic((a), float : ad_fma_f32, default : ad_fma_f64)(a, b, c)
-#define AD_EXP(x)     _Generic((x), float : ad_exp_f32, default : ad_exp_f64)(x)
-#define AD_EXPM1(x)   _Generic((x), float : ad_expm1_f32, default : ad_expm1_f64)(x)
-#define AD_ERF(x)     _Generic((x), float : ad_erf_f32, default : ad_erf_f64)(x)
-#define AD_ERFC(x)    _Generic((x), float : ad_erfc_f32, default : ad_erfc_f64)(x)
-#define AD_LOG(x)     _Generic((x), float : ad_log_f32, default : ad_log_f64)(x)
-#define AD_LOG1P(x)   _Generic((x), float : ad_log1p_f32, default : ad_log1p_f64)(x)
-#define AD_TANH(x)    _Generic((x), float : ad_tanh_f32, default : ad_tanh_f64)(x)
-#define AD_SIGMOID(x) _Generic((x), float : ad_sigmoid_f32, default : ad_sigmoid_f64)(x)
-
-/* ---- made of these and of the C library's functions, for either type ------------------------------------------------ */
-
-/* AD_LIBM(pow, x, y) is powf or pow. */
-#define AD_FIRST_OF(first, ...) (first)
-#define AD_LIBM(name, ...)      _Generic(AD_FIRST_OF(__VA_ARGS__, 0), float : name##f, default : name)(__VA_ARGS__)
-
-#define AD_PI           3.14159265358979323846
-#define AD_SQRT_HALF    0.70710678118654752440
-#define AD_INV_SQRT_2PI 0.39894228040143267794
-#define AD_GELU_SCALE   1.59576912160573071176 /* 2 sqrt(2 / pi) */
-#define AD_SELU_SCALE   1.05070098735548049342 /* Klambauer et al. 2017 */
-#define AD_SELU_ALPHA   1.67326324235437728482
-
-/* sinc'(x) / x as a series in x^2: the formula cancels near 0. Coefficient k is (-1)^k 2k pi^2k / (2k + 1)!, k = 1... */
-enum { AD_SINC_TERMS = 9 };
-AD_INLINE double ad_sinc_coefficient(int k) {
-    double c = 2.0 * k;
-    for (int i = 1; i <= k; i++) c *= -9.86960440108935861883 / ((2.0 * i) * (2.0 * i + 1));
-    return c;
-}
-AD_INLINE double ad_sinc_series(double z) {
-    double sum = 0;
-    for (int k = AD_SINC_TERMS; k >= 1; k--) sum = sum * z + ad_sinc_coefficient(k);
-    return sum;
-}
-
-#define DEFINE_COMPOSED(T, S)                                                                                        \
-    AD_INLINE T ad_sign_##S(T x) { return x > 0 ? 1 : x < 0 ? -1 : x; }                                              \
-    /* 0 where a is 0, whatever b is: a limit where b goes to infinity more slowly than a to 0 */                    \
-    AD_INLINE T ad_masked_mul_##S(T a, T b) { return a == 0 ? 0 : a * b; }                                           \
-    AD_INLINE T ad_max_##S(T a, T b) { return a != a ? a : b != b ? b : a > b ? a : b; }                             \
-    AD_INLINE T ad_min_##S(T a, T b) { return a != a ? a : b != b ? b : a < b ? a : b; }                             \
-    /* the powers that people write, without pow */                                                                  \
-    AD_INLINE T ad_power_##S(T x, T c) {                                                                             \
-        return c == 1 ? x : c == 2 ? x * x : c == 3 ? x * x * x : c == -1 ? 1 / x : AD_LIBM(pow, x, c);              \
-    }                                                                                                                \
-    /* as in Python: of the sign of b */                                                                             \
-    AD_INLINE T ad_remainder_##S(T a, T b) {                                                                         \
-        T r = AD_LIBM(fmod, a, b);                                                                                   \
-        return r != 0 && (r < 0) != (b < 0) ? r + b : r;                                                             \
-    }                                                                                                                \
-    /* a / (a^2 + b^2) and sqrt(x^2 + 1), whose squares would overflow */                                            \
-    AD_INLINE T ad_over_squares_##S(T a, T b) {                                                                      \
-        const T most = ad_max_##S(AD_LIBM(fabs, a), AD_LIBM(fabs, b)), u = a / most, v = b / most;                   \
-        return most == (T)INFINITY ? 0 : u / most / (u * u + v * v);                                                 \
-    }                                                                                                                \
-    AD_INLINE T ad_hypot_1_##S(T x) {                                                                                \
-        const T a = AD_LIBM(fabs, x);                                                                                \
-        return a > (T)1e10 ? a : AD_LIBM(sqrt, a * a + 1);                                                           \
-    }                                                                                                                \
-    AD_INLINE T ad_logaddexp_##S(T a, T b) {                                                                         \
-        T most = ad_max_##S(a, b), d = AD_LIBM(fabs, a - b);                                                         \
-        return a == b ? a + (T)0.69314718055994530942 : most + AD_LOG1P(AD_EXP(-d));                                 \
-    }                                                                                                                \
-    AD_INLINE T ad_logaddexp_share_##S(T a, T b) {                                                                   \
-        return a == b ? (a > -(T)INFINITY ? (T)0.5 : 0) : AD_SIGMOID(a - b);                                         \
-    }                                                                                                                \
-    /* both logarithms and what is in them cancel near 1/2 */                                                        \
-    AD_INLINE T ad_logit_##S(T x) {                                                                                  \
-        return x > (T)0.25 && x < (T)0.75 ? 2 * AD_LIBM(atanh, 2 * x - 1) : AD_LOG(x / (1 - x));                     \
-    }                                                                                                                \
-    /* x less the even number next to it: in [-1, 1], and exact; sin(pi x) and cos(pi x) of it are those of x */     \
-    AD_INLINE T ad_half_turns_##S(T x) { return x - 2 * AD_LIBM(rint, x / 2); }                                      \
-    AD_INLINE T ad_sinc_##S(T x) {                                                                                   \
-        const T h = ad_half_turns_##S(x), a = AD_LIBM(fabs, h), near = a > (T)0.5 ? 1 - a : a;                       \
-        const T y = AD_LIBM(copysign, AD_LIBM(sin, (T)AD_PI * near), h) / ((T)AD_PI * x);                            \
-        return x == 0 ? 1 : AD_LIBM(fabs, x) == (T)INFINITY ? 0 : y;                                                 \
-    }                                                                                                                \
-    AD_INLINE T ad_sinc_slope_##S(T x) {                                                                             \
-        const T a = AD_LIBM(fabs, x), h = AD_LIBM(fabs, ad_half_turns_##S(x));                                       \
-        if (a < (T)0.25) return x * (T)ad_sinc_series((double)(x * x));                                              \
-        return a == (T)INFINITY ? 0 : (AD_LIBM(sin, (T)AD_PI * ((T)0.5 - h)) - ad_sinc_##S(x)) / x;                  \
-    }                                                                                                                \
-    AD_INLINE T ad_softsign_##S(T x) {                                                                               \
-        const T a = ad_min_##S(AD_LIBM(fabs, x), (T)1e30); /* where the quotient is 1 */                             \
-        return AD_LIBM(copysign, a / (1 + a), x);                                                                    \
-    }                                                                                                                \
-    /* x Phi(x) = x - |x| Phi(-|x|) for x > 0, -|x| Phi(-|x|) for x < 0; its derivative likewise */                  \
-    AD_INLINE T ad_gelu_##S(T x) {                                                                                   \
-        const T a = ad_size_##S(x, 40), e = ad_erfcx_##S(a * (T)AD_SQRT_HALF);                                       \
-        const T u = a * ((T)0.5 * e) * ad_gauss_##S(a, (T)-0.5);                                                     \
-        return x < 0 ? -u : x - u;                                                                                   \
-    }                                                                                                                \
-    AD_INLINE T ad_gelu_slope_##S(T x) {                                                                             \
-        const T a = ad_size_##S(x, 40), e = ad_erfcx_##S(a * (T)AD_SQRT_HALF);                                       \
-        const T v = (a * (T)AD_INV_SQRT_2PI - (T)0.5 * e) * ad_gauss_##S(a, (T)-0.5);                                \
-        return x < 0 ? -v : 1 + v;                                                                                   \
-    }                                                                                                                \
-    AD_INLINE T ad_gelu_tanh_u_##S(T x) { return (T)AD_GELU_SCALE * (x + (T)0.044715 * (x * x * x)); }               \
-    /* sigmoid(x), and sigmoid(-x) in `other` */                                                                     \
-    AD_INLINE T ad_sigmoids_##S(T x, T *other) {                                                                     \
-        const T e = AD_EXP(-AD_LIBM(fabs, x)), large = 1 / (1 + e), small = e * large;                               \
-        *other = x < 0 ? large : small;                                                                              \
-        return x < 0 ? small : large;                                                                                \
-    }                                                                                                                \
-    AD_INLINE T ad_gelu_tanh_slope_##S(T x) {                                                                        \
-        T rest;                                                                                                      \
-        const T s = ad_sigmoids_##S(ad_gelu_tanh_u_##S(x), &rest);                                                   \
-        return s + ad_masked_mul_##S(s * rest, x * ((T)AD_GELU_SCALE * (1 + (T)(3 * 0.044715) * (x * x))));          \
-    }                                                                                                                \
-    AD_INLINE T ad_silu_slope_##S(T x) {                                                                             \
-        T rest;                                                                                                      \
-        const T s = ad_sigmoids_##S(x, &rest);                                                                       \
-        return ad_masked_mul_##S(s, 1 + ad_masked_mul_##S(rest, x));                                                 \
-    }                                                                                                                \
-    AD_INLINE T ad_softplus_##S(T x) { return (x > 0 ? x : 0) + AD_LOG1P(AD_EXP(-AD_LIBM(fabs, x))); }               \
-    /* a log(b) and a log(1 + b), 0 where a is 0 */                                                                  \
-    AD_INLINE T ad_xlogy_##S(T a, T b) { return a == 0 ? 0 : a * AD_LOG(b); }                                        \
-    AD_INLINE T ad_xlog1py_##S(T a, T b) { return a == 0 ? 0 : a * AD_LOG1P(b); }                                    \
-    /* tanh(softplus(x)) = n / d with n = (1 + exp(x))^2 - 1, d = n + 2, or both over exp(2 x) */                    \
-    AD_INLINE T ad_tanh_softplus_##S(T x) {                                                                          \
-        const T e = AD_EXP(-AD_LIBM(fabs, x));                                                                       \
-        return x > 0 ? (1 + 2 * e) / (1 + 2 * e + 2 * (e * e)) : e * (e + 2) / (e * (e + 2) + 2);                    \
-    }                                                                                                                \
-    AD_INLINE T ad_mish_slope_##S(T x) {                                                                             \
-        const T e = AD_EXP(-AD_LIBM(fabs, x)), d = x > 0 ? 1 + 2 * e + 2 * (e * e) : e * (e + 2) + 2;                \
-        const T change = 4 * (x > 0 ? e * e : e) * (1 + e) / (d * d); /* the derivative of n / d */                  \
-        return ad_tanh_softplus_##S(x) + ad_masked_mul_##S(change, x);                                               \
-    }
-
-DEFINE_COMPOSED(float, f32)
-DEFINE_COMPOSED(double, f64)
-
-#define AD_OF_TYPE(name, x)      _Generic((x), float : name##_f32, default : name##_f64)
-#define AD_SIGN(x)               AD_OF_TYPE(ad_sign, x)(x)
-#define AD_MASKED_MUL(a, b)      AD_OF_TYPE(ad_masked_mul, a)(a, b)
-#define AD_POWER(x, c)           AD_OF_TYPE(ad_power, x)(x, c)
-#define AD_MAX(a, b)             AD_OF_TYPE(ad_max, a)(a, b)
-#define AD_MIN(a, b)             AD_OF_TYPE(ad_min, a)(a, b)
-#define AD_REMAINDER(a, b)       AD_OF_TYPE(ad_remainder, a)(a, b)
-#define AD_HYPOT_1(x)            AD_OF_TYPE(ad_hypot_1, x)(x)
-#define AD_OVER_SQUARES(a, b)    AD_OF_TYPE(ad_over_squares, a)(a, b)
-#define AD_LOGADDEXP(a, b)       AD_OF_TYPE(ad_logaddexp, a)(a, b)
-#define AD_LOGADDEXP_SHARE(a, b) AD_OF_TYPE(ad_logaddexp_share, a)(a, b)
-#define AD_LOGIT(x)              AD_OF_TYPE(ad_logit, x)(x)
-#define AD_SINC(x)               AD_OF_TYPE(ad_sinc, x)(x)
-#define AD_SINC_SLOPE(x)         AD_OF_TYPE(ad_sinc_slope, x)(x)
-#define AD_SOFTPLUS(x)           AD_OF_TYPE(ad_softplus, x)(x)
-#define AD_XLOGY(a, b)           AD_OF_TYPE(ad_xlogy, a)(a, b)
-#define AD_XLOG1PY(a, b)         AD_OF_TYPE(ad_xlog1py, a)(a, b)
-#define AD_SOFTSIGN(x)           AD_OF_TYPE(ad_softsign, x)(x)
-#define AD_GAUSS(x)              AD_OF_TYPE(ad_gauss, x)(AD_OF_TYPE(ad_size, x)(x, 28), -1)
-#define AD_GELU(x)               AD_OF_TYPE(ad_gelu, x)(x)
-#define AD_GELU_SLOPE(x)         AD_OF_TYPE(ad_gelu_slope, x)(x)
-#define AD_GELU_U(x)             AD_OF_TYPE(ad_gelu_tanh_u, x)(x)
-#define AD_GELU_TANH_SLOPE(x)    AD_OF_TYPE(ad_gelu_tanh_slope, x)(x)
-#define AD_SILU_SLOPE(x)         AD_OF_TYPE(ad_silu_slope, x)(x)
-#define AD_TANH_SOFTPLUS(x)      AD_OF_TYPE(ad_tanh_softplus, x)(x)
-#define AD_MISH_SLOPE(x)         AD_OF_TYPE(ad_mish_slope, x)(x)
+#define AD_EXP(x)       _Generic((x), float : ad_exp_f32, default : ad_exp_f64)(x)
+#define AD_EXP2(x)      _Generic((x), float : ad_exp2_f32, default : ad_exp2_f64)(x)
+#define AD_EXPM1(x)     _Generic((x), float : ad_expm1_f32, default : ad_expm1_f64)(x)
+#define AD_ERF(x)       _Generic((x), float : ad_erf_f32, default : ad_erf_f64)(x)
+#define AD_ERFC(x)      _Generic((x), float : ad_erfc_f32, default : ad_erfc_f64)(x)
+#define AD_LOG(x)       _Generic((x), float : ad_log_f32, default : ad_log_f64)(x)
+#define AD_LOG2(x)      _Generic((x), float : ad_log2_f32, default : ad_log2_f64)(x)
+#define AD_LOG10(x)     _Generic((x), float : ad_log10_f32, default : ad_log10_f64)(x)
+#define AD_LOG1P(x)     _Generic((x), float : ad_log1p_f32, default : ad_log1p_f64)(x)
+#define AD_TANH(x)      _Generic((x), float : ad_tanh_f32, default : ad_tanh_f64)(x)
+#define AD_SIGMOID(x)   _Generic((x), float : ad_sigmoid_f32, default : ad_sigmoid_f64)(x)
 
 #endif

@@ -1,6 +1,6 @@
 /* Elementwise kernels: the rows of the table as loops over strided memory. */
 #include "ops/kernels/circular.h"
-#include "ops/kernels/elementary.h"
+#include "ops/kernels/composed.h"
 #include "ops/kernels/isa.h"
 #include "ops/kernels/special.h"
 

@@ -32,20 +32,20 @@
     X(rsqrt, 1 / AD_LIBM(sqrt, x), g * (T)-0.5 * y * y * y, AD_SAVES_RESULT(0),                                       \
       ad_masked_mul(ad_masked_mul(ad_masked_mul(ad_scale(g, -0.5), y), y), y),                                        \
       "$y = 1 / sqrt($0)", "~0 -= ~y * $y^3 / 2", "at 0: -infinity, 0 where ~y is 0", ad_sample_one_positive)         \
-    X(cbrt, AD_LIBM(cbrt, x), g / (3 * y * y), AD_SAVES_RESULT(0),                                                    \
+    X(cbrt, AD_CBRT(x), g / (3 * y * y), AD_SAVES_RESULT(0),                                                          \
       ad_masked_div(ad_scale(g, 1.0 / 3), ad_square(y)),                                                              \
       "$y = cbrt($0)", "~0 += ~y / (3 * $y^2)", "at 0: infinity, 0 where ~y is 0", ad_sample_one_away_from_0)         \
     X(exp, AD_EXP(x), g * y, AD_SAVES_RESULT(0), ad_masked_mul(g, y),                                                 \
       "$y = exp($0)", "~0 += ~y * $y", NULL, ad_sample_one_normal)                                                    \
-    X(exp2, AD_LIBM(exp2, x), g * (T)AD_LN2 * y, AD_SAVES_RESULT(0), ad_scale(ad_masked_mul(g, y), AD_LN2),           \
+    X(exp2, AD_EXP2(x), g * (T)AD_LN2 * y, AD_SAVES_RESULT(0), ad_scale(ad_masked_mul(g, y), AD_LN2),                 \
       "$y = 2^$0", "~0 += ~y * $y * log(2)", NULL, ad_sample_one_normal)                                              \
     X(expm1, AD_EXPM1(x), g * AD_EXP(x), AD_SAVES_INPUT(0), ad_masked_mul(g, ad_exp(x)),                              \
       "$y = exp($0) - 1", "~0 += ~y * exp($0)", NULL, ad_sample_one_normal)                                           \
     X(log, AD_LOG(x), g / x, AD_SAVES_INPUT(0), ad_masked_div(g, x),                                                  \
       "$y = log($0)", "~0 += ~y / $0", "at 0: infinity, 0 where ~y is 0", ad_sample_one_positive)                     \
-    X(log2, AD_LIBM(log2, x), g * (T)(1 / AD_LN2) / x, AD_SAVES_INPUT(0), ad_masked_div(ad_scale(g, 1 / AD_LN2), x),  \
+    X(log2, AD_LOG2(x), g * (T)(1 / AD_LN2) / x, AD_SAVES_INPUT(0), ad_masked_div(ad_scale(g, 1 / AD_LN2), x),        \
       "$y = log2($0)", "~0 += ~y / ($0 * log(2))", "at 0: infinity, 0 where ~y is 0", ad_sample_one_positive)         \
-    X(log10, AD_LIBM(log10, x), g * (T)(1 / AD_LN10) / x, AD_SAVES_INPUT(0),                                          \
+    X(log10, AD_LOG10(x), g * (T)(1 / AD_LN10) / x, AD_SAVES_INPUT(0),                                                \
       ad_masked_div(ad_scale(g, 1 / AD_LN10), x),                                                                     \
       "$y = log10($0)", "~0 += ~y / ($0 * log(10))", "at 0: infinity, 0 where ~y is 0", ad_sample_one_positive)       \
     X(log1p, AD_LOG1P(x), g / (1 + x), AD_SAVES_INPUT(0), ad_masked_div(g, ad_add(x, NUMBER(1))),                     \
@@ -59,32 +59,32 @@
       "$y = cos($0)", "~0 -= ~y * sin($0)", NULL, ad_sample_one_normal)                                               \
     X(tan, AD_TAN(x), g * (1 + y * y), AD_SAVES_RESULT(0), ad_masked_mul(g, ad_add(ad_square(y), NUMBER(1))),         \
       "$y = tan($0)", "~0 += ~y * (1 + $y^2)", NULL, ad_sample_one_inside_1)                                          \
-    X(asin, AD_LIBM(asin, x), g / AD_LIBM(sqrt, (1 - x) * (1 + x)), AD_SAVES_INPUT(0),                                \
+    X(asin, AD_ASIN(x), g / AD_LIBM(sqrt, (1 - x) * (1 + x)), AD_SAVES_INPUT(0),                                      \
       ad_masked_mul(g, ad_rsqrt(ad_mul(ad_sub(NUMBER(1), x), ad_add(x, NUMBER(1))))),                                 \
       "$y = asin($0)", "~0 += ~y / sqrt(1 - $0^2)", "at -1 and 1: infinity, 0 where ~y is 0", ad_sample_one_inside_1) \
-    X(acos, AD_LIBM(acos, x), -g / AD_LIBM(sqrt, (1 - x) * (1 + x)), AD_SAVES_INPUT(0),                               \
+    X(acos, AD_ACOS(x), -g / AD_LIBM(sqrt, (1 - x) * (1 + x)), AD_SAVES_INPUT(0),                                     \
       ad_neg(ad_masked_mul(g, ad_rsqrt(ad_mul(ad_sub(NUMBER(1), x), ad_add(x, NUMBER(1)))))),                         \
       "$y = acos($0)", "~0 -= ~y / sqrt(1 - $0^2)", "at -1 and 1: -infinity, 0 where ~y is 0",                        \
       ad_sample_one_inside_1)                                                                                         \
-    X(atan, AD_LIBM(atan, x), g / AD_HYPOT_1(x) / AD_HYPOT_1(x), AD_SAVES_INPUT(0),                                   \
+    X(atan, AD_ATAN(x), g / AD_HYPOT_1(x) / AD_HYPOT_1(x), AD_SAVES_INPUT(0),                                         \
       ad_masked_div(g, ad_add(ad_square(x), NUMBER(1))),                                                              \
       "$y = atan($0)", "~0 += ~y / (1 + $0^2)", NULL, ad_sample_one_normal)                                           \
     X(sinc, AD_SINC(x), g * AD_SINC_SLOPE(x), AD_SAVES_INPUT(0), ad_masked_mul(g, sinc_slope(x)),                     \
       "$y = sin(pi $0) / (pi $0)", "~0 += ~y * (cos(pi $0) - $y) / $0",                                               \
       "at 0 and infinity: the limits", ad_sample_one_normal)                                                          \
-    X(sinh, AD_LIBM(sinh, x), g * AD_LIBM(cosh, x), AD_SAVES_INPUT(0), ad_masked_mul(g, ad_cosh(x)),                  \
+    X(sinh, AD_SINH(x), g * AD_COSH(x), AD_SAVES_INPUT(0), ad_masked_mul(g, ad_cosh(x)),                              \
       "$y = sinh($0)", "~0 += ~y * cosh($0)", NULL, ad_sample_one_normal)                                             \
-    X(cosh, AD_LIBM(cosh, x), g * AD_LIBM(sinh, x), AD_SAVES_INPUT(0), ad_masked_mul(g, ad_sinh(x)),                  \
+    X(cosh, AD_COSH(x), g * AD_SINH(x), AD_SAVES_INPUT(0), ad_masked_mul(g, ad_sinh(x)),                              \
       "$y = cosh($0)", "~0 += ~y * sinh($0)", NULL, ad_sample_one_normal)                                             \
     X(tanh, AD_TANH(x), g * ((T)1 - y * y), AD_SAVES_RESULT(0), ad_masked_mul(g, ad_sub(NUMBER(1), ad_square(y))),    \
       "$y = tanh($0)", "~0 += ~y * (1 - $y^2)", NULL, ad_sample_one_normal)                                           \
-    X(asinh, AD_LIBM(asinh, x), g / AD_HYPOT_1(x), AD_SAVES_INPUT(0),                                                 \
+    X(asinh, AD_ASINH(x), g / AD_HYPOT_1(x), AD_SAVES_INPUT(0),                                                       \
       ad_masked_div(g, ad_hypot(x, NUMBER(1))),                                                                       \
       "$y = asinh($0)", "~0 += ~y / sqrt($0^2 + 1)", NULL, ad_sample_one_normal)                                      \
-    X(acosh, AD_LIBM(acosh, x), g / (AD_LIBM(sqrt, x - 1) * AD_LIBM(sqrt, x + 1)), AD_SAVES_INPUT(0),                 \
+    X(acosh, AD_ACOSH(x), g / (AD_LIBM(sqrt, x - 1) * AD_LIBM(sqrt, x + 1)), AD_SAVES_INPUT(0),                       \
       ad_masked_mul(g, ad_mul(ad_rsqrt(ad_sub(x, NUMBER(1))), ad_rsqrt(ad_add(x, NUMBER(1))))),                       \
       "$y = acosh($0)", "~0 += ~y / sqrt($0^2 - 1)", "at 1: infinity, 0 where ~y is 0", ad_sample_one_above_1)        \
-    X(atanh, AD_LIBM(atanh, x), g / ((1 - x) * (1 + x)), AD_SAVES_INPUT(0),                                           \
+    X(atanh, AD_ATANH(x), g / ((1 - x) * (1 + x)), AD_SAVES_INPUT(0),                                                 \
       ad_masked_div(g, ad_mul(ad_sub(NUMBER(1), x), ad_add(x, NUMBER(1)))),                                           \
       "$y = atanh($0)", "~0 += ~y / (1 - $0^2)", "at -1 and 1: infinity, 0 where ~y is 0", ad_sample_one_inside_1)    \
     X(erf, AD_ERF(x), g * (T)(2 * AD_INV_SQRT_PI) * AD_GAUSS(x), AD_SAVES_INPUT(0),                                   \
@@ -210,7 +210,7 @@
       ad_masked_div(g, b), ad_neg(ad_masked_div(ad_masked_mul(g, ad_masked_div(a, b)), b)),                           \
       "$y = [$0 != 0] $0 / $1", "~0 += ~y / $1", "~1 -= [$0 != 0] ~y * $0 / $1^2",                                    \
       "0 where $0 is 0, whatever $1 is", ad_sample_two_away_from_0)                                                   \
-    X(pow, AD_LIBM(pow, a, b), b == 0 ? 0 : g * b * AD_LIBM(pow, a, b - 1),                                           \
+    X(pow, AD_POW(a, b), b == 0 ? 0 : g * b * AD_POW(a, b - 1),                                                       \
       a == 0 && b >= 0 ? 0 : g * AD_MASKED_MUL(y, AD_LOG(a)), AD_SAVES_INPUTS | AD_SAVES_RESULT(0),                   \
       ad_masked_mul(g, ad_masked_mul(b, ad_pow(a, ad_sub(b, NUMBER(1))))), ad_masked_mul(g, power_log(a, b, y)),      \
       "$y = $0^$1", "~0 += ~y * $1 * $0^($1 - 1)", "~1 += ~y * $y * log($0)",                                         \
@@ -235,7 +235,7 @@
       AD_SAVES_INPUTS, xlogy_rule(g, a, b), ad_masked_mul(g, ad_masked_div(a, b)),                                    \
       "$y = $0 log($1)", "~0 += ~y * log($1)", "~1 += ~y * $0 / $1",                                                  \
       "where $0 is 0: y and ~1 are 0 whatever $1 is, ~0 where $1 <= 0", ad_sample_two_positive)                       \
-    X(atan2, AD_LIBM(atan2, a, b), g * AD_OVER_SQUARES(b, a), -g * AD_OVER_SQUARES(a, b), AD_SAVES_INPUTS,            \
+    X(atan2, AD_ATAN2(a, b), g * AD_OVER_SQUARES(b, a), -g * AD_OVER_SQUARES(a, b), AD_SAVES_INPUTS,                  \
       ad_masked_mul(g, over_squares(b, a)), ad_neg(ad_masked_mul(g, over_squares(a, b))),                             \
       "$y = atan2($0, $1)", "~0 += ~y * $1 / ($0^2 + $1^2)", "~1 -= ~y * $0 / ($0^2 + $1^2)", "at (0, 0): NaN",       \
       ad_sample_two_away_from_0)                                                                                      \

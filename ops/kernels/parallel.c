@@ -13,6 +13,7 @@
 enum {
     LIGHT = 24576,   /* as fast as memory: one or two instructions each */
     FUNCTION = 4096, /* exp and what is made of it */
+    SLOW = 1024,     /* what is vector code by way of f64, or in f32 alone */
     HEAVY = 128,     /* what no vector code is made for */
     SUM = 12288,
     ROWS = 1536, /* softmax and the like */
@@ -32,10 +33,10 @@ static int64_t unary_grain(ad_unary op, const ad_view *view) {
         [AD_UNARY_scale] = LIGHT,    [AD_UNARY_leaky_relu] = LIGHT, [AD_UNARY_clamp] = LIGHT,
         [AD_UNARY_hardtanh] = LIGHT, [AD_UNARY_sign] = LIGHT,       [AD_UNARY_floor] = LIGHT,
         [AD_UNARY_ceil] = LIGHT,     [AD_UNARY_round] = LIGHT,      [AD_UNARY_trunc] = LIGHT,
-        [AD_UNARY_cbrt] = HEAVY,     [AD_UNARY_log10] = HEAVY,      [AD_UNARY_logit] = HEAVY,
-        [AD_UNARY_asin] = HEAVY,       [AD_UNARY_acos] = HEAVY,
-        [AD_UNARY_atan] = HEAVY,     [AD_UNARY_sinc] = HEAVY,       [AD_UNARY_sinh] = HEAVY,
-        [AD_UNARY_cosh] = HEAVY,     [AD_UNARY_asinh] = HEAVY,      [AD_UNARY_atanh] = HEAVY,
+        [AD_UNARY_cbrt] = SLOW,      [AD_UNARY_logit] = SLOW,       [AD_UNARY_tan] = SLOW,
+        [AD_UNARY_asin] = SLOW,      [AD_UNARY_acos] = SLOW,        [AD_UNARY_atan] = SLOW,
+        [AD_UNARY_sinh] = SLOW,      [AD_UNARY_cosh] = SLOW,        [AD_UNARY_asinh] = SLOW,
+        [AD_UNARY_acosh] = SLOW,     [AD_UNARY_atanh] = SLOW,       [AD_UNARY_sinc] = HEAVY,
         [AD_UNARY_erfinv] = HEAVY,   [AD_UNARY_lgamma] = HEAVY,     [AD_UNARY_digamma] = HEAVY,
         [AD_UNARY_trigamma] = HEAVY, [AD_UNARY_power] = HEAVY,      [AD_UNARY_polygamma] = HEAVY,
     };
