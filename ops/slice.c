@@ -133,8 +133,20 @@ static void slice_vjp_of_uses(ad_vjp *v, int n, const ad_use *use) {
     }
 }
 
+/* Of neighbours, one beside the other, none reads or clears what the others write. */
 static ad_status slice_backward(ad_call *call, ad_adjoint *adjoint) {
-    return ad_window_back(call, adjoint, slice_of);
+    const slice_attrs *slice = call->attrs;
+    if (slice->step != 1) return ad_window_back(call, adjoint, slice_of);
+    const ad_shape *shape = &call->in[0]->shape;
+    const int axis = ad_axis_index(slice->axis, shape->rank);
+    const int64_t from = start_of(slice, shape->dim[axis]), to = from + call->out[0].shape.dim[axis];
+    bool add;
+    const ad_view *x_bar = ad_into_window(adjoint, 0, axis, from, to, &add);
+    ad_view window;
+    if (!x_bar) return AD_OK;
+    ad_status status = slice_of(slice, x_bar, &window);
+    if (!status) ad_kernels_get()->copy(&adjoint->seed[0], &window, 1, add);
+    return status;
 }
 
 static void add_end(char *text, size_t size, size_t *length, int64_t end) {

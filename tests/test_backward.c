@@ -99,6 +99,55 @@ Test(backward, merges_in_the_order_of_descending_consumers) {
     ad_tape_free(t);
 }
 
+/* Windows of x, each times a number of its own, and now and then all of x: neighbours, strangers, overlaps, along either axis,
+ * in any order. Their gradient is written piece by piece, into memory that held other numbers before. */
+enum { WINDOWED_ROWS = 6, WINDOWED_COLUMNS = 5, WINDOWS = 7 };
+
+static ad_var windowed_sum(ad_rng *rng, ad_var x, double *expected) {
+    ad_var y = ad_scalar(x.tape, NULL, 0);
+    int64_t next = 0;
+    for (int k = 0; k < WINDOWS; k++) {
+        const bool all = ad_rng_below(rng, 8) == 0;
+        const int axis = ad_rng_below(rng, 4) == 0;
+        const int64_t n = axis ? WINDOWED_COLUMNS : WINDOWED_ROWS;
+        const int64_t from = ad_rng_below(rng, 3) ? next % n : ad_rng_below(rng, n);
+        const int64_t to = from + ad_rng_below(rng, n - from + 1), factor = 1 + ad_rng_below(rng, 9);
+        ad_var part = all ? x : ad_slice(x, axis, from, to, 1);
+        y = ad_add(y, ad_scale(total(part), (double)factor));
+        next = to;
+        for (int64_t i = 0; i < WINDOWED_ROWS; i++)
+            for (int64_t j = 0; j < WINDOWED_COLUMNS; j++)
+                if (all || ((axis ? j : i) >= from && (axis ? j : i) < to))
+                    expected[i * WINDOWED_COLUMNS + j] += (double)factor;
+    }
+    return y;
+}
+
+Test(backward, puts_windows_together) {
+    ad_rng rng = {.seed = 3};
+    ad_tape *t = ad_tape_new(NULL);
+    ad_param *param;
+    ad_param_new(&param, NULL, "p", AD_F64, AD_SHAPE(WINDOWED_ROWS, WINDOWED_COLUMNS), NULL, NULL);
+    for (int round = 0; round < 3000; round++) {
+        double expected[2][WINDOWED_ROWS * WINDOWED_COLUMNS] = {0};
+        ad_var leaf = ad_use(t, param), x[] = {leaf, ad_exp(leaf)}, y = ad_scalar(t, NULL, 0);
+        const int used = 1 + (int)ad_rng_below(&rng, 2);
+        for (int k = 0; k < used; k++) y = ad_add(y, windowed_sum(&rng, x[k], expected[k]));
+        ad_backward(y);
+        for (int k = used; k-- > 0;) { /* exp(0) passes on what it got */
+            for (int64_t i = 0; i < WINDOWED_ROWS * WINDOWED_COLUMNS; i++) {
+                ad_view gradient = ad_gradient(x[k]);
+                const double all = expected[k][i] + (k == 0 ? expected[1][i] : 0);
+                cr_assert_eq(ad_view_get(&gradient, i), all, "round %d, element %d of %d", round, (int)i, k);
+            }
+        }
+        expect_ok(t);
+        ad_tape_reset(t);
+    }
+    ad_param_unref(param);
+    ad_tape_free(t);
+}
+
 Test(backward, passes_through_views_and_not_through_detach) {
     ad_tape *t = ad_tape_new(NULL);
     ad_var x = ad_leaf(t, "x", AD_F64, AD_SHAPE(2, 3), (double[]){1, 2, 3, 4, 5, 6});

@@ -39,10 +39,37 @@ static bool make_own(ad_tape *tape, ad_tensor **store) {
     return true;
 }
 
+/* ---- gradients in part --------------------------------------------------------------------------------------- */
+
+static ad_stripe *stripe_of(ad_tape *tape, uint32_t index) {
+    ad_stripe *stripe = tape->stripe;
+    while (stripe->index != index) stripe++;
+    return stripe;
+}
+
+static void forget_stripe(ad_tape *tape, ad_stripe *stripe) {
+    ad_cotangent_at(tape, stripe->index)->state &= ~(uint32_t)AD_GRAD_IN_PART;
+    *stripe = tape->stripe[--tape->stripes];
+}
+
+/* Writes the zeros that are still missing. */
+static void complete_gradient(ad_tape *tape, uint32_t index) {
+    ad_stripe *stripe = stripe_of(tape, index);
+    const ad_view *all = &ad_cotangent_at(tape, index)->value.tensor->view;
+    const int64_t edges[2][2] = {{0, stripe->from}, {stripe->to, all->shape.dim[stripe->axis]}};
+    for (int i = 0; i < 2; i++) {
+        ad_view rest = *all;
+        (void)!ad_view_slice(all, stripe->axis, edges[i][0], edges[i][1], 1, &rest);
+        ad_kernels_get()->fill(&rest, 0.0);
+    }
+    forget_stripe(tape, stripe);
+}
+
 /* Makes the gradient of a node a row-major buffer that nobody else sees. *add: whether it holds something. */
 static bool open_gradient(ad_tape *tape, uint32_t index, bool *add) {
     const ad_node *node = ad_node_at(tape, index);
     *add = ad_has_gradient(tape, index);
+    if (*add && (ad_cotangent_at(tape, index)->state & AD_GRAD_IN_PART)) complete_gradient(tape, index);
     if (node->flags & AD_NODE_INLINE) return *add || claim(tape, index, NULL);
     if (node->flags & AD_NODE_DIRECT) node->extra->param->few_rows = false;
     if (*add) return (node->flags & AD_NODE_DIRECT) || make_own(tape, &ad_cotangent_at(tape, index)->value.tensor);
@@ -108,6 +135,39 @@ const ad_view *ad_into_cleared(ad_adjoint *adjoint, int i) {
     bool add;
     const ad_view *into = ad_into(adjoint, i, &add);
     if (into && !add) ad_kernels_get()->fill(into, 0);
+    return into;
+}
+
+/* Takes the window into the part that is written; false if it does not lie at its edge. */
+static bool extend_stripe(ad_tape *tape, uint32_t index, int axis, int64_t from, int64_t to) {
+    ad_stripe *stripe = stripe_of(tape, index);
+    if (stripe->axis != axis || (to != stripe->from && from != stripe->to)) return false;
+    stripe->from = from < stripe->from ? from : stripe->from;
+    stripe->to = to > stripe->to ? to : stripe->to;
+    const int64_t n = ad_cotangent_at(tape, index)->value.tensor->view.shape.dim[axis];
+    if (stripe->from == 0 && stripe->to == n) forget_stripe(tape, stripe);
+    return true;
+}
+
+const ad_view *ad_into_window(ad_adjoint *adjoint, int i, int axis, int64_t from, int64_t to, bool *add) {
+    const struct ad_adjoint_private *priv = adjoint->priv;
+    ad_tape *tape = priv->tape;
+    const uint32_t index = priv->call->priv->inputs[i];
+    *add = true;
+    if (from >= to || priv->capture_input >= 0 || tape->numbers || !ad_wants(adjoint, i))
+        return ad_into_cleared(adjoint, i);
+    const ad_cotangent *gradient = ad_cotangent_at(tape, index);
+    if (ad_has_gradient(tape, index)) {
+        if (!(gradient->state & AD_GRAD_IN_PART) || !extend_stripe(tape, index, axis, from, to))
+            return ad_into(adjoint, i, add);
+        *add = false;
+        return &gradient->value.tensor->view;
+    }
+    if (tape->stripes == AD_MOST_STRIPES) return ad_into_cleared(adjoint, i);
+    const ad_view *into = ad_into(adjoint, i, add);
+    if (!into || (from == 0 && to == into->shape.dim[axis])) return into;
+    tape->stripe[tape->stripes++] = (ad_stripe){.index = index, .axis = axis, .from = from, .to = to};
+    ad_cotangent_at(tape, index)->state |= AD_GRAD_IN_PART;
     return into;
 }
 
@@ -365,6 +425,7 @@ static void walk_back(ad_tape *tape, uint32_t first, uint32_t end, uint16_t mask
             if (node->inputs == 2) add_scalar(tape, node->in[1], mask, back.b);
             continue;
         }
+        if (grad->pass == pass && (grad->state & AD_GRAD_IN_PART)) complete_gradient(tape, index);
         if ((node->flags & AD_NODE_HOOKED) && grad->pass == pass && !show_gradient(tape, index)) return;
         if (node->op == &ad_result_of) {
             pending = node->in[0];
@@ -605,6 +666,7 @@ static bool mark_wanted(ad_tape *tape, uint32_t y, const ad_backward_options *op
 }
 
 static void forget_last_pass(ad_tape *tape) {
+    tape->stripes = 0;
     ad_tape_drop_gradients(tape);
     if (tape->pass_has_wrt)
         for (uint32_t i = 0; i < tape->count; i++)

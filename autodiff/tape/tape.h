@@ -48,9 +48,10 @@ enum {
 };
 
 enum {
-    AD_GRAD_UNREACHED = 1 << 0, /* zeros, made when somebody looked: y does not depend on this node */
-    AD_GRAD_SEED = 1 << 1,      /* the pass began here */
-    AD_GRAD_GIVEN_BACK = 1 << 2 /* passed on, and its memory given back */
+    AD_GRAD_UNREACHED = 1 << 0,  /* zeros, made when somebody looked: y does not depend on this node */
+    AD_GRAD_SEED = 1 << 1,       /* the pass began here */
+    AD_GRAD_GIVEN_BACK = 1 << 2, /* passed on, and its memory given back */
+    AD_GRAD_IN_PART = 1 << 3     /* written only in one of tape->stripe so far; elsewhere it is 0 to come */
 };
 
 typedef struct ad_cotangent {
@@ -58,6 +59,14 @@ typedef struct ad_cotangent {
     uint32_t pass;  /* the pass that left it here; 0: none */
     uint32_t state; /* AD_GRAD_... of that pass */
 } ad_cotangent;
+
+/* What is written of a gradient that many slices fill, one beside the other. */
+typedef struct ad_stripe {
+    uint32_t index; /* node */
+    int axis;
+    int64_t from, to;
+} ad_stripe;
+enum { AD_MOST_STRIPES = 8 };
 
 typedef struct ad_node {
     const ad_op *op;
@@ -139,7 +148,9 @@ struct ad_tape {
     uint32_t pass_nodes; /* how many there were at the last pass and still are: no later one has a gradient */
     uint32_t pass_start; /* node where the last pass began; at least pass_nodes: it is gone */
     bool pass_has_wrt;   /* that pass was asked for some gradients only */
-    const char *where;   /* unless NULL: the place in the user's source that recording is done for */
+    ad_stripe stripe[AD_MOST_STRIPES];
+    int stripes;
+    const char *where;               /* unless NULL: the place in the user's source that recording is done for */
     ad_tensor *held[AD_MAX_RESULTS]; /* of the call under way, no node's yet: a handler may jump out of it */
     ad_kept kept[AD_MAX_RESULTS];    /* likewise, of the function that ran */
 
@@ -383,6 +394,9 @@ void ad_contribute(ad_adjoint *adjoint, int i, const ad_view *view, ad_tensor *o
 
 /* ad_into for an op that adds to parts of input i: what is not there yet is 0. */
 const ad_view *ad_into_cleared(ad_adjoint *adjoint, int i);
+/* The same for one that adds to a window, [from, to) along the axis. Where nothing is there yet, and the window lies at the
+ * edge of what is, the rest is left alone until somebody needs it: *add is then false. */
+const ad_view *ad_into_window(ad_adjoint *adjoint, int i, int axis, int64_t from, int64_t to, bool *add);
 /* The same for one that adds to rows along an axis: if that is the first, the gradient of a parameter is cleared only in
  * the rows that hold something. index: integers in range. */
 const ad_view *ad_into_rows(ad_adjoint *adjoint, int i, int axis, const ad_view *index);
