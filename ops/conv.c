@@ -15,11 +15,10 @@ typedef struct conv_attrs {
     int64_t size[2]; /* of x in conv_transpose2d, of w in conv2d_kernel */
 } conv_attrs;
 
-typedef enum side { X, W, Y } side;
-
 /* The result and the two inputs of each op. */
-typedef const side sides[3];
-static sides conv2d_sides = {Y, X, W}, transposed_sides = {X, Y, W}, kernel_sides = {W, X, Y};
+typedef const ad_side sides[3];
+static sides conv2d_sides = {AD_SIDE_Y, AD_SIDE_X, AD_SIDE_W}, transposed_sides = {AD_SIDE_X, AD_SIDE_Y, AD_SIDE_W},
+             kernel_sides = {AD_SIDE_W, AD_SIDE_X, AD_SIDE_Y};
 
 /* ---- shapes ------------------------------------------------------------------------------------------------------ */
 
@@ -158,8 +157,8 @@ static ad_status kernel_shape(ad_call *call) {
 /* ---- computing --------------------------------------------------------------------------------------------------- */
 
 static ad_convolution problem_of(const conv_attrs *a, const ad_view *const view[3]) {
-    const int64_t *x = view[X]->shape.dim, *w = view[W]->shape.dim, *y = view[Y]->shape.dim;
-    ad_convolution c = {.dtype = view[X]->dtype,
+    const int64_t *x = view[AD_SIDE_X]->shape.dim, *w = view[AD_SIDE_W]->shape.dim, *y = view[AD_SIDE_Y]->shape.dim;
+    ad_convolution c = {.dtype = view[AD_SIDE_X]->dtype,
                         .images = x[0],
                         .groups = a->groups,
                         .channels = w[1],
@@ -169,39 +168,45 @@ static ad_convolution problem_of(const conv_attrs *a, const ad_view *const view[
     return c;
 }
 
-/* view[result] (+)= what the form gives for the other two. */
-static ad_status compute(ad_call *call, side result, const ad_view *const view[3], bool add) {
-    void *data[3];
+/* A number for each channel, as a view that broadcasts to images. */
+static ad_view per_channel(const ad_view *b) {
+    ad_shape shape = AD_SHAPE(b->shape.dim[0], 1, 1);
+    ad_view view = *b;
+    (void)!ad_view_reshape(b, &shape, &view); /* axes of 1 never need a copy */
+    return view;
+}
+
+/* view[result] (+)= what the form gives for the other two, and y a bias, if there is one. */
+static ad_status compute(ad_call *call, ad_side result, const ad_view *const view[3], const ad_view *bias, bool add) {
+    void *data[3], *of_bias = NULL;
     for (int i = 0; i < 3; i++) {
         if (ad_view_count(view[i]) > 0) continue;
-        if (!add) ad_kernels_get()->fill(view[result], 0);
+        ad_view start = bias ? per_channel(bias) : ad_view_of(&(double){0}, view[result]->dtype, AD_SCALAR);
+        start = ad_stretched(&start, &view[result]->shape);
+        if (!add) ad_kernels_get()->copy(&start, view[result], 1, false);
         return AD_OK;
     }
+    if (bias && !(of_bias = ad_row_major(call, bias))) return AD_ERR_OOM;
     for (int i = 0; i < 3; i++) {
         data[i] = ad_row_major(call, view[i]);
         if (!data[i]) return AD_ERR_OOM;
     }
     ad_convolution c = problem_of(call->attrs, view);
     const int threads = ad_kernel_convolution_threads(&c);
-    int64_t bytes = ad_kernel_convolution_scratch(&c, threads);
+    int64_t bytes = ad_kernel_convolution_scratch(&c, result, threads);
     if (bytes < 0) return ad_fail(call, AD_ERR_LIMIT, "the columns of the image do not fit the address space");
     void *scratch = ad_scratch(call, (size_t)bytes);
     if (!scratch) return AD_ERR_OOM;
-    if (result == X)
-        ad_kernel_convolve_x(&c, data[X], data[W], data[Y], add, threads, scratch);
-    else if (result == W)
-        ad_kernel_convolve_w(&c, data[X], data[W], data[Y], add, threads, scratch);
-    else
-        ad_kernel_convolve(&c, data[X], data[W], data[Y], add, threads, scratch);
+    ad_kernel_convolve(&c, result, data, of_bias, add, threads, scratch);
     return AD_OK;
 }
 
-static ad_status forward(ad_call *call, sides s, bool add) {
+static ad_status forward(ad_call *call, sides s, const ad_view *bias) {
     const ad_view *view[3];
     view[s[0]] = &call->out[0];
     view[s[1]] = call->in[0];
     view[s[2]] = call->in[1];
-    return compute(call, s[0], view, add);
+    return compute(call, s[0], view, bias, false);
 }
 
 /* The form is linear in each side: an input gets it with the cotangent in the place of the result. */
@@ -213,18 +218,19 @@ static ad_status backward(ad_call *call, ad_adjoint *adjoint, sides s) {
         view[s[0]] = &adjoint->seed[0];
         view[s[2 - i]] = call->in[1 - i];
         view[s[1 + i]] = ad_into(adjoint, i, &add);
-        if (view[s[1 + i]]) status = compute(call, s[1 + i], view, add);
+        if (view[s[1 + i]]) status = compute(call, s[1 + i], view, NULL, add);
     }
     return status;
 }
 
 /* The same in ops. `shape` is that of the result. */
-static ad_var apply_side(side result, const ad_var in[3], const conv_attrs *attrs, ad_shape shape) {
+static ad_var apply_side(ad_side result, const ad_var in[3], const conv_attrs *attrs, ad_shape shape) {
     conv_attrs sized = *attrs;
     for (int i = 0; i < 2; i++) sized.size[i] = shape.dim[2 + i];
-    if (result == X) return ad_apply_2(AD_HERE, &ad_op_conv_transpose2d, in[Y], in[W], &sized);
-    if (result == W) return ad_apply_2(AD_HERE, &ad_op_conv2d_kernel, in[X], in[Y], &sized);
-    return ad_apply_2(AD_HERE, &ad_op_conv2d, in[X], in[W], &sized);
+    if (result == AD_SIDE_X)
+        return ad_apply_2(AD_HERE, &ad_op_conv_transpose2d, in[AD_SIDE_Y], in[AD_SIDE_W], &sized);
+    if (result == AD_SIDE_W) return ad_apply_2(AD_HERE, &ad_op_conv2d_kernel, in[AD_SIDE_X], in[AD_SIDE_Y], &sized);
+    return ad_apply_2(AD_HERE, &ad_op_conv2d, in[AD_SIDE_X], in[AD_SIDE_W], &sized);
 }
 
 static void give(ad_vjp *v, sides s) {
@@ -277,7 +283,7 @@ static void image_depends(ad_dependence *d, const conv_attrs *a, const int64_t k
                           bool x_is_result) {
     const ad_axes channels_last = AD_AXES(0, 2, 3, 1);
     for (int64_t k = 0; k < kernel[0] * kernel[1]; k++) {
-        ad_view x = view[X], y = view[Y];
+        ad_view x = view[AD_SIDE_X], y = view[AD_SIDE_Y];
         if (!meet_along(a, 0, k / kernel[1], &x, &y) || !meet_along(a, 1, k % kernel[1], &x, &y)) continue;
         for (int64_t g = 0; g < a->groups; g++) {
             ad_view x_group = group_of(&x, 1, a->groups, g, &channels_last);
@@ -288,11 +294,11 @@ static void image_depends(ad_dependence *d, const conv_attrs *a, const int64_t k
 }
 
 /* A filter, and the channel of y that it makes; or the kernel's channel, and that of x. */
-static void kernel_depends(ad_dependence *d, const conv_attrs *a, const ad_view view[3], side image,
+static void kernel_depends(ad_dependence *d, const conv_attrs *a, const ad_view view[3], ad_side image,
                            bool w_is_result) {
     const ad_axes filters = AD_AXES(0, 1, 2, 3), channels = AD_AXES(1, 0, 2, 3);
     for (int64_t g = 0; g < a->groups; g++) {
-        ad_view w = group_of(&view[W], 0, a->groups, g, image == Y ? &filters : &channels);
+        ad_view w = group_of(&view[AD_SIDE_W], 0, a->groups, g, image == AD_SIDE_Y ? &filters : &channels);
         ad_view other = group_of(&view[image], 1, a->groups, g, &channels);
         ad_depend(d, w_is_result ? &w : &other, w_is_result ? &other : &w, 1);
     }
@@ -305,12 +311,12 @@ static void depends(ad_dependence *d, sides s) {
     for (int i = 0; i < 2; i++) whole[s[1 + i]] = call->in[i];
     for (int i = 0; i < 2; i++) {
         ad_view view[3];
-        side in = s[1 + i];
+        ad_side in = s[1 + i];
         if (!ad_dependence_input(d, i, &view[in]) || !ad_dependence_result(d, 0, &view[s[0]])) continue;
-        if (s[0] != W && in != W) {
-            image_depends(d, call->attrs, whole[W]->shape.dim + 2, view, s[0] == X);
+        if (s[0] != AD_SIDE_W && in != AD_SIDE_W) {
+            image_depends(d, call->attrs, whole[AD_SIDE_W]->shape.dim + 2, view, s[0] == AD_SIDE_X);
         } else {
-            kernel_depends(d, call->attrs, view, s[0] == W ? in : s[0], s[0] == W);
+            kernel_depends(d, call->attrs, view, s[0] == AD_SIDE_W ? in : s[0], s[0] == AD_SIDE_W);
         }
     }
 }
@@ -372,9 +378,10 @@ static bool conv_case(int k, ad_shape shape[3], conv_attrs *attrs) {
         {AD_SHAPE(1, 0, 3, 3), AD_SHAPE(2, 0, 2, 2), {2, 2}, usual},
     };
     if (k >= (int)(sizeof cases / sizeof *cases)) return false;
-    shape[X] = cases[k].x;
-    shape[W] = cases[k].w;
-    shape[Y] = AD_SHAPE(shape[X].dim[0], shape[W].dim[0], cases[k].count[0], cases[k].count[1]);
+    shape[AD_SIDE_X] = cases[k].x;
+    shape[AD_SIDE_W] = cases[k].w;
+    shape[AD_SIDE_Y] = AD_SHAPE(shape[AD_SIDE_X].dim[0], shape[AD_SIDE_W].dim[0], cases[k].count[0],
+                                cases[k].count[1]);
     *attrs = cases[k].attrs;
     return true;
 }
@@ -389,22 +396,8 @@ static bool conv_sample(ad_sample *sample, int k, sides s) {
 
 /* ---- conv2d ------------------------------------------------------------------------------------------------------ */
 
-/* A number for each channel, as a view that broadcasts to images. */
-static ad_view per_channel(const ad_view *b) {
-    ad_shape shape = AD_SHAPE(b->shape.dim[0], 1, 1);
-    ad_view view = *b;
-    (void)!ad_view_reshape(b, &shape, &view); /* axes of 1 never need a copy */
-    return view;
-}
-
 static ad_status conv2d_forward(ad_call *call) {
-    const bool has_bias = call->inputs == 3;
-    if (has_bias) {
-        ad_view b = per_channel(call->in[2]);
-        b = ad_stretched(&b, &call->out[0].shape);
-        ad_kernels_get()->copy(&b, &call->out[0], 1, false);
-    }
-    return forward(call, conv2d_sides, has_bias);
+    return forward(call, conv2d_sides, call->inputs == 3 ? call->in[2] : NULL);
 }
 
 static ad_status conv2d_backward(ad_call *call, ad_adjoint *adjoint) {
@@ -459,7 +452,7 @@ const ad_op ad_op_conv2d = {
 
 /* ---- conv_transpose2d -------------------------------------------------------------------------------------------- */
 
-static ad_status transposed_forward(ad_call *call) { return forward(call, transposed_sides, false); }
+static ad_status transposed_forward(ad_call *call) { return forward(call, transposed_sides, NULL); }
 static ad_status transposed_backward(ad_call *call, ad_adjoint *adjoint) {
     return backward(call, adjoint, transposed_sides);
 }
@@ -487,7 +480,7 @@ const ad_op ad_op_conv_transpose2d = {
 
 /* ---- conv2d_kernel ----------------------------------------------------------------------------------------------- */
 
-static ad_status kernel_forward(ad_call *call) { return forward(call, kernel_sides, false); }
+static ad_status kernel_forward(ad_call *call) { return forward(call, kernel_sides, NULL); }
 static ad_status kernel_backward(ad_call *call, ad_adjoint *adjoint) { return backward(call, adjoint, kernel_sides); }
 static void kernel_vjp(ad_vjp *v) { give(v, kernel_sides); }
 static void kernel_jvp(ad_jvp *j) { push(j, kernel_sides); }

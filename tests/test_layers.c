@@ -158,6 +158,18 @@ Test(errors, of_convolution) {
 }
 
 /* An image so wide that its columns come in many blocks, of which the last is smaller, against a plain loop. */
+Test(conv2d, kernels_may_reach_far_beyond_the_image) {
+    ad_tape *t = ad_tape_new(NULL);
+    const int64_t far = INT64_C(1) << 40;
+    const ad_conv_options options = {.padding = {far / 2, far / 2}, .dilation = {far, far}};
+    ad_var x = numbers(t, "x", AD_SHAPE(1, 2, 3, 3)), w = numbers(t, "w", AD_SHAPE(2, 2, 2, 2));
+    ad_var y = ad_sum(ad_conv2d(x, w, AD_NONE, &options), AD_ALL_AXES, false);
+    ad_backward(y);
+    cr_assert_eq(ad_tape_status(t), AD_OK, "%s", ad_tape_error(t));
+    cr_assert_eq(ad_item(y), 0);
+    ad_tape_free(t);
+}
+
 Test(conv2d, of_a_large_image_is_that_of_its_windows) {
     enum { N = 70, C = 5, K = 5, M = N - K + 1 };
     static double x[C * N * N], w[C * K * K];

@@ -156,6 +156,8 @@ static ad_var indices(ad_tape *t, ad_shape shape, int64_t bound) {
     X(group_norm, ad_group_norm(LEAF_OF(1, 9, 12, 25, 27), 3, LEAF_OF(2, 12), LEAF_OF(3, 12), 1e-5))                 \
     X(conv2d, ad_conv2d(LEAF_OF(1, 5, 6, 23, 19), LEAF_OF(2, 10, 6, 3, 3), LEAF_OF(3, 10),                           \
                         (&(ad_conv_options){.padding = {1, 1}})))                                                    \
+    X(conv2d_of_many_channels, ad_conv2d(LEAF_OF(1, 5, 33, 14, 9), LEAF_OF(2, 48, 33, 3, 3), LEAF_OF(3, 48),         \
+                                         (&(ad_conv_options){.padding = {1, 1}})))                                   \
     X(conv2d_of_one_image, ad_conv2d(LEAF_OF(1, 1, 3, 90, 70), LEAF_OF(2, 16, 3, 5, 5), AD_NONE, NULL))              \
     X(conv2d_in_groups, ad_conv2d(LEAF_OF(1, 2, 12, 23, 19), LEAF_OF(2, 9, 4, 3, 3), AD_NONE,                        \
                                   (&(ad_conv_options){.stride = {2, 1}, .groups = 3})))                              \

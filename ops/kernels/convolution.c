@@ -1,10 +1,5 @@
-/* Convolution by blocks of columns; window.h says how. */
-#include "ops/kernels/window.h"
-
-/* Numbers [from, to). */
-typedef struct span {
-    int64_t from, to;
-} span;
+/* Convolution by blocks of columns, and the choice between this and direct.h; window.h says how. */
+#include "ops/kernels/direct.h"
 
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
@@ -31,19 +26,16 @@ static int64_t rows_of_block(const ad_convolution *c) {
     return rows < 1 ? 1 : rows > c->windows.count[0] ? c->windows.count[0] : rows;
 }
 
-/* Which of the three is the result of the product. */
-typedef enum side { SIDE_X, SIDE_W, SIDE_Y } side;
-
 /* The product of a block of n windows: y = w columns, or one of its transposes. */
-static ad_gemm product(const ad_convolution *c, side result, const void *w, const void *columns,
+static ad_gemm product(const ad_convolution *c, ad_side result, const void *w, const void *columns,
                        int64_t row_of_columns, const void *y, int64_t n, bool add) {
     const int64_t k = column_length(c), row_of_y = c->windows.count[0] * c->windows.count[1];
     ad_gemm g = {.dtype = c->dtype, .add = add};
-    if (result == SIDE_Y) {
+    if (result == AD_SIDE_Y) {
         g.m = c->filters, g.k = k, g.n = n;
         g.a = w, g.rsa = k, g.csa = 1, g.b = columns, g.rsb = row_of_columns, g.csb = 1, g.rsc = row_of_y;
         g.c = (void *)(uintptr_t)y;
-    } else if (result == SIDE_X) {
+    } else if (result == AD_SIDE_X) {
         g.m = k, g.k = c->filters, g.n = n;
         g.a = w, g.rsa = 1, g.csa = k, g.b = y, g.rsb = row_of_y, g.csb = 1, g.rsc = row_of_columns;
         g.c = (void *)(uintptr_t)columns;
@@ -67,8 +59,8 @@ static int64_t columns_bytes(const ad_convolution *c) {
 /* Of the products of blocks of n windows. */
 static int64_t product_bytes(const ad_convolution *c, int64_t n) {
     size_t most = 0;
-    for (int result = SIDE_X; result <= SIDE_Y; result++) {
-        ad_gemm g = product(c, (side)result, NULL, NULL, n, NULL, n, true);
+    for (int result = AD_SIDE_X; result <= AD_SIDE_Y; result++) {
+        ad_gemm g = product(c, (ad_side)result, NULL, NULL, n, NULL, n, true);
         size_t bytes = ad_kernels_get()->gemm_scratch(&g);
         if (bytes > most) most = bytes;
     }
@@ -76,7 +68,7 @@ static int64_t product_bytes(const ad_convolution *c, int64_t n) {
 }
 
 /* One thread's, in units of 64. */
-static int64_t scratch_bytes(const ad_convolution *c) {
+static int64_t columns_scratch(const ad_convolution *c) {
     const ad_windows *v = &c->windows;
     int64_t bytes;
     if (__builtin_mul_overflow(v->kernel[0] * v->kernel[1], c->channels, &bytes) ||
@@ -87,17 +79,13 @@ static int64_t scratch_bytes(const ad_convolution *c) {
     return columns_bytes(c) + ((full > last ? full : last) + 63) / 64 * 64;
 }
 
-int64_t ad_kernel_convolution_scratch(const ad_convolution *c, int threads) {
-    int64_t bytes = scratch_bytes(c);
-    return bytes < 0 || __builtin_mul_overflow(bytes, threads, &bytes) ? -1 : bytes;
-}
-
 /* ---- the parts of a convolution that threads share ---------------------------------------------------------------- */
 
 typedef struct request {
     const ad_convolution *c;
-    side result;
+    ad_side result;
     char *x, *w, *y;
+    const char *bias;
     bool add;
     char *scratch;
     int64_t bytes; /* of it, of one thread */
@@ -114,8 +102,17 @@ static int64_t blocks_of(const ad_convolution *c) {
     return (c->windows.count[0] + step - 1) / step;
 }
 
+/* What n windows begin with. */
+static void spread_bias(const ad_convolution *c, const char *bias, char *y, int64_t n) {
+    const ad_shape shape = AD_SHAPE(c->filters, n);
+    ad_view from = ad_view_of((void *)(uintptr_t)bias, c->dtype, shape), to = ad_view_of(y, c->dtype, shape);
+    from.stride[0] = 1, from.stride[1] = 0;
+    to.stride[0] = c->windows.count[0] * c->windows.count[1];
+    ad_kernels_get()->copy(&from, &to, 1, false);
+}
+
 /* One block of one group of one image; of the gradient of the kernel only `part`. */
-static void convolve_block(const request *r, int64_t image, int64_t group, int64_t block, span part, char *columns,
+static void convolve_block(const request *r, int64_t image, int64_t group, int64_t block, ad_span part, char *columns,
                            char *gemm_scratch) {
     const ad_convolution *c = r->c;
     const ad_windows *v = &c->windows;
@@ -126,15 +123,16 @@ static void convolve_block(const request *r, int64_t image, int64_t group, int64
     const int64_t n = (last - first) * v->count[1];
     char *x = r->x + at * of_x(c) * size, *y = r->y + at * of_y(c) * size + first * v->count[1] * size;
     if (direct) columns = x;
-    if (!direct && r->result != SIDE_X) kernels->columns(c, part.from, part.to, x, first, last, columns, false);
+    if (!direct && r->result != AD_SIDE_X) kernels->columns(c, part.from, part.to, x, first, last, columns, false);
     /* x was cleared, unless it is the product itself; so was w */
-    const bool add = r->result == SIDE_X ? direct : r->result == SIDE_W || r->add;
-    const ad_gemm g = product(c, r->result, r->w + group * of_w(c) * size, columns, n, y, n, add);
-    if (r->result == SIDE_W)
+    const bool add = r->result == AD_SIDE_X ? direct : r->result == AD_SIDE_W || r->add;
+    const ad_gemm g = product(c, r->result, r->w + group * of_w(c) * size, columns, n, y, n, add || r->bias);
+    if (r->bias) spread_bias(c, r->bias + group * c->filters * size, y, n);
+    if (r->result == AD_SIDE_W)
         kernels->gemm_part(&g, 0, g.m, part.from, part.to, gemm_scratch);
     else
         kernels->gemm(&g, gemm_scratch);
-    if (!direct && r->result == SIDE_X) kernels->columns(c, part.from, part.to, x, first, last, columns, true);
+    if (!direct && r->result == AD_SIDE_X) kernels->columns(c, part.from, part.to, x, first, last, columns, true);
 }
 
 /* y: items are blocks. */
@@ -144,7 +142,7 @@ static void convolve_y(const void *context, int64_t from, int64_t to, int worker
     char *columns = r->scratch + worker * r->bytes;
     for (int64_t i = from; i < to; i++) {
         const int64_t image = i / blocks / r->c->groups, group = i / blocks % r->c->groups;
-        convolve_block(r, image, group, i % blocks, (span){0, column_length(r->c)}, columns,
+        convolve_block(r, image, group, i % blocks, (ad_span){0, column_length(r->c)}, columns,
                        columns + columns_bytes(r->c));
     }
 }
@@ -155,7 +153,7 @@ static void convolve_x(const void *context, int64_t from, int64_t to, int worker
     char *columns = r->scratch + worker * r->bytes;
     for (int64_t i = from; i < to; i++)
         for (int64_t block = 0; block < blocks_of(r->c); block++)
-            convolve_block(r, i / r->c->groups, i % r->c->groups, block, (span){0, column_length(r->c)}, columns,
+            convolve_block(r, i / r->c->groups, i % r->c->groups, block, (ad_span){0, column_length(r->c)}, columns,
                            columns + columns_bytes(r->c));
 }
 
@@ -168,7 +166,7 @@ static void convolve_w(const void *context, int64_t first, int64_t past, int wor
     char *columns = r->scratch + worker * r->bytes;
     for (int64_t group = from / length; group * length < to; group++) {
         const int64_t before = from - group * length;
-        const span part = {before > 0 ? before : 0, least(to - group * length, length)};
+        const ad_span part = {before > 0 ? before : 0, least(to - group * length, length)};
         for (int64_t image = 0; image < r->c->images; image++)
             for (int64_t block = 0; block < blocks_of(r->c); block++)
                 convolve_block(r, image, group, block, part, columns, columns + columns_bytes(r->c));
@@ -182,44 +180,57 @@ static int64_t grains_of(const ad_convolution *c) {
     return (int64_t)(columns * (1.0 / 2048 + (double)c->filters / AD_GEMM_GRAIN));
 }
 
-int ad_kernel_convolution_threads(const ad_convolution *c) { return ad_parallel_workers(grains_of(c), 1); }
-
-static void convolve(request *r, int threads) {
+static void convolve_columns(request *r, int threads) {
     const ad_convolution *c = r->c;
     const int64_t images = c->images * c->groups, kernels = c->groups * column_length(c);
-    const int64_t of_result = r->result == SIDE_X ? images * of_x(c) : c->groups * of_w(c);
-    ad_view all = ad_view_of(r->result == SIDE_X ? r->x : r->w, c->dtype, AD_SHAPE(of_result));
-    if (!r->add && r->result != SIDE_Y) ad_kernels_get()->fill(&all, 0);
+    const int64_t of_result = r->result == AD_SIDE_X ? images * of_x(c) : c->groups * of_w(c);
+    ad_view all = ad_view_of(r->result == AD_SIDE_X ? r->x : r->w, c->dtype, AD_SHAPE(of_result));
+    if (!r->add && r->result != AD_SIDE_Y) ad_kernels_get()->fill(&all, 0);
     r->parts = least(threads, kernels);
-    const int64_t items[] = {[SIDE_X] = images, [SIDE_W] = r->parts, [SIDE_Y] = images * blocks_of(c)};
-    ad_work *const work[] = {[SIDE_X] = convolve_x, [SIDE_W] = convolve_w, [SIDE_Y] = convolve_y};
+    const int64_t items[] = {[AD_SIDE_X] = images, [AD_SIDE_W] = r->parts, [AD_SIDE_Y] = images * blocks_of(c)};
+    ad_work *const work[] = {[AD_SIDE_X] = convolve_x, [AD_SIDE_W] = convolve_w, [AD_SIDE_Y] = convolve_y};
     ad_parallel(threads, items[r->result], grains_of(c), work[r->result], r);
 }
 
-static request request_of(const ad_convolution *c, side result, const void *x, const void *w, const void *y, bool add,
-                          void *scratch) {
-    return (request){.c = c,
-                     .result = result,
-                     .x = (char *)(uintptr_t)x,
-                     .w = (char *)(uintptr_t)w,
-                     .y = (char *)(uintptr_t)y,
-                     .add = add,
-                     .scratch = scratch,
-                     .bytes = scratch_bytes(c)};
+/* ---- the choice ---------------------------------------------------------------------------------------------------- */
+
+int ad_kernel_convolution_threads(const ad_convolution *c) { return ad_parallel_workers(grains_of(c), 1); }
+
+int64_t ad_kernel_convolution_scratch(const ad_convolution *c, ad_side result, int threads) {
+    ad_direct d;
+    int64_t bytes = columns_scratch(c);
+    if (bytes < 0 || __builtin_mul_overflow(bytes, threads, &bytes)) return -1;
+    if (!ad_kernels_get()->direct_plan(c, result, threads, &d)) return bytes;
+    const int64_t direct = d.shared + threads * d.each;
+    /* Columns may be needed all the same. */
+    return result == AD_SIDE_X && bytes > direct ? bytes : direct;
 }
 
-void ad_kernel_convolve(const ad_convolution *c, const void *x, const void *w, void *y, bool add, int threads,
-                        void *scratch) {
-    request r = request_of(c, SIDE_Y, x, w, y, add, scratch);
-    convolve(&r, threads);
+/* In the direct way each element of x gets all of the kernel, some of it times the zeros around y. */
+static bool may_meet_zeros(const ad_convolution *c, ad_side result, const void *w) {
+    const ad_view kernels = ad_view_of((void *)(uintptr_t)w, c->dtype, AD_SHAPE(c->groups * of_w(c)));
+    return result != AD_SIDE_X || ad_kernels_get()->all_finite(&kernels);
 }
-void ad_kernel_convolve_x(const ad_convolution *c, void *x, const void *w, const void *y, bool add, int threads,
-                          void *scratch) {
-    request r = request_of(c, SIDE_X, x, w, y, add, scratch);
-    convolve(&r, threads);
-}
-void ad_kernel_convolve_w(const ad_convolution *c, const void *x, void *w, const void *y, bool add, int threads,
-                          void *scratch) {
-    request r = request_of(c, SIDE_W, x, w, y, add, scratch);
-    convolve(&r, threads);
+
+void ad_kernel_convolve(const ad_convolution *c, ad_side result, void *const data[3], const void *bias, bool add,
+                        int threads, void *scratch) {
+    ad_direct d;
+    if (ad_kernels_get()->direct_plan(c, result, threads, &d) && may_meet_zeros(c, result, data[AD_SIDE_W])) {
+        d.x = data[AD_SIDE_X], d.w = data[AD_SIDE_W], d.y = data[AD_SIDE_Y], d.bias = bias;
+        d.add = add;
+        d.scratch = scratch;
+        ad_kernels_get()->direct_prepare(&d);
+        ad_parallel(threads, d.items, grains_of(c), ad_kernels_get()->direct, &d);
+        return;
+    }
+    request r = {.c = c,
+                 .result = result,
+                 .x = data[AD_SIDE_X],
+                 .w = data[AD_SIDE_W],
+                 .y = data[AD_SIDE_Y],
+                 .bias = bias,
+                 .add = add,
+                 .scratch = scratch,
+                 .bytes = columns_scratch(c)};
+    convolve_columns(&r, threads);
 }

@@ -127,6 +127,7 @@ typedef struct ad_lstm_back {
 
 struct ad_windows; /* of images: window.h */
 struct ad_convolution;
+struct ad_direct; /* direct.h */
 
 typedef struct ad_kernels {
     const char *isa; /* "baseline", "avx2", "avx512" */
@@ -205,6 +206,11 @@ typedef struct ad_kernels {
      * those from k0 to k1: written to where they are in the whole, or, `back`, added from there to the image. */
     void (*columns)(const struct ad_convolution *c, int64_t k0, int64_t k1, void *x, int64_t first, int64_t last,
                     void *columns, bool back);
+    /* Whether the loops of direct.h promise to be faster than columns, and how they go about it; what all threads read; and
+     * items of work, for ad_parallel, with an ad_direct as the context. */
+    bool (*direct_plan)(const struct ad_convolution *c, int result, int threads, struct ad_direct *d);
+    void (*direct_prepare)(const struct ad_direct *d);
+    ad_work *direct;
     /* The largest element that each window sees, which is one at least: the first of equal ones or the first NaN, and where
      * in its plane it is. And back: x_bar (+)= g at the indices, 0 elsewhere. All row-major. */
     void (*max_pool)(const struct ad_windows *windows, ad_dtype dtype, int64_t planes, const void *x, void *y,

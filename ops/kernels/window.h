@@ -1,7 +1,8 @@
 /* Windows that slide over images: convolution and pooling. Everything is row-major, and an image has planes [height, width].
  *
- * A convolution is a matrix product with the columns of an image: a column holds what one window sees. They are written out
- * for a few rows of windows at a time, so that they stay in the cache. */
+ * A convolution is a matrix product with the columns of an image: a column holds what one window sees. Either they are
+ * written out, for a few rows of windows at a time, so that they stay in the cache; or the loop of the product finds its
+ * way in the image itself (direct.h). */
 #ifndef AD_KERNELS_WINDOW_H
 #define AD_KERNELS_WINDOW_H
 
@@ -50,16 +51,16 @@ typedef struct ad_convolution {
 /* Bytes behind the columns of a block that may be written to. */
 enum { AD_COLUMNS_ROOM = 64 };
 
-/* How many threads should share one of the functions below, and the bytes of scratch memory, aligned to 64, that so many
- * need; -1 if their number overflows. */
-int ad_kernel_convolution_threads(const ad_convolution *c);
-int64_t ad_kernel_convolution_scratch(const ad_convolution *c, int threads);
 /* The three sides of sum(y_bar * (w * x)), which is linear in each of x, w and y_bar. */
-void ad_kernel_convolve(const ad_convolution *c, const void *x, const void *w, void *y, bool add, int threads,
-                        void *scratch);
-void ad_kernel_convolve_x(const ad_convolution *c, void *x, const void *w, const void *y, bool add, int threads,
-                          void *scratch);
-void ad_kernel_convolve_w(const ad_convolution *c, const void *x, void *w, const void *y, bool add, int threads,
-                          void *scratch);
+typedef enum ad_side { AD_SIDE_X, AD_SIDE_W, AD_SIDE_Y } ad_side;
+
+/* How many threads should share a convolution, and the bytes of scratch memory, aligned to 64, that so many need; -1 if
+ * their number overflows. */
+int ad_kernel_convolution_threads(const ad_convolution *c);
+int64_t ad_kernel_convolution_scratch(const ad_convolution *c, ad_side result, int threads);
+/* data[result] (+)= what the other two give. `bias`: an element for each filter, which y begins with, and then only if not
+ * `add`; or NULL. */
+void ad_kernel_convolve(const ad_convolution *c, ad_side result, void *const data[3], const void *bias, bool add,
+                        int threads, void *scratch);
 
 #endif
