@@ -152,9 +152,9 @@ static bool choose_way(ad_direct *d, int64_t lanes) {
     return (d->pixels ? pixels : channels) < columns_work(d, (double)lanes);
 }
 
-bool AD_NAME(direct_plan)(const ad_convolution *c, int result, int threads, ad_direct *d) {
+bool AD_NAME(direct_plan)(const ad_convolution *c, ad_side result, int threads, ad_direct *d) {
     const int64_t size = (int64_t)ad_dtype_size(c->dtype), lanes = VECTOR / size;
-    *d = turned_or_not(c, (ad_side)result);
+    *d = turned_or_not(c, result);
     const ad_windows *v = &d->windows;
     if (result == AD_SIDE_X && (v->stride[0] != 1 || v->stride[1] != 1)) return false;
     if (v->kernel[0] * v->kernel[1] == 1) return false; /* then columns are the image, or little more */

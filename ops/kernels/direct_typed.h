@@ -104,10 +104,10 @@ static void S(pack_kernels)(const ad_direct *d) {
         for (int64_t j = 0, width; j < d->results; j += width) {
             width = S(panel)(d, j);
             const int64_t count = min_of(width, d->results - j);
-            for (int64_t p = 0; p < d->planes; p++)
-                S(pack)
-                (count, of_plane, w + p * d->w_plane + j * d->w_result, d->w_result, 1,
-                 to + j * k + p * of_plane * width, width);
+            for (int64_t p = 0; p < d->planes; p++) {
+                const T *of_p = w + p * d->w_plane + j * d->w_result;
+                S(pack)(count, of_plane, of_p, d->w_result, 1, to + j * k + p * of_plane * width, width);
+            }
         }
     }
 }

@@ -53,7 +53,7 @@ void AD_NAME(lstm_back)(const ad_lstm_back *back);
 
 void AD_NAME(columns)(const struct ad_convolution *c, int64_t k0, int64_t k1, void *x, int64_t first, int64_t last,
                       void *columns, bool back);
-bool AD_NAME(direct_plan)(const struct ad_convolution *c, int result, int threads, struct ad_direct *d);
+bool AD_NAME(direct_plan)(const struct ad_convolution *c, ad_side result, int threads, struct ad_direct *d);
 void AD_NAME(direct_prepare)(const struct ad_direct *d);
 void AD_NAME(direct)(const void *context, int64_t from, int64_t to, int worker);
 void AD_NAME(max_pool)(const struct ad_windows *windows, ad_dtype dtype, int64_t planes, const void *x, void *y,

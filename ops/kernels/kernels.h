@@ -128,6 +128,8 @@ typedef struct ad_lstm_back {
 struct ad_windows; /* of images: window.h */
 struct ad_convolution;
 struct ad_direct; /* direct.h */
+/* Of a convolution: sum(y_bar * (w * x)) is linear in each of x, w and y_bar. */
+typedef enum ad_side { AD_SIDE_X, AD_SIDE_W, AD_SIDE_Y } ad_side;
 
 typedef struct ad_kernels {
     const char *isa; /* "baseline", "avx2", "avx512" */
@@ -208,7 +210,7 @@ typedef struct ad_kernels {
                     void *columns, bool back);
     /* Whether the loops of direct.h promise to be faster than columns, and how they go about it; what all threads read; and
      * items of work, for ad_parallel, with an ad_direct as the context. */
-    bool (*direct_plan)(const struct ad_convolution *c, int result, int threads, struct ad_direct *d);
+    bool (*direct_plan)(const struct ad_convolution *c, ad_side result, int threads, struct ad_direct *d);
     void (*direct_prepare)(const struct ad_direct *d);
     ad_work *direct;
     /* The largest element that each window sees, which is one at least: the first of equal ones or the first NaN, and where

@@ -51,9 +51,6 @@ typedef struct ad_convolution {
 /* Bytes behind the columns of a block that may be written to. */
 enum { AD_COLUMNS_ROOM = 64 };
 
-/* The three sides of sum(y_bar * (w * x)), which is linear in each of x, w and y_bar. */
-typedef enum ad_side { AD_SIDE_X, AD_SIDE_W, AD_SIDE_Y } ad_side;
-
 /* How many threads should share a convolution, and the bytes of scratch memory, aligned to 64, that so many need; -1 if
  * their number overflows. */
 int ad_kernel_convolution_threads(const ad_convolution *c);
