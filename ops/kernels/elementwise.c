@@ -3,14 +3,43 @@
 #include "ops/kernels/composed.h"
 #include "ops/kernels/isa.h"
 #include "ops/kernels/special.h"
+#include "ops/kernels/transpose.h"
+
+#include <string.h>
 
 #define AD_SIN(x)    AD_OF_TYPE(ad_sin, x)(x, exact, &far)
 #define AD_COS(x)    AD_OF_TYPE(ad_cos, x)(x, exact, &far)
 #define AD_TAN(x)    AD_OF_TYPE(ad_tan, x)(x, exact, &far)
 #define AD_IS_FAR(x) AD_OF_TYPE(ad_is_far, x)(x)
 
-/* Of elements that pass through the stack. */
-enum { AD_BLOCK = 256 };
+/* AD_BLOCK: of elements that pass through the stack. AD_GROUP: elements that a loop does together. */
+enum { AD_BLOCK = 256, AD_GROUP = 16 };
+
+/* Less than a group of elements, to a group and back: units of 4 bytes, of `all` that a group has. */
+static inline void take_few(int64_t units, int64_t all, const void *from, void *group) {
+#if defined __AVX512F__
+    for (int64_t i = 0; i < all; i += 16) {
+        const int64_t left = units > i ? units - i : 0;
+        const __mmask16 some = (__mmask16)(left < 16 ? (1u << left) - 1 : 0xffff);
+        _mm512_storeu_si512((char *)group + 4 * i, _mm512_maskz_loadu_epi32(some, (const char *)from + 4 * i));
+    }
+#else
+    memset(group, 0, 4 * (size_t)all);
+    memcpy(group, from, 4 * (size_t)units);
+#endif
+}
+
+static inline void put_few(int64_t units, const void *group, void *to) {
+#if defined __AVX512F__
+    for (int64_t i = 0; i < units; i += 16) {
+        const int64_t left = units - i;
+        const __mmask16 some = (__mmask16)(left < 16 ? (1u << left) - 1 : 0xffff);
+        _mm512_mask_storeu_epi32((char *)to + 4 * i, some, _mm512_loadu_si512((const char *)group + 4 * i));
+    }
+#else
+    memcpy(to, group, 4 * (size_t)units);
+#endif
+}
 
 #define T       float
 #define S(name) name##_f32
@@ -36,9 +65,9 @@ void AD_NAME(unary)(ad_unary op, const ad_view *x, const ad_view *y, const doubl
     const bool f32 = y->dtype == AD_F32;
     if (are_flat(2, views)) {
         if (f32)
-            unary_loop_f32[op](y->shape.dim[0], x->data, y->data, c);
+            run_unary_f32(op, y->shape.dim[0], x->data, y->data, c);
         else
-            unary_loop_f64[op](y->shape.dim[0], x->data, y->data, c);
+            run_unary_f64(op, y->shape.dim[0], x->data, y->data, c);
         return;
     }
     ad_walk w = ad_walk_start(2, views);
@@ -74,9 +103,9 @@ void AD_NAME(binary)(ad_binary op, const ad_view *a, const ad_view *b, const ad_
     const bool f32 = y->dtype == AD_F32;
     if (are_flat(3, views)) {
         if (f32)
-            binary_loop_f32[op](y->shape.dim[0], a->data, b->data, y->data);
+            run_binary_f32(op, y->shape.dim[0], a->data, b->data, y->data);
         else
-            binary_loop_f64[op](y->shape.dim[0], a->data, b->data, y->data);
+            run_binary_f64(op, y->shape.dim[0], a->data, b->data, y->data);
         return;
     }
     ad_walk w = ad_walk_start(3, views);

@@ -30,6 +30,56 @@ static inline void S(scattered)(T *p, int64_t s, int64_t n, bool add, const T *f
     }
 }
 
+static inline void S(take)(int64_t n, const T *from, T *group) {
+    take_few(n * (int64_t)sizeof(T) / 4, AD_GROUP * sizeof(T) / 4, from, group);
+}
+static inline void S(put)(int64_t n, const T *group, T *to) { put_few(n * (int64_t)sizeof(T) / 4, group, to); }
+
+/* How many of n elements a row's loop does: whole groups, so that vectors need no other code for what is left; or all, where
+ * that code is short, or there are no vectors because the C library computes them. */
+static inline int64_t S(whole_of_unary)(ad_unary op, int64_t n) {
+    switch (op) {
+    case AD_UNARY_neg:
+    case AD_UNARY_abs:
+    case AD_UNARY_square:
+    case AD_UNARY_scale:
+    case AD_UNARY_relu:
+    case AD_UNARY_power:
+    case AD_UNARY_sinc:
+    case AD_UNARY_erfinv:
+    case AD_UNARY_lgamma:
+    case AD_UNARY_digamma:
+    case AD_UNARY_trigamma:
+    case AD_UNARY_polygamma: return n;
+    case AD_UNARY_cbrt:
+    case AD_UNARY_logit:
+    case AD_UNARY_tan:
+    case AD_UNARY_asin:
+    case AD_UNARY_acos:
+    case AD_UNARY_atan:
+    case AD_UNARY_sinh:
+    case AD_UNARY_cosh:
+    case AD_UNARY_asinh:
+    case AD_UNARY_acosh:
+    case AD_UNARY_atanh: return sizeof(T) == sizeof(double) ? n : n & -AD_GROUP;
+    default: return n & -AD_GROUP;
+    }
+}
+static inline int64_t S(whole_of_binary)(ad_binary op, int64_t n) {
+    switch (op) {
+    case AD_BINARY_add:
+    case AD_BINARY_sub:
+    case AD_BINARY_mul:
+    case AD_BINARY_div:
+    case AD_BINARY_hypot:
+    case AD_BINARY_fmod:
+    case AD_BINARY_remainder: return n;
+    case AD_BINARY_pow:
+    case AD_BINARY_atan2: return sizeof(T) == sizeof(double) ? n : n & -AD_GROUP;
+    default: return n & -AD_GROUP;
+    }
+}
+
 /* How many elements to do at once: all where nothing passes through a block. */
 static inline int64_t S(step)(const ad_walk *w, bool add) {
     for (int k = 0; k < w->arrays; k++)
@@ -57,17 +107,18 @@ static inline int64_t S(step)(const ad_walk *w, bool add) {
 /* Where some elements were too far out for circular.h, those are computed again, by the C library. */
 #define VALUE_LOOP(name, value, ...)                                                                                 \
     static void S(name)(int64_t n, const T *restrict px, T *restrict py, const double *constants) {                  \
+        const int64_t whole = S(whole_of_unary)(AD_UNARY_##name, n);                                                 \
         const double c[2] = __VA_ARGS__;                                                                             \
         int far = 0;                                                                                                 \
         (void)constants, (void)c;                                                                                    \
-        for (int64_t i = 0; i < n; i++) {                                                                            \
+        for (int64_t i = 0; i < whole; i++) {                                                                        \
             const bool exact = false;                                                                                \
             const T x = px[i];                                                                                       \
             (void)exact;                                                                                             \
             py[i] = (T)(value);                                                                                      \
         }                                                                                                            \
         if (far) {                                                                                                   \
-            for (int64_t i = 0; i < n; i++) {                                                                        \
+            for (int64_t i = 0; i < whole; i++) {                                                                    \
                 const bool exact = true;                                                                             \
                 const T x = px[i];                                                                                   \
                 (void)exact;                                                                                         \
@@ -78,17 +129,18 @@ static inline int64_t S(step)(const ad_walk *w, bool add) {
 #define BAR_LOOP(name, x_bar, ...)                                                                                   \
     static void S(name##_back)(int64_t n, const T *restrict pg, const T *restrict px, const T *restrict py,          \
                                T *restrict out, const double *constants) {                                           \
+        const int64_t whole = S(whole_of_unary)(AD_UNARY_##name, n);                                                 \
         const double c[2] = __VA_ARGS__;                                                                             \
         int far = 0;                                                                                                 \
         (void)px, (void)py, (void)constants, (void)c;                                                                \
-        for (int64_t i = 0; i < n; i++) {                                                                            \
+        for (int64_t i = 0; i < whole; i++) {                                                                        \
             const bool exact = false;                                                                                \
             const T g = pg[i], x = px[i], y = py[i], bar = (T)(x_bar);                                               \
             (void)x, (void)y, (void)exact;                                                                           \
             out[i] = g == (T)0 ? (T)0 : bar;                                                                         \
         }                                                                                                            \
         if (far) {                                                                                                   \
-            for (int64_t i = 0; i < n; i++) {                                                                        \
+            for (int64_t i = 0; i < whole; i++) {                                                                    \
                 const bool exact = true;                                                                             \
                 const T g = pg[i], x = px[i], y = py[i];                                                             \
                 (void)x, (void)y, (void)exact;                                                                       \
@@ -126,11 +178,55 @@ static void (*const S(unary_back_loop)[])(int64_t, const T *, const T *, const T
 #undef X
 };
 
+/* n is not whole groups. What is left is done with the end of the group before it, or if there is none in groups on the
+ * stack. */
+OUTLINE void S(unary_in_groups)(ad_unary op, int64_t n, const T *x, T *y, const double *c) {
+    const int64_t last = n - AD_GROUP;
+    if (last > 0) {
+        S(unary_loop)[op](n, x, y, c);
+        S(unary_loop)[op](AD_GROUP, x + last, y + last, c);
+    } else {
+        T few[2][AD_GROUP];
+        S(take)(n, x, few[0]);
+        S(unary_loop)[op](AD_GROUP, few[0], few[1], c);
+        S(put)(n, few[1], y);
+    }
+}
+OUTLINE void S(unary_back_in_groups)(ad_unary op, int64_t n, const T *g, const T *x, const T *y, T *x_bar,
+                                            const double *c) {
+    const int64_t last = n - AD_GROUP;
+    if (last > 0) {
+        S(unary_back_loop)[op](n, g, x, y, x_bar, c);
+        S(unary_back_loop)[op](AD_GROUP, g + last, x + last, y + last, x_bar + last, c);
+    } else {
+        T few[4][AD_GROUP];
+        S(take)(n, g, few[0]);
+        S(take)(n, x, few[1]);
+        S(take)(n, y, few[2]);
+        S(unary_back_loop)[op](AD_GROUP, few[0], few[1], few[2], few[3], c);
+        S(put)(n, few[3], x_bar);
+    }
+}
+
+static inline void S(run_unary)(ad_unary op, int64_t n, const T *x, T *y, const double *c) {
+    if (S(whole_of_unary)(op, n) == n)
+        S(unary_loop)[op](n, x, y, c);
+    else
+        S(unary_in_groups)(op, n, x, y, c);
+}
+static inline void S(run_unary_back)(ad_unary op, int64_t n, const T *g, const T *x, const T *y, T *x_bar,
+                                     const double *c) {
+    if (S(whole_of_unary)(op, n) == n)
+        S(unary_back_loop)[op](n, g, x, y, x_bar, c);
+    else
+        S(unary_back_in_groups)(op, n, g, x, y, x_bar, c);
+}
+
 static void S(rows_unary)(ad_unary op, ad_walk *w, const double *c) {
     T x_block[AD_BLOCK], y_block[AD_BLOCK];
     FOR_BLOCKS(w, false) {
         T *to = S(target)(OPERAND(1), w->inner[1], false, y_block);
-        S(unary_loop)[op](n, GATHERED(0, x_block), to, c);
+        S(run_unary)(op, n, GATHERED(0, x_block), to, c);
         S(scattered)(OPERAND(1), w->inner[1], n, false, to);
     }
 }
@@ -139,13 +235,13 @@ static void S(rows_unary)(ad_unary op, ad_walk *w, const double *c) {
 static void S(flat_unary_back)(ad_unary op, int64_t n, const T *g, const T *x, const T *y, T *x_bar, bool add,
                                const double *c) {
     if (!add) {
-        S(unary_back_loop)[op](n, g, x, y, x_bar, c);
+        S(run_unary_back)(op, n, g, x, y, x_bar, c);
         return;
     }
     T block[AD_BLOCK];
     for (int64_t i = 0; i < n; i += AD_BLOCK) {
         const int64_t some = n - i < AD_BLOCK ? n - i : AD_BLOCK;
-        S(unary_back_loop)[op](some, g + i, x + i, y + i, block, c);
+        S(run_unary_back)(op, some, g + i, x + i, y + i, block, c);
         S(scattered)(x_bar + i, 1, some, true, block);
     }
 }
@@ -155,18 +251,19 @@ static void S(rows_unary_back)(ad_unary op, ad_walk *w, bool add, const double *
     T block[4][AD_BLOCK];
     FOR_BLOCKS(w, add) {
         T *to = S(target)(OPERAND(3), w->inner[3], add, block[3]);
-        S(unary_back_loop)[op](n, GATHERED(0, block[0]), GATHERED(1, block[1]), GATHERED(2, block[2]), to, c);
+        S(run_unary_back)(op, n, GATHERED(0, block[0]), GATHERED(1, block[1]), GATHERED(2, block[2]), to, c);
         S(scattered)(OPERAND(3), w->inner[3], n, add, to);
     }
 }
 
 /* ---- two inputs --------------------------------------------------------------------------------------------------- */
 
-#define BARS_LOOP(name, contribution)                                                                                \
+#define BARS_LOOP(row, name, contribution)                                                                           \
     static void S(name)(int64_t n, const T *restrict pg, const T *restrict pa, const T *restrict pb,                 \
                         const T *restrict py, T *restrict out) {                                                     \
+        const int64_t whole = S(whole_of_binary)(AD_BINARY_##row, n);                                                \
         (void)pa, (void)pb, (void)py;                                                                                \
-        for (int64_t i = 0; i < n; i++) {                                                                            \
+        for (int64_t i = 0; i < whole; i++) {                                                                        \
             const T g = pg[i], a = pa[i], b = pb[i], y = py[i], bar = (T)(contribution);                             \
             (void)a, (void)b, (void)y;                                                                               \
             out[i] = g == (T)0 ? (T)0 : bar;                                                                         \
@@ -175,13 +272,14 @@ static void S(rows_unary_back)(ad_unary op, ad_walk *w, bool add, const double *
 
 #define X(name, value, a_bar, b_bar, ...)                                                                            \
     static void S(name)(int64_t n, const T *restrict pa, const T *restrict pb, T *restrict py) {                     \
-        for (int64_t i = 0; i < n; i++) {                                                                            \
+        const int64_t whole = S(whole_of_binary)(AD_BINARY_##name, n);                                               \
+        for (int64_t i = 0; i < whole; i++) {                                                                        \
             const T a = pa[i], b = pb[i];                                                                            \
             py[i] = (T)(value);                                                                                      \
         }                                                                                                            \
     }                                                                                                                \
-    BARS_LOOP(name##_a, a_bar)                                                                                       \
-    BARS_LOOP(name##_b, b_bar)
+    BARS_LOOP(name, name##_a, a_bar)                                                                                 \
+    BARS_LOOP(name, name##_b, b_bar)
 AD_BINARY_ROWS(X)
 AD_LOSS_ROWS(X)
 #undef X
@@ -198,11 +296,56 @@ static void (*const S(binary_back_loop)[][2])(int64_t, const T *, const T *, con
 #undef X
 };
 
+OUTLINE void S(binary_in_groups)(ad_binary op, int64_t n, const T *a, const T *b, T *y) {
+    const int64_t last = n - AD_GROUP;
+    if (last > 0) {
+        S(binary_loop)[op](n, a, b, y);
+        S(binary_loop)[op](AD_GROUP, a + last, b + last, y + last);
+    } else {
+        T few[3][AD_GROUP];
+        S(take)(n, a, few[0]);
+        S(take)(n, b, few[1]);
+        S(binary_loop)[op](AD_GROUP, few[0], few[1], few[2]);
+        S(put)(n, few[2], y);
+    }
+}
+OUTLINE void S(binary_back_in_groups)(ad_binary op, int which, int64_t n, const T *g, const T *a, const T *b,
+                                             const T *y, T *bar) {
+    void (*const loop)(int64_t, const T *, const T *, const T *, const T *, T *) = S(binary_back_loop)[op][which];
+    const int64_t last = n - AD_GROUP;
+    if (last > 0) {
+        loop(n, g, a, b, y, bar);
+        loop(AD_GROUP, g + last, a + last, b + last, y + last, bar + last);
+    } else {
+        T few[5][AD_GROUP];
+        S(take)(n, g, few[0]);
+        S(take)(n, a, few[1]);
+        S(take)(n, b, few[2]);
+        S(take)(n, y, few[3]);
+        loop(AD_GROUP, few[0], few[1], few[2], few[3], few[4]);
+        S(put)(n, few[4], bar);
+    }
+}
+
+static inline void S(run_binary)(ad_binary op, int64_t n, const T *a, const T *b, T *y) {
+    if (S(whole_of_binary)(op, n) == n)
+        S(binary_loop)[op](n, a, b, y);
+    else
+        S(binary_in_groups)(op, n, a, b, y);
+}
+static inline void S(run_binary_back)(ad_binary op, int which, int64_t n, const T *g, const T *a, const T *b,
+                                      const T *y, T *bar) {
+    if (S(whole_of_binary)(op, n) == n)
+        S(binary_back_loop)[op][which](n, g, a, b, y, bar);
+    else
+        S(binary_back_in_groups)(op, which, n, g, a, b, y, bar);
+}
+
 static void S(rows_binary)(ad_binary op, ad_walk *w) {
     T block[3][AD_BLOCK];
     FOR_BLOCKS(w, false) {
         T *to = S(target)(OPERAND(2), w->inner[2], false, block[2]);
-        S(binary_loop)[op](n, GATHERED(0, block[0]), GATHERED(1, block[1]), to);
+        S(run_binary)(op, n, GATHERED(0, block[0]), GATHERED(1, block[1]), to);
         S(scattered)(OPERAND(2), w->inner[2], n, false, to);
     }
 }
@@ -211,13 +354,13 @@ static void S(rows_binary)(ad_binary op, ad_walk *w) {
 static void S(flat_binary_back)(ad_binary op, int which, int64_t n, const T *g, const T *a, const T *b, const T *y,
                                 T *bar, bool add) {
     if (!add) {
-        S(binary_back_loop)[op][which](n, g, a, b, y, bar);
+        S(run_binary_back)(op, which, n, g, a, b, y, bar);
         return;
     }
     T block[AD_BLOCK];
     for (int64_t i = 0; i < n; i += AD_BLOCK) {
         const int64_t some = n - i < AD_BLOCK ? n - i : AD_BLOCK;
-        S(binary_back_loop)[op][which](some, g + i, a + i, b + i, y + i, block);
+        S(run_binary_back)(op, which, some, g + i, a + i, b + i, y + i, block);
         S(scattered)(bar + i, 1, some, true, block);
     }
 }
@@ -227,8 +370,8 @@ static void S(rows_binary_back)(ad_binary op, int which, ad_walk *w, bool add) {
     T block[5][AD_BLOCK];
     FOR_BLOCKS(w, add) {
         T *to = S(target)(OPERAND(4), w->inner[4], add, block[4]);
-        S(binary_back_loop)[op][which](n, GATHERED(0, block[0]), GATHERED(1, block[1]), GATHERED(2, block[2]),
-                                       GATHERED(3, block[3]), to);
+        S(run_binary_back)(op, which, n, GATHERED(0, block[0]), GATHERED(1, block[1]), GATHERED(2, block[2]),
+                           GATHERED(3, block[3]), to);
         S(scattered)(OPERAND(4), w->inner[4], n, add, to);
     }
 }
