@@ -12,6 +12,7 @@ enum {
     ROW_BLOCK = 1024, /* elements of a row that are summed in lanes */
     TALL_BLOCK = 256, /* rows that are added to each other */
     WIDE_BLOCK = 128, /* and how many columns of them at a time */
+    AHEAD = 8,        /* rows from where memory is asked for to where it is needed: it sees no pattern in rows far apart */
     LEVELS = 52,      /* of pairs of pairs: more blocks than memory can hold */
     GRAIN = 8192      /* elements that are summed in a microsecond or two */
 };
@@ -265,9 +266,14 @@ static void add_some_rows(const source *s, int64_t from, int64_t to, double *sum
     w.at[0] = s->x;
     ad_walk_skip(&w, from / w.n);
     start_sums(r, sum, s->width);
-    for (int64_t row = from, k = from % w.n; row < to; ad_walk_next(&w), k = 0)
-        for (; k < w.n && row < to; k++, row++)
-            r->row[dtype](sum, w.at[0] + k * w.inner[0] * size, s->width, s->stride, s->c, s->job->p);
+    const int64_t step = w.inner[0] * size, bytes = s->stride == 1 ? s->width * size : 0;
+    for (int64_t row = from, k = from % w.n; row < to; ad_walk_next(&w), k = 0) {
+        for (; k < w.n && row < to; k++, row++) {
+            const char *x = w.at[0] + k * step;
+            for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(x + AHEAD * step + i);
+            r->row[dtype](sum, x, s->width, s->stride, s->c, s->job->p);
+        }
+    }
 }
 
 static void add_tall_blocks(const source *s, int64_t from, int64_t to, double *part) {
