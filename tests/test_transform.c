@@ -3,6 +3,7 @@
 #include "tapes.h"
 
 #include "autodiff/tape/tape.h"
+#include "ops/kernels/kernels.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
@@ -419,6 +420,83 @@ Test(transform, numbers_are_enough) {
     expect_values(*ad_tensor_view(out[3]), 4, 0, 0, 4);
     for (int i = 0; i < 4; i++) ad_tensor_unref(out[i]);
     for (int i = 0; i < 4; i++) ad_tensor_unref(in[i]);
+}
+
+/* A function with all that a pass must leave alone or get right: a hook, a parameter, an input that nothing depends on, one
+ * that is passed on, several dtypes and ranks. */
+typedef struct mixture {
+    ad_param *param;
+    bool hooked;
+    int outputs;
+} mixture;
+
+static void spoil(void *user, ad_var x, const ad_view *gradient) {
+    (void)user, (void)x;
+    ad_kernels_get()->fill(gradient, 1e9);
+}
+
+static ad_status mixture_fn(ad_tape *t, const ad_var *in, ad_var *out, void *user) {
+    const mixture *m = user;
+    ad_var h = ad_tanh(ad_mul(in[0], ad_add(in[1], ad_use(t, m->param)))), single = ad_cast(ad_exp(in[1]), AD_F32);
+    if (m->hooked) ad_on_gradient(h, spoil, NULL);
+    out[0] = ad_add(ad_mul(total(ad_square(h)), in[0]), ad_cast(total(single), AD_F64));
+    if (m->outputs > 1) out[1] = ad_mul(h, in[3]);
+    if (m->outputs > 2) out[2] = in[0];
+    return AD_OK;
+}
+
+typedef ad_function transform_of(const ad_function *f);
+
+/* takes_u: its further inputs go with the outputs of f, and not with the inputs. */
+static void expect_numbers_as_recorded(transform_of *make, bool takes_u, mixture *m, const char *name) {
+    ad_function f = {.fn = mixture_fn, .inputs = 4, .constants = 1, .outputs = m->outputs, .user = m}, g = make(&f);
+    const ad_view one = test_random(AD_F64, AD_SCALAR, TEST_DENSE, 1),
+                  few = test_random(AD_F64, AD_SHAPE(3), TEST_DENSE, 2),
+                  none = test_random(AD_F32, AD_SHAPE(2, 0), TEST_DENSE, 3);
+    const ad_view *of_f[] = {&one, &few, &none}, *of_outputs[] = {&one, &few, &one};
+    ad_tensor *in[8] = {NULL}, *out[64] = {NULL};
+    ad_error error = {AD_OK, ""};
+    ad_tape *t = ad_tape_new(NULL);
+    ad_var x[8], y[64];
+    for (int i = 0; i < g.inputs; i++) {
+        const ad_view *v = i == g.inputs - 1 ? &few : i < 3 ? of_f[i] : takes_u ? of_outputs[i - 3] : of_f[i - 3];
+        ad_tensor_new(&in[i], NULL, v->dtype, v->shape, v->data, &error);
+        x[i] = ad_leaf_tensor(t, NULL, in[i]);
+    }
+    cr_assert_eq(ad_function_record(&g, t, x, y), AD_OK, "%s: %s", name, ad_tape_error(t));
+    cr_assert_eq(ad_function_evaluate(&g, NULL, in, out, &error), AD_OK, "%s: %s", name, error.message);
+    for (int j = 0; j < g.outputs; j++) {
+        const ad_view recorded = ad_value(y[j]), *number = ad_tensor_view(out[j]);
+        cr_assert(ad_shape_equal(&recorded.shape, &number->shape) && recorded.dtype == number->dtype);
+        for (int64_t i = 0; i < ad_view_count(number); i++) {
+            const double a = ad_view_get(&recorded, i), b = ad_view_get(number, i);
+            cr_assert_float_eq(a, b, 1e-6 * (fabs(a) + 1e-9), "%s, output %d[%d]: %g, not %g", name, j, (int)i, b, a);
+        }
+        ad_tensor_unref(out[j]);
+    }
+    for (int i = 0; i < g.inputs; i++) ad_tensor_unref(in[i]);
+    ad_tape_free(t);
+}
+
+Test(transform, on_numbers_as_recorded, .fini = test_arrays_free) {
+    mixture m = {.outputs = 1};
+    ad_param_new(&m.param, NULL, "p", AD_F64, AD_SHAPE(3), (double[]){1, -2, 0.5}, NULL);
+    const double *gradient = ad_param_gradient(m.param)->data, before[] = {7, 8, 9};
+    memcpy((void *)(uintptr_t)gradient, before, sizeof before);
+    for (int hooked = 0; hooked < 2; hooked++) {
+        m.hooked = hooked;
+        m.outputs = 1;
+        expect_numbers_as_recorded(ad_grad_of, false, &m, "gradient");
+        expect_numbers_as_recorded(ad_value_and_grad_of, false, &m, "value and gradient");
+        expect_numbers_as_recorded(ad_hvp_of, false, &m, "Hessian times v");
+        expect_numbers_as_recorded(ad_hessian_of, false, &m, "Hessian");
+        m.outputs = 3;
+        expect_numbers_as_recorded(ad_jvp_of, false, &m, "J v");
+        expect_numbers_as_recorded(ad_vjp_of, true, &m, "u J");
+        expect_numbers_as_recorded(ad_jacobian_of, false, &m, "Jacobian");
+    }
+    cr_assert_arr_eq(gradient, before, sizeof before, "a parameter's gradient was written");
+    ad_param_unref(m.param);
 }
 
 Test(transform, a_linear_map_multiplies_and_moves) {

@@ -9,13 +9,12 @@ static void copy(int n, const ad_var *from, ad_var *to) {
 
 static void record_grad(ad_frame *frame, const ad_var *in, ad_var *out) {
     (void)in;
-    ad_frame_gradient(frame, out);
+    if (ad_frame_has_gradient(frame)) ad_frame_pull(frame, frame->y[0], AD_NONE, out);
 }
 
 static void record_value_and_grad(ad_frame *frame, const ad_var *in, ad_var *out) {
-    (void)in;
     out[0] = frame->y[0];
-    ad_frame_gradient(frame, out + 1);
+    record_grad(frame, in, out + 1);
 }
 
 static const ad_transform grad = {.name = "ad_grad_of", .record = record_grad, .is_gradient = true};
@@ -37,7 +36,7 @@ static void record_jvp(ad_frame *frame, const ad_var *in, ad_var *out) {
 static void pull(ad_frame *frame, const ad_var *y_bar, ad_var *x_bar) {
     ad_var start, seed;
     if (ad_start_of(frame->where, frame->self->transform->name, frame->m, frame->y, y_bar, &start, &seed))
-        ad_grad_at(frame->where, start, seed, frame->n, frame->x, x_bar);
+        ad_frame_pull(frame, start, seed, x_bar);
 }
 
 static void record_vjp(ad_frame *frame, const ad_var *in, ad_var *out) {
@@ -59,7 +58,17 @@ ad_function ad_vjp_of(const ad_function *f) {
 
 /* ---- products with matrices of second derivatives --------------------------------------------------------------------- */
 
+/* Forward over reverse; on numbers reverse over forward, the gradient of the derivative along v, as a pass is cheaper than
+ * moving a recorded gradient. */
 static void record_hvp(ad_frame *frame, const ad_var *in, ad_var *out) {
+    if (!ad_frame_has_gradient(frame)) return;
+    if (frame->on_numbers) {
+        ad_var slope;
+        if (ad_pushforward_at(frame->where, frame->n, frame->x, in + frame->n, 1, frame->y, &slope)) return;
+        ad_frame_pull(frame, frame->y[0], AD_NONE, out);
+        ad_frame_pull(frame, slope, AD_NONE, out + frame->n);
+        return;
+    }
     ad_frame_gradient(frame, out);
     if (frame->tape->error.status) return;
     ad_pushforward_at(frame->where, frame->n, frame->x, in + frame->n, frame->n, out, out + frame->n);

@@ -9,14 +9,37 @@ void *ad_frame_take(ad_frame *frame, int64_t count, size_t size) {
     return memory;
 }
 
-void ad_frame_gradient(ad_frame *frame, ad_var *out) {
+bool ad_frame_has_gradient(const ad_frame *frame) {
     const char *subject = frame->self->transform->name;
-    if (frame->m > 1) {
-        ad_tape_fail(frame->tape, AD_ERR_SHAPE, subject, frame->where,
-                     "%s has %d outputs, but a gradient is of one number: see ad_jacobian_of and ad_vjp_of",
-                     frame->f->name ? frame->f->name : "the function", frame->m);
-    } else if (ad_check_start(frame->y[0], (ad_var){0}, subject, frame->where)) {
-        ad_grad_at(frame->where, frame->y[0], (ad_var){0}, frame->n, frame->x, out);
+    if (frame->m <= 1) return ad_check_start(frame->y[0], AD_NONE, subject, frame->where);
+    ad_tape_fail(frame->tape, AD_ERR_SHAPE, subject, frame->where,
+                 "%s has %d outputs, but a gradient is of one number: see ad_jacobian_of and ad_vjp_of",
+                 frame->f->name ? frame->f->name : "the function", frame->m);
+    return false;
+}
+
+void ad_frame_gradient(ad_frame *frame, ad_var *out) {
+    if (ad_frame_has_gradient(frame)) ad_grad_at(frame->where, frame->y[0], AD_NONE, frame->n, frame->x, out);
+}
+
+/* A pass would call them, a recorded gradient does not. */
+static bool has_hooks(const ad_tape *tape) {
+    for (size_t i = 0; i < tape->named.count; i++)
+        if (ad_node_at(tape, tape->named.item[i])->flags & AD_NODE_HOOKED) return true;
+    return false;
+}
+
+void ad_frame_pull(const ad_frame *frame, ad_var y, ad_var y_bar, ad_var *x_bar) {
+    ad_tape *tape = frame->tape;
+    if (!frame->on_numbers || has_hooks(tape)) {
+        ad_grad_at(frame->where, y, y_bar, frame->n, frame->x, x_bar);
+        return;
+    }
+    ad_backward_options options = {.seed = y_bar, .wrt = frame->x, .wrt_count = frame->n, .leaves_only = true};
+    ad_backward_with_at(frame->where, y, &options);
+    for (int i = 0; i < frame->n; i++) {
+        ad_view gradient = ad_gradient_at(frame->where, frame->x[i]);
+        x_bar[i] = ad_constant_at(frame->where, tape, NULL, gradient.dtype, gradient.shape, gradient.data);
     }
 }
 
@@ -65,7 +88,8 @@ static bool open_frame(ad_frame *frame, const ad_var *in) {
     return ad_function_call(frame->where, frame->f, frame->tape, frame->x, frame->y) == AD_OK;
 }
 
-void ad_transform_call(const char *where, const ad_function *self, ad_tape *tape, const ad_var *in, ad_var *out) {
+void ad_transform_call(const char *where, const ad_function *self, ad_tape *tape, const ad_var *in, ad_var *out,
+                       bool on_numbers) {
     const ad_function *f = self->of;
     ad_frame frame = {.tape = tape,
                       .where = where,
@@ -74,7 +98,8 @@ void ad_transform_call(const char *where, const ad_function *self, ad_tape *tape
                       .n = ad_inputs_of(f),
                       .m = f->outputs,
                       .scratch = ad_arena_position(&tape->scratch),
-                      .no_grad = tape->no_grad};
+                      .no_grad = tape->no_grad,
+                      .on_numbers = on_numbers};
     uint32_t since = tape->first_generation;
     if (self->transform->calls_itself) {
         self->transform->record(&frame, in, out);

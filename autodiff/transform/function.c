@@ -59,15 +59,20 @@ static void call_user(const char *where, const ad_function *f, ad_tape *tape, co
     }
 }
 
-ad_status ad_function_call(const char *where, const ad_function *f, ad_tape *tape, const ad_var *in, ad_var *out) {
+static ad_status call(const char *where, const ad_function *f, ad_tape *tape, const ad_var *in, ad_var *out,
+                      bool on_numbers) {
     if (tape->error.status || !check_function(tape, f, where) || !check_vars(tape, f, where, "input", f->inputs, in))
         return tape->error.status;
     if (f->transform) {
-        ad_transform_call(where, f, tape, in, out);
+        ad_transform_call(where, f, tape, in, out, on_numbers);
     } else {
         call_user(where, f, tape, in, out);
     }
     return tape->error.status;
+}
+
+ad_status ad_function_call(const char *where, const ad_function *f, ad_tape *tape, const ad_var *in, ad_var *out) {
+    return call(where, f, tape, in, out, false);
 }
 
 void ad_scratch_back(ad_tape *tape, uint64_t position) {
@@ -112,7 +117,7 @@ static ad_status evaluate_on(ad_tape *tape, const char *where, const ad_function
     ad_var *x = ad_arena_take(&tape->extras, (n + m) * sizeof *x), *y = x ? x + n : NULL;
     if (!x) ad_tape_out_of_memory(tape, name_of(f), where);
     for (size_t i = 0; x && i < n; i++) x[i] = ad_leaf_tensor_at(where, tape, NULL, in[i]);
-    if (tape->error.status || ad_function_record_at(where, f, tape, x, y))
+    if (tape->error.status || call(where, f, tape, x, y, true))
         return ad_error_set(error, tape->error.status, "%s", tape->error.message);
     ad_status status = AD_OK;
     for (size_t j = 0; j < m && !status; j++) status = copy_out(y[j], allocator, &out[j], error);

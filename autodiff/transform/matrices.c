@@ -43,7 +43,7 @@ static void by_rows(ad_frame *frame, ad_var y, ad_var *out) {
     int n = frame->n;
     ad_var *row = ad_frame_take(frame, n, sizeof *row), *parts = ad_frame_take(frame, n * rows, sizeof *parts);
     for (int64_t e = 0; e < rows && row && parts && !frame->tape->error.status; e++) {
-        ad_grad_at(frame->where, y, ad_unit_at(frame->where, y, e), n, frame->x, row);
+        ad_frame_pull(frame, y, ad_unit_at(frame->where, y, e), row);
         for (int i = 0; i < n; i++) parts[i * rows + e] = ad_reshape_at(frame->where, row[i], AD_SHAPE(-1));
     }
     for (int i = 0; i < n && !frame->tape->error.status; i++)

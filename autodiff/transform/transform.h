@@ -17,6 +17,7 @@ typedef struct ad_frame {
     ad_var *x, *y; /* [n] and the constants, [m] */
     uint64_t scratch;
     uint8_t no_grad; /* of the caller */
+    bool on_numbers; /* nobody will differentiate the results */
 } ad_frame;
 
 typedef struct ad_transform {
@@ -28,11 +29,16 @@ typedef struct ad_transform {
 } ad_transform;
 
 /* Calls a transform: opens a frame, lets it record, closes the frame. */
-void ad_transform_call(const char *where, const ad_function *self, ad_tape *tape, const ad_var *in, ad_var *out);
+void ad_transform_call(const char *where, const ad_function *self, ad_tape *tape, const ad_var *in, ad_var *out,
+                       bool on_numbers);
 /* Scratch memory until the frame closes; NULL, and the tape's error, if there is none. */
 void *ad_frame_take(ad_frame *frame, int64_t count, size_t size);
-/* The gradient of the output of f, which must be one number; the tape's error if it is not. */
+/* Whether there is a gradient: f has one output, a number; the tape's error if not. */
+bool ad_frame_has_gradient(const ad_frame *frame);
+/* The gradient of the output of f, recorded. */
 void ad_frame_gradient(ad_frame *frame, ad_var *out);
+/* The cotangents of x from that of y, as results: recorded or, on numbers, from a pass, which costs less. */
+void ad_frame_pull(const ad_frame *frame, ad_var y, ad_var y_bar, ad_var *x_bar);
 
 /* What a walk back to x_bar = J^T y_bar starts from: an output with its cotangent or, if there are several, all of
  * them in one row. False, and the tape's error, if a cotangent does not fit. */

@@ -57,7 +57,7 @@ AD_API ad_function ad_grad_of(const ad_function *f);           /* x -> gradient,
 AD_API ad_function ad_value_and_grad_of(const ad_function *f); /* x -> y, gradient */
 AD_API ad_function ad_jvp_of(const ad_function *f);            /* x, x_dot -> y, y_dot = J x_dot (forward mode) */
 AD_API ad_function ad_vjp_of(const ad_function *f);            /* x, y_bar -> y, x_bar = J^T y_bar (reverse mode) */
-AD_API ad_function ad_hvp_of(const ad_function *f);            /* x, v -> gradient, H v (forward over reverse) */
+AD_API ad_function ad_hvp_of(const ad_function *f);            /* x, v -> gradient, H v */
 /* x -> J: m n outputs, number j n + i of shape [y_j, x_i]. By rows or by columns, whichever are fewer. */
 AD_API ad_function ad_jacobian_of(const ad_function *f);
 AD_API ad_function ad_hessian_of(const ad_function *f);          /* x -> H: n n outputs, number i n + j: [x_i, x_j] */
