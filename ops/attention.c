@@ -3,28 +3,23 @@
  * The scores are made block by block. Forward, each row keeps its largest score so far and the sum of exponentials relative
  * to it, and what was summed before is scaled down when a larger score comes (Milakov and Gimelshein 2018; Dao et al.,
  * "FlashAttention", 2022). Result 1, the row's log-sum-exp, is all that backward needs to make the same block again. */
-#include "ops/linalg.h"
+#include "ops/attention.h"
 
 #include <math.h>
 #include <stdio.h>
 
 enum { BLOCK_ROWS = 64, BLOCK_COLUMNS = 128 };
 
-typedef struct attention_attrs {
-    double scale;
-    bool causal;
-} attention_attrs;
-
 /* ---- the shape rule ---------------------------------------------------------------------------------------------- */
 
-static ad_status attention_shape(ad_call *call) {
-    if (call->inputs != 3 && call->inputs != 4)
-        return ad_fail(call, AD_ERR_VALUE, "%d inputs; it takes q, k, v and perhaps a mask", call->inputs);
+ad_status ad_attention_check(ad_call *call, int mask) {
     ad_status status = AD_OK;
-    for (int i = 0; i < call->inputs && !status; i++) {
-        status = i < 3 ? ad_need_matrix(call, i) : ad_need_float(call, i);
+    for (int i = 0; i < 3 && !status; i++) {
+        status = ad_need_matrix(call, i);
         if (!status && i > 0) status = ad_need_same_dtype(call, 0, i);
     }
+    if (!status && mask) status = ad_need_float(call, mask);
+    if (!status && mask) status = ad_need_same_dtype(call, 0, mask);
     if (status) return status;
     const ad_shape *q = &call->in[0]->shape, *k = &call->in[1]->shape, *v = &call->in[2]->shape;
     int last = q->rank - 1;
@@ -35,16 +30,24 @@ static ad_status attention_shape(ad_call *call) {
         return ad_fail(call, AD_ERR_SHAPE,
                        "queries [..., T, d], keys [..., S, d] and values [..., S, e] do not fit: %s, %s, %s",
                        ad_describe(call, 0), ad_describe(call, 1), ad_describe(call, 2));
-    ad_shape scores = *q, common, y = *q, sums = *q;
+    ad_shape scores = *q, common;
     scores.dim[last] = k->dim[last - 1];
-    if (call->inputs == 4 &&
-        (ad_shape_broadcast(&call->in[3]->shape, &scores, &common) || !ad_shape_equal(&common, &scores))) {
+    if (mask && (ad_shape_broadcast(&call->in[mask]->shape, &scores, &common) || !ad_shape_equal(&common, &scores))) {
         char text[AD_TYPE_TEXT];
-        return ad_fail(call, AD_ERR_SHAPE, "%s, but a mask must broadcast to the scores, %s", ad_describe(call, 3),
+        return ad_fail(call, AD_ERR_SHAPE, "%s, but a mask must broadcast to the scores, %s", ad_describe(call, mask),
                        ad_type_text(call->in[0]->dtype, &scores, text));
     }
-    y.dim[last] = v->dim[last];
-    sums.rank = last;
+    return AD_OK;
+}
+
+static ad_status attention_shape(ad_call *call) {
+    if (call->inputs != 3 && call->inputs != 4)
+        return ad_fail(call, AD_ERR_VALUE, "%d inputs; it takes q, k, v and perhaps a mask", call->inputs);
+    ad_status status = ad_attention_check(call, call->inputs == 4 ? 3 : 0);
+    if (status) return status;
+    ad_shape y = call->in[0]->shape, sums = y;
+    y.dim[y.rank - 1] = call->in[2]->shape.dim[y.rank - 1];
+    sums.rank--;
     ad_set_out(call, 0, call->in[0]->dtype, y);
     ad_set_out(call, 1, call->in[0]->dtype, sums);
     return AD_OK;
@@ -61,7 +64,7 @@ typedef struct block {
 typedef struct frame {
     const ad_call *call;
     const ad_kernels *kernels;
-    attention_attrs attrs;
+    ad_attention_attrs attrs;
     ad_dtype dtype;
     int64_t t, s;
     ad_view q, k, v, mask; /* mask: data NULL if there is none */
@@ -79,17 +82,18 @@ typedef struct results {
 
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
-static ad_view part(const ad_view *m, int64_t row, int64_t rows, int64_t column, int64_t columns) {
+ad_view ad_matrix_block(const ad_view *m, int64_t row, int64_t rows, int64_t column, int64_t columns) {
     ad_view p = *m;
     p.shape = AD_SHAPE(rows, columns);
     p.data = (char *)p.data + (row * m->stride[0] + column * m->stride[1]) * (int64_t)ad_dtype_size(m->dtype);
     return p;
 }
 
-static ad_view rows_of(const ad_view *m, int64_t row, int64_t rows) { return part(m, row, rows, 0, m->shape.dim[1]); }
+static ad_view rows_of(const ad_view *m, int64_t row, int64_t rows) {
+    return ad_matrix_block(m, row, rows, 0, m->shape.dim[1]);
+}
 
-/* Matrix `number` of a stack. */
-static ad_view matrix_at(const ad_view *stack, int64_t number) {
+ad_view ad_matrix_at(const ad_view *stack, int64_t number) {
     int batch = stack->shape.rank - 2;
     int64_t offset = 0;
     for (int i = batch - 1; i >= 0; i--) {
@@ -105,15 +109,14 @@ static ad_view matrix_at(const ad_view *stack, int64_t number) {
 }
 
 static ad_view matrix_or_none(const ad_view *stack, int64_t number) {
-    return stack->data ? matrix_at(stack, number) : (ad_view){.data = NULL};
+    return stack->data ? ad_matrix_at(stack, number) : (ad_view){.data = NULL};
 }
 
 static ad_view dense(const frame *f, void *memory, int64_t rows, int64_t columns) {
     return ad_view_of(memory, f->dtype, AD_SHAPE(rows, columns));
 }
 
-/* A mask, or its gradient, with the shape of the scores. */
-static ad_view stretched_mask(const ad_call *call, const ad_view *mask) {
+ad_view ad_attention_mask(const ad_call *call, const ad_view *mask) {
     ad_shape scores = call->in[0]->shape;
     scores.dim[scores.rank - 1] = call->in[1]->shape.dim[scores.rank - 2];
     return ad_stretched(mask, &scores);
@@ -121,15 +124,15 @@ static ad_view stretched_mask(const ad_call *call, const ad_view *mask) {
 
 static void enter_matrix(frame *f, results *r, int64_t number) {
     const ad_call *call = f->call;
-    f->q = matrix_at(call->in[0], number);
-    f->k = matrix_at(call->in[1], number);
-    f->v = matrix_at(call->in[2], number);
+    f->q = ad_matrix_at(call->in[0], number);
+    f->k = ad_matrix_at(call->in[1], number);
+    f->v = ad_matrix_at(call->in[2], number);
     if (call->inputs == 4) {
-        ad_view mask = stretched_mask(call, call->in[3]);
-        f->mask = matrix_at(&mask, number);
+        ad_view mask = ad_attention_mask(call, call->in[3]);
+        f->mask = ad_matrix_at(&mask, number);
     }
-    r->y = matrix_at(&r->y_stack, number);
-    r->logs = matrix_at(&r->logs_stack, number);
+    r->y = ad_matrix_at(&r->y_stack, number);
+    r->logs = ad_matrix_at(&r->logs_stack, number);
     r->g = matrix_or_none(&r->seed[0], number);
     r->g_logs = matrix_or_none(&r->seed[1], number);
     r->q_bar = matrix_or_none(&r->bar[0], number);
@@ -238,7 +241,7 @@ typedef struct shared {
 static bool open_frame(frame *f, ad_call *call) {
     const ad_shape *q = &call->in[0]->shape, *v = &call->in[2]->shape;
     int last = q->rank - 1;
-    *f = (frame){.call = call, .kernels = ad_kernels_get(), .attrs = *(const attention_attrs *)call->attrs};
+    *f = (frame){.call = call, .kernels = ad_kernels_get(), .attrs = *(const ad_attention_attrs *)call->attrs};
     f->dtype = call->in[0]->dtype;
     f->t = q->dim[last - 1];
     f->s = v->dim[last - 1];
@@ -289,7 +292,7 @@ static ad_scores scores(const frame *f, const results *r, const block *b) {
                         .scale = f->attrs.scale,
                         .x = f->memory[0]};
     multiply(f, r, b, QUERIES_KEYS);
-    if (f->mask.data) scores.mask = part(&f->mask, b->row, b->rows, b->column, b->columns);
+    if (f->mask.data) scores.mask = ad_matrix_block(&f->mask, b->row, b->rows, b->column, b->columns);
     return scores;
 }
 
@@ -354,8 +357,8 @@ static void backward_block(const frame *f, const results *r, const block *b, con
     multiply(f, r, b, TO_PROBABILITIES);
     f->kernels->attend_back(&made, less, f->memory[1], f->memory[2]);
     if (r->mask_bar.data) {
-        ad_view mask_bar = part(&r->mask_bar, r->one_row ? 0 : b->row, r->one_row ? 1 : b->rows,
-                                r->one_column ? 0 : b->column, r->one_column ? 1 : b->columns);
+        ad_view mask_bar = ad_matrix_block(&r->mask_bar, r->one_row ? 0 : b->row, r->one_row ? 1 : b->rows,
+                                           r->one_column ? 0 : b->column, r->one_column ? 1 : b->columns);
         f->kernels->sum_to(&bar, &mask_bar, 1, true);
     }
     multiply(f, r, b, TO_QUERIES);
@@ -405,7 +408,7 @@ static void open_gradients(results *r, ad_call *call, ad_adjoint *adjoint) {
     const ad_shape *mask = &call->in[3]->shape;
     r->one_row = mask->rank < 2 || mask->dim[mask->rank - 2] == 1;
     r->one_column = mask->rank < 1 || mask->dim[mask->rank - 1] == 1;
-    if (r->bar[3].data) r->bar[3] = stretched_mask(call, &r->bar[3]);
+    if (r->bar[3].data) r->bar[3] = ad_attention_mask(call, &r->bar[3]);
 }
 
 static ad_status attention_backward(ad_call *call, ad_adjoint *adjoint) {
@@ -421,36 +424,62 @@ static ad_status attention_backward(ad_call *call, ad_adjoint *adjoint) {
 
 /* ---- the derivative in ops ------------------------------------------------------------------------------------------ */
 
-static ad_var probabilities(ad_vjp *v) {
-    const attention_attrs *attrs = ad_vjp_attrs(v);
-    ad_shape q = ad_vjp_input_shape(v, 0), k = ad_vjp_input_shape(v, 1);
-    ad_var x = ad_scale(ad_matmul(ad_vjp_input(v, 0), ad_transpose(ad_vjp_input(v, 1))), attrs->scale);
-    if (ad_vjp_inputs(v) == 4) x = ad_add(x, ad_vjp_input(v, 3));
-    if (attrs->causal) {
-        ad_shape scores = AD_SHAPE(q.dim[q.rank - 2], k.dim[k.rank - 2]);
-        ad_var seen = ad_tril(ad_broadcast_to(ad_vjp_number(v, 1), scores), 0);
-        x = ad_where(seen, x, ad_vjp_number(v, -INFINITY));
-    }
-    return ad_softmax(x, -1);
+ad_var ad_attention_scores(ad_var q, ad_var k, ad_var mask, const ad_attention_attrs *attrs) {
+    ad_var x = ad_scale(ad_matmul_sum(AD_VARS(q, k), AD_RIGHT_TRANSPOSED), attrs->scale);
+    if (mask.tape) x = ad_add(x, mask);
+    ad_shape shape = ad_value(x).shape;
+    if (!attrs->causal || shape.rank < 2) return x; /* of a lower rank if there was an error */
+    ad_shape scores = AD_SHAPE(shape.dim[shape.rank - 2], shape.dim[shape.rank - 1]);
+    ad_var seen = ad_tril(ad_broadcast_to(ad_number_like(AD_HERE, x, 1), scores), 0);
+    return ad_where(seen, x, ad_number_like(AD_HERE, x, -INFINITY));
 }
 
-static void attention_vjp(ad_vjp *v) {
-    ad_var p = probabilities(v), g = ad_vjp_seed(v, 0), slope = ad_vjp_number(v, 0);
-    double scale = ((const attention_attrs *)ad_vjp_attrs(v))->scale;
+/* Through the probabilities, all of them: of the logs and of a mask. */
+static void attention_vjp_at_length(ad_vjp *v) {
+    const ad_attention_attrs *attrs = ad_vjp_attrs(v);
+    ad_var mask = ad_vjp_inputs(v) == 4 ? ad_vjp_input(v, 3) : AD_NONE;
+    ad_var p = ad_softmax(ad_attention_scores(ad_vjp_input(v, 0), ad_vjp_input(v, 1), mask, attrs), -1);
+    ad_var g = ad_vjp_seed(v, 0), slope = ad_vjp_number(v, 0);
     if (ad_vjp_has_seed(v, 0)) {
-        if (ad_vjp_wants(v, 2)) ad_vjp_give(v, 2, ad_matmul(ad_transpose(p), g));
-        ad_var p_bar = ad_matmul(g, ad_transpose(ad_vjp_input(v, 2)));
+        if (ad_vjp_wants(v, 2)) ad_vjp_give(v, 2, ad_matmul_sum(AD_VARS(p, g), AD_LEFT_TRANSPOSED));
+        ad_var p_bar = ad_matmul_sum(AD_VARS(g, ad_vjp_input(v, 2)), AD_RIGHT_TRANSPOSED);
         slope = ad_sub(p_bar, ad_sum(ad_masked_mul(p, p_bar), AD_AXES(-1), AD_KEEPDIM));
     }
     if (ad_vjp_has_seed(v, 1)) slope = ad_add(slope, ad_unsqueeze(ad_vjp_seed(v, 1), -1));
-    ad_var x_bar = ad_masked_mul(p, slope), scaled = ad_scale(x_bar, scale);
+    ad_var x_bar = ad_masked_mul(p, slope), scaled = ad_scale(x_bar, attrs->scale);
     if (ad_vjp_wants(v, 0)) ad_vjp_give(v, 0, ad_matmul(scaled, ad_vjp_input(v, 1)));
-    if (ad_vjp_wants(v, 1)) ad_vjp_give(v, 1, ad_matmul(ad_transpose(scaled), ad_vjp_input(v, 0)));
-    if (ad_vjp_inputs(v) == 4 && ad_vjp_wants(v, 3)) ad_vjp_give(v, 3, ad_sum_to(x_bar, ad_vjp_input_shape(v, 3)));
+    if (ad_vjp_wants(v, 1)) ad_vjp_give(v, 1, ad_matmul_sum(AD_VARS(scaled, ad_vjp_input(v, 0)), AD_LEFT_TRANSPOSED));
+    if (mask.tape && ad_vjp_wants(v, 3)) ad_vjp_give(v, 3, ad_sum_to(x_bar, ad_vjp_input_shape(v, 3)));
 }
 
-static void show_attention(const void *attrs, char *text, size_t size) {
-    const attention_attrs *a = attrs;
+static void attention_vjp(ad_vjp *v) {
+    const int inputs = ad_vjp_inputs(v);
+    if (ad_vjp_has_seed(v, 1) || ad_vjp_wants(v, 3)) {
+        attention_vjp_at_length(v);
+        return;
+    }
+    ad_var in[] = {ad_vjp_input(v, 0), ad_vjp_input(v, 1), ad_vjp_input(v, 2), ad_vjp_seed(v, 0), AD_NONE}, bar[3];
+    if (inputs == 4) in[4] = ad_vjp_input(v, 3);
+    ad_apply_at(AD_HERE, ad_vjp_tape(v), &ad_op_attention_back, inputs + 1, in, ad_vjp_attrs(v), bar);
+    for (int i = 0; i < 3; i++)
+        if (ad_vjp_wants(v, i)) ad_vjp_give(v, i, bar[i]);
+}
+
+static void attention_jvp(ad_jvp *j) {
+    const int n = ad_jvp_inputs(j), moving = n == 4 && ad_jvp_moves(j, 3) ? 4 : 3;
+    ad_var in[8], dot[2];
+    for (int i = 0; i < n; i++) in[i] = ad_jvp_input(j, i);
+    for (int i = 0; i < moving; i++) in[n + i] = ad_jvp_tangent(j, i);
+    ad_apply_at(AD_HERE, ad_jvp_tape(j), &ad_op_attention_jvp, n + moving, in, ad_jvp_attrs(j), dot);
+    for (int k = 0; k < 2; k++) ad_jvp_give(j, k, dot[k]);
+}
+
+const ad_attr ad_attention_attr_list[] = {AD_ATTR("scale", DOUBLE, ad_attention_attrs, scale, AD_REQUIRED),
+                                          AD_ATTR("causal", BOOL, ad_attention_attrs, causal, AD_USUALLY(false)),
+                                          AD_ATTRS_END};
+
+void ad_show_attention(const void *attrs, char *text, size_t size) {
+    const ad_attention_attrs *a = attrs;
     snprintf(text, size, "%g%s", a->scale, a->causal ? ", causal" : "");
 }
 
@@ -468,8 +497,8 @@ static bool attention_sample(ad_sample *sample, int k) {
         {AD_SHAPE(0, 2, 2), AD_SHAPE(0, 3, 2), AD_SHAPE(0, 3, 1), AD_SCALAR, false, false},
     };
     if (k >= (int)(sizeof cases / sizeof *cases)) return false;
-    attention_attrs *attrs = (attention_attrs *)(void *)sample->attrs.bytes;
-    *attrs = (attention_attrs){.scale = 0.7, .causal = cases[k].causal};
+    ad_attention_attrs *attrs = (ad_attention_attrs *)(void *)sample->attrs.bytes;
+    *attrs = (ad_attention_attrs){.scale = 0.7, .causal = cases[k].causal};
     return ad_sample_normal(sample, cases[k].q) && ad_sample_normal(sample, cases[k].k) &&
            ad_sample_normal(sample, cases[k].v) && (!cases[k].masked || ad_sample_normal(sample, cases[k].mask));
 }
@@ -478,25 +507,25 @@ const ad_op ad_op_attention = {
     .name = "attention",
     .inputs = -1,
     .results = 2,
-    .attrs_size = sizeof(attention_attrs),
-    .attrs = AD_ATTRS(AD_ATTR("scale", DOUBLE, attention_attrs, scale, AD_REQUIRED),
-                      AD_ATTR("causal", BOOL, attention_attrs, causal, AD_USUALLY(false))),
+    .attrs_size = sizeof(ad_attention_attrs),
+    .attrs = ad_attention_attr_list,
     .saves = AD_SAVES_INPUTS | AD_SAVES_RESULT(0) | AD_SAVES_RESULT(1),
     .shape = attention_shape,
     .forward = attention_forward,
     .vjp = attention_vjp,
     .backward = attention_backward,
+    .jvp = attention_jvp,
     .formula = "$y = softmax(scale $0 $1^T + mask) $2 ($a)",
     .result_formula = {"$y1 = logsumexp(scale $0 $1^T + mask)"},
     .adjoint = {"~0 += scale s $1, where s = p * (~y $2^T - <~y, $y> + ~y1)", "~1 += scale s^T $0", "~2 += p^T ~y",
                 "~3 += s"},
     .convention = "a row of scores -inf: zeros, and gradient 0",
-    .show_attrs = show_attention,
+    .show_attrs = ad_show_attention,
     .sample = attention_sample,
 };
 
 ad_var ad_attention_at(const char *where, ad_var q, ad_var k, ad_var v, ad_var mask, double scale, bool causal) {
     ad_tape *tape = q.tape ? q.tape : k.tape ? k.tape : v.tape;
-    attention_attrs attrs = {.scale = scale, .causal = causal};
+    ad_attention_attrs attrs = {.scale = scale, .causal = causal};
     return ad_apply_at(where, tape, &ad_op_attention, mask.tape ? 4 : 3, (ad_var[]){q, k, v, mask}, &attrs, NULL);
 }

@@ -68,6 +68,7 @@ static ad_status linear_backward(ad_call *call, ad_adjoint *adjoint) {
 }
 
 static ad_var rows_of(ad_var x, ad_shape shape) {
+    if (shape.rank == 2) return x;
     ad_shape folded = AD_SHAPE(1, shape.dim[shape.rank - 1]);
     for (int i = 0; i < shape.rank - 1; i++) folded.dim[0] *= shape.dim[i];
     return ad_reshape(x, folded);
@@ -78,20 +79,30 @@ static void give_back(ad_vjp *v, ad_var g) {
     if (ad_vjp_wants(v, 0)) ad_vjp_give(v, 0, ad_matmul(g, ad_vjp_input(v, 1)));
     if (ad_vjp_wants(v, 1)) {
         ad_var rows = rows_of(g, ad_vjp_result_shape(v, 0));
-        ad_vjp_give(v, 1, ad_matmul(ad_transpose(rows), rows_of(ad_vjp_input(v, 0), ad_vjp_input_shape(v, 0))));
+        ad_var x = rows_of(ad_vjp_input(v, 0), ad_vjp_input_shape(v, 0));
+        ad_vjp_give(v, 1, ad_matmul_sum(AD_VARS(rows, x), AD_LEFT_TRANSPOSED));
     }
     if (ad_vjp_wants(v, 2)) ad_vjp_give(v, 2, ad_sum_to(g, ad_vjp_input_shape(v, 2)));
 }
 
 static void linear_vjp(ad_vjp *v) { give_back(v, ad_vjp_seed(v, 0)); }
 
-/* The tangent of the sums. */
+/* The tangent of the sums: x' W^T + x W'^T + b', of what moves. */
 static ad_var push_sums(ad_jvp *j) {
-    ad_var of_w, of_rest, dot = AD_NONE;
-    if (ad_jvp_moves(j, 1)) dot = of_w = ad_matmul(ad_jvp_input(j, 0), ad_transpose(ad_jvp_tangent(j, 1)));
-    if (!ad_jvp_moves(j, 0) && !ad_jvp_moves(j, 2)) return dot;
-    of_rest = ad_linear(ad_jvp_tangent(j, 0), ad_jvp_input(j, 1), ad_jvp_tangent(j, 2));
-    return ad_jvp_moves(j, 1) ? ad_add(of_w, of_rest) : of_rest;
+    ad_shape shape = ad_value(ad_jvp_result(j, 0)).shape;
+    bool is_vector = shape.rank == 1;
+    ad_var in[5];
+    int n = 0;
+    for (int i = 0; i < 2; i++) {
+        if (!ad_jvp_moves(j, i)) continue;
+        ad_var x = i == 0 ? ad_jvp_tangent(j, 0) : ad_jvp_input(j, 0);
+        in[n++] = is_vector ? ad_unsqueeze(x, 0) : x;
+        in[n++] = i == 1 ? ad_jvp_tangent(j, 1) : ad_jvp_input(j, 1);
+    }
+    if (n == 0) return ad_broadcast_to(ad_jvp_tangent(j, 2), shape);
+    if (ad_jvp_moves(j, 2)) in[n++] = ad_jvp_tangent(j, 2);
+    ad_var y = ad_matmul_sum(n, in, AD_RIGHT_TRANSPOSED);
+    return is_vector ? ad_reshape(y, shape) : y;
 }
 
 static void linear_jvp(ad_jvp *j) { ad_jvp_give(j, 0, push_sums(j)); }
@@ -171,10 +182,7 @@ static ad_status activated_backward(ad_call *call, ad_adjoint *adjoint, ad_unary
 }
 
 /* g times the derivative of the activation, of which y is the result: for cotangents and for tangents. */
-static ad_var through_relu(ad_var g, ad_var y) {
-    ad_var zero = ad_number_like(AD_HERE, y, 0);
-    return ad_where(ad_greater(y, zero), g, zero);
-}
+static ad_var through_relu(ad_var g, ad_var y) { return ad_where_positive(g, y); }
 static ad_var through_tanh(ad_var g, ad_var y) {
     return ad_masked_mul(g, ad_sub(ad_number_like(AD_HERE, y, 1), ad_square(y)));
 }

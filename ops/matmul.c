@@ -198,7 +198,7 @@ static ad_status matmul_backward(ad_call *call, ad_adjoint *adjoint) {
     return AD_OK;
 }
 
-/* The same in ops: reshape 1-d operands to matrices, multiply, sum the stack back. */
+/* The same in ops: 1-d operands become matrices, and the stack is summed back. */
 static ad_var as_matrix(ad_var x, ad_shape shape, bool left) {
     if (shape.rank > 1) return x;
     return ad_reshape(x, left ? AD_SHAPE(1, shape.dim[0]) : AD_SHAPE(shape.dim[0], 1));
@@ -206,28 +206,43 @@ static ad_var as_matrix(ad_var x, ad_shape shape, bool left) {
 
 static void give_summed(ad_vjp *v, int i, ad_var product) {
     ad_shape shape = ad_vjp_input_shape(v, i), full = shape;
-    if (shape.rank == 1) full = i == 0 ? AD_SHAPE(1, shape.dim[0]) : AD_SHAPE(shape.dim[0], 1);
+    if (shape.rank > 1) {
+        ad_give_matrix(v, i, product);
+        return;
+    }
+    full = i == 0 ? AD_SHAPE(1, shape.dim[0]) : AD_SHAPE(shape.dim[0], 1);
     ad_vjp_give(v, i, ad_reshape(ad_sum_to(product, full), shape));
 }
 
 static void matmul_vjp(ad_vjp *v) {
     ad_shape a_shape = ad_vjp_input_shape(v, 0), b_shape = ad_vjp_input_shape(v, 1);
     ad_shape full = ad_vjp_result_shape(v, 0);
+    const int rank = full.rank;
     if (b_shape.rank == 1) full.dim[full.rank++] = 1;
     if (a_shape.rank == 1) {
         full.dim[full.rank] = full.rank ? full.dim[full.rank - 1] : 1;
         full.dim[full.rank++ - 1] = 1;
     }
-    ad_var g = ad_reshape(ad_vjp_seed(v, 0), full);
-    if (ad_vjp_wants(v, 0))
-        give_summed(v, 0, ad_matmul(g, ad_transpose(as_matrix(ad_vjp_input(v, 1), b_shape, false))));
-    if (ad_vjp_wants(v, 1))
-        give_summed(v, 1, ad_matmul(ad_transpose(as_matrix(ad_vjp_input(v, 0), a_shape, true)), g));
+    ad_var g = full.rank > rank ? ad_reshape(ad_vjp_seed(v, 0), full) : ad_vjp_seed(v, 0);
+    if (ad_vjp_wants(v, 0)) {
+        ad_var b = as_matrix(ad_vjp_input(v, 1), b_shape, false);
+        give_summed(v, 0, ad_matmul_sum(AD_VARS(g, b), AD_RIGHT_TRANSPOSED));
+    }
+    if (ad_vjp_wants(v, 1)) {
+        ad_var a = as_matrix(ad_vjp_input(v, 0), a_shape, true);
+        give_summed(v, 1, ad_matmul_sum(AD_VARS(a, g), AD_LEFT_TRANSPOSED));
+    }
 }
 
 static void matmul_jvp(ad_jvp *j) {
-    if (ad_jvp_moves(j, 0)) ad_jvp_give(j, 0, ad_matmul(ad_jvp_tangent(j, 0), ad_jvp_input(j, 1)));
-    if (ad_jvp_moves(j, 1)) ad_jvp_give(j, 0, ad_matmul(ad_jvp_input(j, 0), ad_jvp_tangent(j, 1)));
+    ad_var a = ad_jvp_input(j, 0), b = ad_jvp_input(j, 1);
+    bool are_matrices = ad_value(a).shape.rank > 1 && ad_value(b).shape.rank > 1;
+    if (are_matrices && ad_jvp_moves(j, 0) && ad_jvp_moves(j, 1)) {
+        ad_jvp_give(j, 0, ad_matmul_sum(AD_VARS(ad_jvp_tangent(j, 0), b, a, ad_jvp_tangent(j, 1)), 0));
+        return;
+    }
+    if (ad_jvp_moves(j, 0)) ad_jvp_give(j, 0, ad_matmul(ad_jvp_tangent(j, 0), b));
+    if (ad_jvp_moves(j, 1)) ad_jvp_give(j, 0, ad_matmul(a, ad_jvp_tangent(j, 1)));
 }
 
 static bool matmul_sample(ad_sample *sample, int k) {
@@ -250,22 +265,27 @@ static bool matmul_sample(ad_sample *sample, int k) {
     return ad_sample_normal(sample, cases[k][0]) && ad_sample_normal(sample, cases[k][1]);
 }
 
-/* Row i of A, column j of B: c[i, j] depends on all of both. */
-static void matmul_depends(ad_dependence *d) {
-    ad_view a, b, y;
-    if (!ad_dependence_result(d, 0, &y)) return;
-    y = full_result(ad_dependence_call(d), &y);
-    if (ad_dependence_input(d, 0, &a)) {
+/* Row i of A, column j of B: c[i, j] depends on all of both, which are inputs `at` and the next. */
+static void depends_on_product(ad_dependence *d, ad_view y, int at, unsigned flags) {
+    ad_view a, b;
+    if (ad_dependence_input(d, at, &a)) {
         a = left_matrix(&a);
+        if (flags & AD_LEFT_TRANSPOSED) a = ad_swap_last(&a);
         a = ad_stretch_stack(&a, &y.shape, y.shape.rank);
         ad_depend(d, &y, &a, y.shape.rank - 1);
     }
-    if (ad_dependence_input(d, 1, &b)) {
+    if (ad_dependence_input(d, at + 1, &b)) {
         b = right_matrix(&b);
+        if (flags & AD_RIGHT_TRANSPOSED) b = ad_swap_last(&b);
         b = ad_stretch_stack(&b, &y.shape, y.shape.rank);
         ad_view columns = ad_swap_last(&b), y_columns = ad_swap_last(&y);
         ad_depend(d, &y_columns, &columns, y.shape.rank - 1);
     }
+}
+
+static void matmul_depends(ad_dependence *d) {
+    ad_view y;
+    if (ad_dependence_result(d, 0, &y)) depends_on_product(d, full_result(ad_dependence_call(d), &y), 0, 0);
 }
 
 const ad_op ad_op_matmul = {
@@ -284,3 +304,206 @@ const ad_op ad_op_matmul = {
 };
 
 ad_var ad_matmul_at(const char *where, ad_var a, ad_var b) { return ad_apply_2(where, &ad_op_matmul, a, b, NULL); }
+
+/* ---- matmul_sum: what derivatives of products are made of ----------------------------------------------------------- */
+
+typedef struct sum_attrs {
+    unsigned flags; /* AD_LEFT_TRANSPOSED, AD_RIGHT_TRANSPOSED */
+} sum_attrs;
+
+static unsigned flags_of(const void *attrs) { return ((const sum_attrs *)attrs)->flags; }
+
+/* The left or right operand of a pair as it is multiplied. */
+static ad_view operand(const ad_call *call, const ad_view *x, bool left) {
+    const unsigned flag = left ? AD_LEFT_TRANSPOSED : AD_RIGHT_TRANSPOSED;
+    return flags_of(call->attrs) & flag ? ad_swap_last(x) : *x;
+}
+
+static bool has_addend(const ad_call *call) { return call->inputs % 2; }
+
+/* Every pair has the shapes of the first. */
+static ad_status check_pairs(ad_call *call) {
+    ad_status status = AD_OK;
+    for (int i = 0; i < call->inputs && !status; i++) {
+        status = i < call->inputs - has_addend(call) ? ad_need_matrix(call, i) : ad_need_float(call, i);
+        if (!status) status = ad_need_same_dtype(call, 0, i);
+    }
+    for (int i = 2; i < call->inputs - has_addend(call) && !status; i++)
+        if (!ad_shape_equal(&call->in[i]->shape, &call->in[i % 2]->shape))
+            status = ad_fail(call, AD_ERR_SHAPE, "the pairs differ in shape: %s, %s", ad_describe(call, i % 2),
+                             ad_describe(call, i));
+    return status;
+}
+
+static ad_status matmul_sum_shape(ad_call *call) {
+    if (flags_of(call->attrs) & ~(unsigned)(AD_LEFT_TRANSPOSED | AD_RIGHT_TRANSPOSED))
+        return ad_fail(call, AD_ERR_VALUE,
+                       "flags are %u, which is not made of AD_LEFT_TRANSPOSED and "
+                       "AD_RIGHT_TRANSPOSED",
+                       flags_of(call->attrs));
+    if (call->inputs < 2) return ad_fail(call, AD_ERR_VALUE, "%d inputs, but it multiplies pairs", call->inputs);
+    ad_status status = check_pairs(call);
+    if (status) return status;
+    ad_view a = operand(call, call->in[0], true), b = operand(call, call->in[1], false);
+    const int64_t m = a.shape.dim[a.shape.rank - 2], n = b.shape.dim[b.shape.rank - 1];
+    if (a.shape.dim[a.shape.rank - 1] != b.shape.dim[b.shape.rank - 2])
+        return ad_fail(call, AD_ERR_SHAPE, "inner dimensions differ: %s, %s (%lld != %lld)", ad_describe(call, 0),
+                       ad_describe(call, 1), (long long)a.shape.dim[a.shape.rank - 1],
+                       (long long)b.shape.dim[b.shape.rank - 2]);
+    ad_shape shape, common;
+    a.shape.rank -= 2;
+    b.shape.rank -= 2;
+    if (ad_shape_broadcast(&a.shape, &b.shape, &shape))
+        return ad_fail(call, AD_ERR_SHAPE, "the leading dimensions do not broadcast: %s, %s", ad_describe(call, 0),
+                       ad_describe(call, 1));
+    shape.dim[shape.rank++] = m;
+    shape.dim[shape.rank++] = n;
+    const int last = call->inputs - 1;
+    if (has_addend(call) &&
+        (ad_shape_broadcast(&call->in[last]->shape, &shape, &common) || !ad_shape_equal(&common, &shape))) {
+        char text[AD_TYPE_TEXT];
+        return ad_fail(call, AD_ERR_SHAPE, "%s, but what is added must broadcast to the products, %s",
+                       ad_describe(call, last), ad_type_text(call->in[0]->dtype, &shape, text));
+    }
+    ad_set_out(call, 0, call->in[0]->dtype, shape);
+    return AD_OK;
+}
+
+static ad_status matmul_sum_forward(ad_call *call) {
+    const ad_view *y = &call->out[0];
+    if (has_addend(call)) {
+        ad_view addend = ad_stretched(call->in[call->inputs - 1], &y->shape);
+        ad_kernels_get()->copy(&addend, y, 1, false);
+    }
+    for (int i = 0; i + 1 < call->inputs; i += 2) {
+        ad_view a = operand(call, call->in[i], true), b = operand(call, call->in[i + 1], false);
+        a = ad_stretch_stack(&a, &y->shape, y->shape.rank);
+        b = ad_stretch_stack(&b, &y->shape, y->shape.rank);
+        multiply(call, &a, &b, y, has_addend(call) || i > 0);
+    }
+    return AD_OK;
+}
+
+static ad_status matmul_sum_backward(ad_call *call, ad_adjoint *adjoint) {
+    const ad_view *g = &adjoint->seed[0];
+    for (int i = 0; i + has_addend(call) < call->inputs; i++) {
+        const bool left = i % 2 == 0;
+        bool add;
+        const ad_view *into = ad_into(adjoint, i, &add);
+        if (!into) continue;
+        ad_view other = operand(call, call->in[left ? i + 1 : i - 1], !left), bar = operand(call, into, left);
+        other = ad_swap_last(&other);
+        other = ad_stretch_stack(&other, &g->shape, g->shape.rank);
+        bar = ad_stretch_stack(&bar, &g->shape, g->shape.rank);
+        clear_if_empty(g, into, add);
+        multiply(call, left ? g : &other, left ? &other : g, &bar, add);
+    }
+    if (has_addend(call)) ad_pass(adjoint, call->inputs - 1, 0, g);
+    return AD_OK;
+}
+
+/* What operand i gets of y = A B is g B^T or A^T g, and if it was transposed itself the transpose of that, B g^T or g^T A. */
+static void matmul_sum_vjp(ad_vjp *v) {
+    const unsigned flags = flags_of(ad_vjp_attrs(v));
+    const int inputs = ad_vjp_inputs(v);
+    ad_var g = ad_vjp_seed(v, 0);
+    for (int i = 0; i < inputs - inputs % 2; i++) {
+        if (!ad_vjp_wants(v, i)) continue;
+        const bool left = i % 2 == 0;
+        const bool self = flags & (left ? AD_LEFT_TRANSPOSED : AD_RIGHT_TRANSPOSED);
+        const bool other = flags & (left ? AD_RIGHT_TRANSPOSED : AD_LEFT_TRANSPOSED);
+        ad_var pair[2];
+        const bool g_first = left != self;
+        pair[g_first ? 0 : 1] = g;
+        pair[g_first ? 1 : 0] = ad_vjp_input(v, left ? i + 1 : i - 1);
+        const unsigned g_flag = self ? (g_first ? AD_LEFT_TRANSPOSED : AD_RIGHT_TRANSPOSED) : 0;
+        const unsigned other_flag = other == self ? (g_first ? AD_RIGHT_TRANSPOSED : AD_LEFT_TRANSPOSED) : 0;
+        ad_vjp_give(v, i, ad_matmul_sum(2, pair, g_flag | other_flag));
+    }
+    if (inputs % 2) ad_vjp_give(v, inputs - 1, g);
+}
+
+/* The pairs in which something moves, each of them once for each operand that does. */
+static void matmul_sum_jvp(ad_jvp *j) {
+    const int inputs = ad_jvp_inputs(j), pairs = inputs - inputs % 2;
+    const bool addend_moves = inputs % 2 && ad_jvp_moves(j, inputs - 1);
+    ad_var *in = ad_scratch(j->call, ((size_t)inputs * 2 + 1) * sizeof *in);
+    int n = 0;
+    for (int i = 0; i < pairs && in; i++) {
+        if (!ad_jvp_moves(j, i)) continue;
+        in[n++] = i % 2 ? ad_jvp_input(j, i - 1) : ad_jvp_tangent(j, i);
+        in[n++] = i % 2 ? ad_jvp_tangent(j, i) : ad_jvp_input(j, i + 1);
+    }
+    if (n > 0 && addend_moves) in[n++] = ad_jvp_tangent(j, inputs - 1);
+    if (n > 0) {
+        ad_jvp_give(j, 0, ad_matmul_sum(n, in, flags_of(ad_jvp_attrs(j))));
+    } else if (addend_moves) {
+        ad_jvp_give(j, 0, ad_broadcast_to(ad_jvp_tangent(j, inputs - 1), ad_value(ad_jvp_result(j, 0)).shape));
+    }
+}
+
+static void matmul_sum_depends(ad_dependence *d) {
+    const ad_call *call = ad_dependence_call(d);
+    ad_view y, addend;
+    if (!ad_dependence_result(d, 0, &y)) return;
+    for (int i = 0; i + 1 < call->inputs; i += 2) depends_on_product(d, y, i, flags_of(call->attrs));
+    if (has_addend(call) && ad_dependence_input(d, call->inputs - 1, &addend)) {
+        addend = ad_stretched(&addend, &y.shape);
+        ad_depend(d, &y, &addend, y.shape.rank);
+    }
+}
+
+static void show_sum(const void *attrs, char *text, size_t size) {
+    static const char *const names[] = {"as they are", "left transposed", "right transposed", "both transposed"};
+    size_t length = 0;
+    text[0] = '\0';
+    ad_text_add(text, size, &length, "%s", names[flags_of(attrs) & 3]);
+}
+
+static bool matmul_sum_sample(ad_sample *sample, int k) {
+    const struct {
+        ad_shape a, b, addend;
+        int pairs;
+        unsigned flags;
+        bool adds;
+    } cases[] = {
+        {AD_SHAPE(3, 4), AD_SHAPE(4, 2), AD_SCALAR, 2, 0, false},
+        {AD_SHAPE(4, 3), AD_SHAPE(4, 2), AD_SHAPE(2), 1, AD_LEFT_TRANSPOSED, true},
+        {AD_SHAPE(2, 3, 4), AD_SHAPE(2, 4), AD_SHAPE(3, 1), 2, AD_RIGHT_TRANSPOSED, true},
+        {AD_SHAPE(4, 3), AD_SHAPE(2, 2, 4), AD_SHAPE(2, 3, 2), 1, AD_LEFT_TRANSPOSED | AD_RIGHT_TRANSPOSED, true},
+        {AD_SHAPE(2, 1, 2, 3), AD_SHAPE(2, 3, 1), AD_SCALAR, 1, 0, true},
+        {AD_SHAPE(3, 0), AD_SHAPE(0, 2), AD_SCALAR, 1, 0, false},
+        {AD_SHAPE(0, 2, 3), AD_SHAPE(3, 2), AD_SHAPE(2), 1, 0, true},
+        {AD_SHAPE(1, 1), AD_SHAPE(1, 1), AD_SCALAR, 3, 0, false},
+    };
+    if (k >= (int)(sizeof cases / sizeof *cases)) return false;
+    *(unsigned *)(void *)sample->attrs.bytes = cases[k].flags;
+    for (int i = 0; i < cases[k].pairs; i++)
+        if (!ad_sample_normal(sample, cases[k].a) || !ad_sample_normal(sample, cases[k].b)) return false;
+    return !cases[k].adds || ad_sample_normal(sample, cases[k].addend);
+}
+
+const ad_op ad_op_matmul_sum = {
+    .name = "matmul_sum",
+    .inputs = -1,
+    .attrs_size = sizeof(sum_attrs),
+    .attrs = AD_ATTRS(AD_ATTR_BIT_OF("left_transposed", sum_attrs, flags, AD_LEFT_TRANSPOSED),
+                      AD_ATTR_BIT_OF("right_transposed", sum_attrs, flags, AD_RIGHT_TRANSPOSED)),
+    .broadcasts = true,
+    .saves = AD_SAVES_INPUTS,
+    .shape = matmul_sum_shape,
+    .forward = matmul_sum_forward,
+    .vjp = matmul_sum_vjp,
+    .backward = matmul_sum_backward,
+    .jvp = matmul_sum_jvp,
+    .depends = matmul_sum_depends,
+    .formula = "$y = $0 $1 + ..., $a",
+    .adjoint = {"~0 += ~y $1^T", "~1 += $0^T ~y", "the same, pair by pair; what is added gets ~y"},
+    .show_attrs = show_sum,
+    .sample = matmul_sum_sample,
+};
+
+ad_var ad_matmul_sum_at(const char *where, int n, const ad_var *x, unsigned flags) {
+    sum_attrs attrs = {.flags = flags};
+    return ad_apply_at(where, n > 0 && x ? x[0].tape : NULL, &ad_op_matmul_sum, n, x, &attrs, NULL);
+}

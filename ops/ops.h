@@ -123,6 +123,15 @@ bool ad_sample_reduce(ad_sample *sample, int k, ad_shape *shape);
 bool ad_sample_reduce_normal(ad_sample *sample, int k); /* with normal elements */
 ad_var ad_apply_reduce(const char *where, const ad_op *op, ad_var x, ad_axes axes, bool keepdim);
 
+/* ---- derivatives of ops that are derivatives themselves (definition.c) -------------------------------------------- */
+
+/* The results of an op, recorded in other ops: what a fused one computes in one pass. */
+typedef void ad_definition(int n, const ad_var *in, const void *attrs, ad_var *out);
+/* A VJP: back through the definition. */
+void ad_vjp_of_definition(ad_vjp *v, ad_definition *define);
+/* The m results' derivative in a direction: the first `moving` of the n inputs move by in[n], ...; a definition in turn. */
+void ad_define_jvp(ad_definition *define, int n, int moving, const ad_var *in, const void *attrs, int m, ad_var *out);
+
 /* ---- picking elements along an axis (extremum.c) ------------------------------------------------------------------ */
 
 /* `index` says which elements of input 0 were picked; `shape` is its shape with the rank of input 0. VJP: they get g.

@@ -486,7 +486,7 @@ EOF
     completes 'bash completes commands' 'trace' tr
     completes 'bash completes options' '--format --forward' trace x --fo
     completes 'bash completes formats' 'text json' grad x --format ''
-    completes 'bash completes ops' 'matmul' check --op matm
+    completes 'bash completes ops' 'matmul matmul_sum' check --op matm
     completes 'bash completes files of values' 'data.npy' grad 'sum(x)' x =@ dat
 else
     skip 'bash completes' 'there is no bash'

@@ -521,6 +521,25 @@ Test(linalg_errors, products_say_what_does_not_fit) {
     expect_error(t, AD_ERR_HANDLE, "ad_outer", "b");
 }
 
+Test(linalg_errors, sums_of_products_need_pairs_that_are_alike) {
+    ad_matmul_sum(AD_VARS(ZEROS("a", 2, 3)), 0);
+    expect_error(t, AD_ERR_VALUE, "matmul_sum", "1 inputs, but it multiplies pairs");
+    ad_matmul_sum(AD_VARS(ZEROS("a", 2, 3), ZEROS("b", 3, 2)), 4);
+    expect_error(t, AD_ERR_VALUE, "flags are 4", "AD_LEFT_TRANSPOSED");
+    ad_matmul_sum(AD_VARS(ZEROS("a", 2, 3), ZEROS("b", 3, 2)), AD_RIGHT_TRANSPOSED);
+    expect_error(t, AD_ERR_SHAPE, "inner dimensions differ: a is f64[2,3], b is f64[3,2] (3 != 2)");
+    ad_matmul_sum(AD_VARS(ZEROS("a", 3), ZEROS("b", 3, 2)), 0);
+    expect_error(t, AD_ERR_SHAPE, "a is f64[3]");
+    ad_matmul_sum(AD_VARS(ZEROS("a", 2, 3), ZEROS("b", 3, 2), ZEROS("c", 2, 3), ZEROS("d", 3, 4)), 0);
+    expect_error(t, AD_ERR_SHAPE, "the pairs differ in shape: b is f64[3,2], d is f64[3,4]");
+    ad_matmul_sum(AD_VARS(ZEROS("a", 4, 2, 3), ZEROS("b", 5, 3, 2)), 0);
+    expect_error(t, AD_ERR_SHAPE, "leading dimensions do not broadcast: a is f64[4,2,3], b is f64[5,3,2]");
+    ad_matmul_sum(AD_VARS(ZEROS("a", 2, 3), ZEROS("b", 3, 2), ZEROS("c", 3)), 0);
+    expect_error(t, AD_ERR_SHAPE, "c is f64[3], but what is added must broadcast to the products, f64[2,2]");
+    ad_where_positive(ZEROS("a", 2, 3), ZEROS("b", 3));
+    expect_error(t, AD_ERR_SHAPE, "where_positive", "shapes differ: a is f64[2,3], b is f64[3]");
+}
+
 Test(linalg_errors, tensordot_names_the_axis) {
     ad_var a = ZEROS("a", 2, 3), b = ZEROS("b", 3, 4);
     ad_tensordot(a, b, AD_AXES(1), AD_AXES(1));

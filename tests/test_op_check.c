@@ -721,7 +721,7 @@ Test(op_check, needs_samples_that_say_something) {
                                               (const char *[]){"nothing was checked", "no sample", NULL});
     cr_expect_eq(report.compared, 0);
     expect_failure(changed(square, "endless", op.sample = endless_sample), AD_ERR_OP, "must return false");
-    expect_failure(changed(square, "crowded", op.sample = crowded_sample), AD_ERR_LIMIT, "sample 1", "at most 8");
+    expect_failure(changed(square, "crowded", op.sample = crowded_sample), AD_ERR_LIMIT, "sample 1", "at most 10");
     expect_failure(changed(square, "unsampled", op.sample = no_sample), AD_ERR_OP, "no sample 0");
 }
 

@@ -152,7 +152,7 @@ Test(registry, says_what_a_descriptor_lacks) {
     op = cube;
     op.sample = too_many;
     ad_op_register(&op, &error);
-    expect_message(&error, AD_ERR_LIMIT, "op cube: a sample has at most 8 inputs");
+    expect_message(&error, AD_ERR_LIMIT, "op cube: a sample has at most 10 inputs");
     op.sample = impossible;
     ad_op_register(&op, &error);
     expect_message(&error, AD_ERR_SHAPE, "op cube: dimension 0 of f64[-1,0] is negative");
@@ -377,7 +377,7 @@ Test(registry, samples_are_what_they_are_called) {
                   ad_sample_away(&sample, AD_SHAPE(500), 2, 0.25) && ad_sample_index(&sample, AD_SHAPE(500), 7) &&
                   ad_sample_simplex(&sample, AD_SHAPE(100, 5)) && ad_sample_simplex(&sample, AD_SCALAR) &&
                   ad_sample_simplex(&sample, AD_SHAPE(3, 0)) && ad_sample_normal(&sample, AD_SHAPE(0)));
-        cr_assert_eq(sample.inputs, AD_MAX_SAMPLE_INPUTS);
+        while (sample.inputs < AD_MAX_SAMPLE_INPUTS) cr_assert(ad_sample_normal(&sample, AD_SCALAR));
         double sum = 0, squares = 0;
         int seen = 0;
         for (int i = 0; i < 500; i++) {
@@ -408,7 +408,7 @@ Test(registry, samples_are_what_they_are_called) {
         for (int i = 0; i < sample.inputs; i++)
             cr_assert_eq(ad_tensor_view(sample.input[i])->dtype, i == 3 ? AD_I64 : dtype);
         cr_assert_not(ad_sample_normal(&sample, AD_SHAPE(2)));
-        expect_message(&sample.error, AD_ERR_LIMIT, "a sample has at most 8 inputs");
+        expect_message(&sample.error, AD_ERR_LIMIT, "a sample has at most 10 inputs");
         for (int i = 0; i < sample.inputs; i++) ad_tensor_unref(sample.input[i]);
     }
     test_memory_close(&memory);

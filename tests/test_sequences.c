@@ -208,6 +208,45 @@ Test(attention, in_many_blocks_is_what_it_is_in_one) {
     for (int k = 0; k < 8; k++) compare_with_plain(k & 1 ? AD_F32 : AD_F64, k & 2, k & 4);
 }
 
+/* Of <seed, attention>: the gradient, and how it moves, forward over reverse and reverse over forward. */
+static void second_order_of(ad_var y, int n, const ad_var *in, const ad_var *along, ad_var seed, ad_var *got) {
+    ad_var y_dot;
+    ad_grad(y, seed, n, in, got);
+    ad_pushforward(n, in, along, n, got, got + n);
+    ad_pushforward(n, in, along, 1, &y, &y_dot);
+    ad_grad(y_dot, seed, n, in, got + 2 * n);
+    got[3 * n] = y_dot;
+}
+
+static void compare_second_order_with_plain(ad_dtype dtype, bool causal, bool masked) {
+    const ad_shape shapes[] = {AD_SHAPE(2, 150, 9), AD_SHAPE(2, 300, 9), AD_SHAPE(2, 300, 5), AD_SHAPE(150, 300)};
+    const double tolerance = dtype == AD_F32 ? 2e-3 : 1e-11;
+    const int n = masked ? 4 : 3;
+    ad_tape *t = ad_tape_new(NULL);
+    ad_var in[4], along[4], got[13], want[13];
+    ad_rng rng = {.seed = 5};
+    for (int i = 0; i < n; i++) {
+        ad_var numbers = ad_randn(t, NULL, dtype, shapes[i], &rng);
+        in[i] = ad_leaf(t, NULL, dtype, shapes[i], ad_value(numbers).data);
+        along[i] = ad_randn(t, NULL, dtype, shapes[i], &rng);
+    }
+    ad_var seed = ad_randn(t, NULL, dtype, AD_SHAPE(2, 150, 5), &rng), mask = masked ? in[3] : AD_NONE;
+    int64_t recorded = ad_tape_size(t);
+    second_order_of(ad_attention(in[0], in[1], in[2], mask, 0.4, causal), n, in, along, seed, got);
+    for (int64_t i = recorded; i < ad_tape_size(t) && !masked; i++) {
+        ad_view value = ad_value(ad_tape_var(t, i));
+        cr_assert_lt(ad_view_count(&value), 2 * 150 * 300, "no probabilities in memory");
+    }
+    second_order_of(plain_attention(in[0], in[1], in[2], mask, 0.4, causal), n, in, along, seed, want);
+    for (int i = 0; i <= 3 * n; i++) expect_near_views(ad_value(got[i]), ad_value(want[i]), tolerance);
+    expect_ok(t);
+    ad_tape_free(t);
+}
+
+Test(attention, second_derivatives_go_by_strips) {
+    for (int k = 0; k < 8; k++) compare_second_order_with_plain(k & 1 ? AD_F32 : AD_F64, k & 2, k & 4);
+}
+
 Test(attention, of_a_variable_with_itself_sums_its_gradients) {
     ad_tape *t = ad_tape_new(NULL);
     ad_rng rng = {.seed = 4};

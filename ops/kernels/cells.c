@@ -27,3 +27,10 @@ void AD_NAME(lstm_back)(const ad_lstm_back *back) {
     else
         lstm_back_f64(back);
 }
+
+void AD_NAME(lstm_back_jvp)(const ad_lstm_back_jvp *jvp) {
+    if (jvp->dtype == AD_F32)
+        lstm_back_jvp_f32(jvp);
+    else
+        lstm_back_jvp_f64(jvp);
+}

@@ -47,3 +47,37 @@ static void S(lstm_back)(const ad_lstm_back *b) {
         S(lstm_back_state)(n, gates, gates + n, gates + 2 * n, c + at, of_c, bar, bar + n, bar + 2 * n, c_bar + at);
     }
 }
+
+/* The derivative of lstm_back in a direction, element by element: what is called X_dot moves with it. */
+static void S(lstm_back_jvp_row)(int64_t n, const T *restrict gates, const T *restrict gates_dot, const T *restrict c,
+                                 const T *restrict c_dot, const T *restrict h_bar, const T *restrict h_bar_dot,
+                                 const T *restrict next_bar, const T *restrict next_bar_dot, T *restrict bar_dot,
+                                 T *restrict c_bar_dot) {
+    for (int64_t j = 0; j < n; j++) {
+        const T i = AD_SIGMOID(gates[j]), f = AD_SIGMOID(gates[n + j]), g = AD_TANH(gates[2 * n + j]);
+        const T o = AD_SIGMOID(gates[3 * n + j]), di = i * (1 - i), df = f * (1 - f), dg = 1 - g * g,
+                o1 = o * (1 - o);
+        const T i_dot = di * gates_dot[j], f_dot = df * gates_dot[n + j], g_dot = dg * gates_dot[2 * n + j];
+        const T o_dot = o1 * gates_dot[3 * n + j], t = AD_TANH(f * c[j] + i * g), dt = 1 - t * t;
+        const T t_dot = dt * (f_dot * c[j] + f * c_dot[j] + i_dot * g + i * g_dot);
+        const T s = next_bar[j] + h_bar[j] * o * dt;
+        const T s_dot = next_bar_dot[j] + h_bar_dot[j] * o * dt + h_bar[j] * (o_dot * dt - 2 * o * t * t_dot);
+        const T of_f = s_dot * df + s * (1 - 2 * f) * f_dot; /* times c, which may be infinite */
+        bar_dot[j] = (s_dot * g + s * g_dot) * di + s * g * (1 - 2 * i) * i_dot;
+        bar_dot[n + j] = (of_f == 0 ? 0 : of_f * c[j]) + s * c_dot[j] * df;
+        bar_dot[2 * n + j] = (s_dot * i + s * i_dot) * dg - 2 * s * i * g * g_dot;
+        bar_dot[3 * n + j] = (h_bar_dot[j] * t + h_bar[j] * t_dot) * o1 + h_bar[j] * t * (1 - 2 * o) * o_dot;
+        c_bar_dot[j] = s_dot * f + s * f_dot;
+    }
+}
+
+static void S(lstm_back_jvp)(const ad_lstm_back_jvp *b) {
+    const int64_t n = b->n;
+    const T *gates = b->gates, *gates_dot = b->gates_dot, *c = b->c, *c_dot = b->c_dot;
+    const T *h_bar = b->h_bar, *h_bar_dot = b->h_bar_dot, *bar = b->c_next_bar, *bar_dot = b->c_next_bar_dot;
+    T *gates_bar_dot = b->gates_bar_dot, *c_bar_dot = b->c_bar_dot;
+    for (int64_t row = 0, at = 0; row < b->rows; row++, at += n)
+        S(lstm_back_jvp_row)
+        (n, gates + 4 * at, gates_dot + 4 * at, c + at, c_dot + at, h_bar + at, h_bar_dot + at, bar + at,
+         bar_dot + at, gates_bar_dot + 4 * at, c_bar_dot + at);
+}

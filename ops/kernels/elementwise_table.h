@@ -116,7 +116,7 @@
       ad_masked_mul(g, ad_sigmoid(x)),                                                                                \
       "$y = log(1 + exp($0))", "~0 += ~y * sigmoid($0)", NULL, ad_sample_one_normal)                                  \
     X(relu, x <= (T)0 ? (T)0 : x, y > (T)0 ? g : (T)0, AD_SAVES_RESULT(0),                                            \
-      ad_where(ad_greater(y, NUMBER(0)), g, NUMBER(0)),                                                               \
+      ad_where_positive(g, y),                                                                                        \
       "$y = max($0, 0)", "~0 += [$y > 0] ~y", "at 0: 0, the subgradient of least norm", ad_sample_one_away_from_0)    \
     X(relu6, x <= 0 ? 0 : x >= 6 ? 6 : x, y > 0 && y < 6 ? g : 0, AD_SAVES_RESULT(0),                                 \
       ad_where(inside(y, 0, 6), g, NUMBER(0)),                                                                        \

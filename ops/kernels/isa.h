@@ -50,6 +50,7 @@ void AD_NAME(standardize_back)(const ad_standardize *s);
 
 void AD_NAME(lstm)(ad_dtype dtype, int64_t rows, int64_t n, const void *gates, const void *c, void *h, void *c_next);
 void AD_NAME(lstm_back)(const ad_lstm_back *back);
+void AD_NAME(lstm_back_jvp)(const ad_lstm_back_jvp *jvp);
 
 void AD_NAME(columns)(const struct ad_convolution *c, int64_t k0, int64_t k1, void *x, int64_t first, int64_t last,
                       void *columns, bool back);

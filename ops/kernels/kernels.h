@@ -125,6 +125,15 @@ typedef struct ad_lstm_back {
     void *row; /* scratch for n numbers */
 } ad_lstm_back;
 
+/* How gates_bar and c_bar of ad_lstm_back move when all that they are made of does. */
+typedef struct ad_lstm_back_jvp {
+    ad_dtype dtype;
+    int64_t rows, n;
+    const void *gates, *c, *h_bar, *c_next_bar;
+    const void *gates_dot, *c_dot, *h_bar_dot, *c_next_bar_dot;
+    void *gates_bar_dot, *c_bar_dot;
+} ad_lstm_back_jvp;
+
 struct ad_windows; /* of images: window.h */
 struct ad_convolution;
 struct ad_direct; /* direct.h */
@@ -203,6 +212,7 @@ typedef struct ad_kernels {
     /* Of gates i, f, g, o: c_next = sigmoid(f) c + sigmoid(i) tanh(g), h = sigmoid(o) tanh(c_next). Shapes as above. */
     void (*lstm)(ad_dtype dtype, int64_t rows, int64_t n, const void *gates, const void *c, void *h, void *c_next);
     void (*lstm_back)(const ad_lstm_back *back);
+    void (*lstm_back_jvp)(const ad_lstm_back_jvp *jvp);
 
     /* The columns that the windows in rows [first, last) make of the channels of one group of an image, of their elements
      * those from k0 to k1: written to where they are in the whole, or, `back`, added from there to the image. */

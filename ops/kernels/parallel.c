@@ -541,6 +541,7 @@ const ad_kernels AD_NAME(kernels) = {
     .standardize_back = parallel_standardize_back,
     .lstm = AD_NAME(lstm),
     .lstm_back = AD_NAME(lstm_back),
+    .lstm_back_jvp = AD_NAME(lstm_back_jvp),
     .columns = AD_NAME(columns),
     .direct_plan = AD_NAME(direct_plan),
     .direct_prepare = AD_NAME(direct_prepare),

@@ -128,7 +128,7 @@ AD_API void ad_depends_elementwise(ad_dependence *dependence);
 AD_API void ad_depends_moved(ad_dependence *dependence);
 
 /* One random valid application, for the laws: filled by ad_op.sample. */
-#define AD_MAX_SAMPLE_INPUTS 8
+#define AD_MAX_SAMPLE_INPUTS 10
 typedef struct ad_sample {
     ad_rng rng;     /* seeded by the caller; draw from it */
     ad_dtype dtype; /* AD_F32 or AD_F64: of the float inputs */

@@ -240,6 +240,9 @@ AD_API ad_var ad_isfinite_at(const char *where, ad_var x);
 /* condition ? a : b; the condition of any dtype, not 0 is true */
 #define ad_where(...) ad_where_at(AD_HERE, __VA_ARGS__)
 AD_API ad_var ad_where_at(const char *where, ad_var condition, ad_var a, ad_var b);
+/* x where `sign`, which does not move, is above 0; else 0. Of one shape: the derivative of relu. */
+#define ad_where_positive(...) ad_where_positive_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_where_positive_at(const char *where, ad_var x, ad_var sign);
 
 #define ad_detach(...) ad_detach_at(AD_HERE, __VA_ARGS__) /* x, through which no gradient flows */
 AD_API ad_var ad_detach_at(const char *where, ad_var x);
@@ -420,6 +423,11 @@ AD_API ad_var ad_recurrence_at(const char *where, ad_var a, ad_var b, int axis, 
  * from the result; leading dimensions broadcast. */
 #define ad_matmul(...) ad_matmul_at(AD_HERE, __VA_ARGS__)
 AD_API ad_var ad_matmul_at(const char *where, ad_var a, ad_var b);
+/* x0 x1 + x2 x3 + ..., and of an odd number the last, which broadcasts: matrices or stacks of them, every pair of the shapes
+ * of the first. `flags`: whether all left, or all right ones are transposed. Derivatives of products are made of these. */
+enum { AD_LEFT_TRANSPOSED = 1, AD_RIGHT_TRANSPOSED = 2 };
+#define ad_matmul_sum(...) ad_matmul_sum_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_matmul_sum_at(const char *where, int n, const ad_var *x, unsigned flags);
 
 /* x W^T + b, a dense layer: x[..., inputs], W[outputs, inputs], b[outputs]. Without b: ad_matmul(x, ad_transpose(w)). */
 #define ad_linear(...) ad_linear_at(AD_HERE, __VA_ARGS__)
@@ -808,8 +816,8 @@ AD_API ad_var ad_attention_at(const char *where, ad_var q, ad_var k, ad_var v, a
     X(relu) X(relu6) X(leaky_relu) X(elu) X(celu) X(selu) X(gelu) X(gelu_tanh) X(silu) X(mish) X(sigmoid)        \
     X(logsigmoid) X(softplus) X(softsign) X(hardtanh) X(hardsigmoid) X(hardswish) X(prelu) X(swiglu)             \
     X(greater) X(greater_equal) X(less) X(less_equal) X(equal) X(not_equal) X(logical_and) X(logical_or)         \
-    X(logical_xor) X(logical_not) X(isnan) X(isinf) X(isfinite) X(where) X(detach)                               \
-    X(reshape) X(permute) X(broadcast_to) X(sum) X(mean) X(sum_to) X(matmul)                                     \
+    X(logical_xor) X(logical_not) X(isnan) X(isinf) X(isfinite) X(where) X(where_positive) X(detach)             \
+    X(reshape) X(permute) X(broadcast_to) X(sum) X(mean) X(sum_to) X(matmul) X(matmul_sum)                       \
     X(linear) X(linear_relu) X(linear_tanh)                                                                      \
     X(triangular_solve) X(cholesky) X(solve) X(inverse) X(slogdet) X(logdet)                                     \
     X(det) X(cofactor) X(qr) X(eigh) X(svd) X(matrix_exp)                                                        \
@@ -824,7 +832,9 @@ AD_API ad_var ad_attention_at(const char *where, ad_var q, ad_var k, ad_var v, a
     X(scatter) X(scatter_amax) X(sort) X(topk)                                                                   \
     X(mse) X(l1) X(bce) X(bce_with_logits) X(kl_div) X(poisson_nll) X(gaussian_kl) X(hinge)                      \
     X(standardize) X(rms_norm) X(conv2d) X(conv_transpose2d) X(conv2d_kernel) X(max_pool2d)                      \
-    X(dropout) X(scale_gradient) X(rope) X(attention) X(lstm_gates)                                            \
+    X(dropout) X(scale_gradient) X(rope) X(attention) X(attention_jvp) X(attention_back)               \
+    X(attention_back_jvp) X(lstm_gates)                                                                          \
+    X(lstm_gates_back) X(lstm_gates_back_jvp)                                                                    \
     /* new-op: rows go above this line */
 
 #ifdef __cplusplus
