@@ -11,8 +11,10 @@
 #define AD_SQRT_HALF    0.70710678118654752440
 #define AD_INV_SQRT_2PI 0.39894228040143267794
 #define AD_GELU_SCALE   1.59576912160573071176 /* 2 sqrt(2 / pi) */
-#define AD_SELU_SCALE   1.05070098735548049342 /* Klambauer et al. 2017 */
-#define AD_SELU_ALPHA   1.67326324235437728482
+/* gelu(x) is 0 from - this on, and x from this on. */
+#define AD_GELU_END(x) _Generic((x), float : 14.5f, default : 39.0)
+#define AD_SELU_SCALE  1.05070098735548049342 /* Klambauer et al. 2017 */
+#define AD_SELU_ALPHA  1.67326324235437728482
 
 /* sinc'(x) / x as a series in x^2: the formula cancels near 0. Coefficient k is (-1)^k 2k pi^2k / (2k + 1)!, k = 1... */
 enum { AD_SINC_TERMS = 9 };
@@ -78,16 +80,20 @@ AD_INLINE double ad_sinc_series(double z) {
         const T a = ad_min_##S(AD_LIBM(fabs, x), (T)1e30); /* where the quotient is 1 */                             \
         return AD_LIBM(copysign, a / (1 + a), x);                                                                    \
     }                                                                                                                \
+    /* exp(-x^2) */                                                                                                  \
+    AD_INLINE T ad_gauss_at_##S(T x) {                                                                               \
+        return x == x ? ad_gauss_##S(ad_bounded_##S(x, sizeof(T) == sizeof(float) ? (T)11 : (T)28), -1) : x;         \
+    }                                                                                                                \
     /* x Phi(x) = x - |x| Phi(-|x|) for x > 0, -|x| Phi(-|x|) for x < 0; its derivative likewise */                  \
     AD_INLINE T ad_gelu_##S(T x) {                                                                                   \
-        const T a = ad_size_##S(x, 40), e = ad_erfcx_##S(a * (T)AD_SQRT_HALF);                                       \
+        const T a = ad_bounded_##S(x, AD_GELU_END(x)), e = ad_erfcx_##S(a * (T)AD_SQRT_HALF);                        \
         const T u = a * ((T)0.5 * e) * ad_gauss_##S(a, (T)-0.5);                                                     \
         return x < 0 ? -u : x - u;                                                                                   \
     }                                                                                                                \
     AD_INLINE T ad_gelu_slope_##S(T x) {                                                                             \
-        const T a = ad_size_##S(x, 40), e = ad_erfcx_##S(a * (T)AD_SQRT_HALF);                                       \
+        const T a = ad_bounded_##S(x, AD_GELU_END(x)), e = ad_erfcx_##S(a * (T)AD_SQRT_HALF);                        \
         const T v = (a * (T)AD_INV_SQRT_2PI - (T)0.5 * e) * ad_gauss_##S(a, (T)-0.5);                                \
-        return x < 0 ? -v : 1 + v;                                                                                   \
+        return x < 0 ? -v : x >= 0 ? 1 + v : x;                                                                      \
     }                                                                                                                \
     AD_INLINE T ad_gelu_tanh_u_##S(T x) { return (T)AD_GELU_SCALE * (x + (T)0.044715 * (x * x * x)); }               \
     /* sigmoid(x), and sigmoid(-x) in `other` */                                                                     \
@@ -142,7 +148,7 @@ DEFINE_COMPOSED(double, f64)
 #define AD_XLOGY(a, b)           AD_OF_TYPE(ad_xlogy, a)(a, b)
 #define AD_XLOG1PY(a, b)         AD_OF_TYPE(ad_xlog1py, a)(a, b)
 #define AD_SOFTSIGN(x)           AD_OF_TYPE(ad_softsign, x)(x)
-#define AD_GAUSS(x)              AD_OF_TYPE(ad_gauss, x)(AD_OF_TYPE(ad_size, x)(x, 28), -1)
+#define AD_GAUSS(x)              AD_OF_TYPE(ad_gauss_at, x)(x)
 #define AD_GELU(x)               AD_OF_TYPE(ad_gelu, x)(x)
 #define AD_GELU_SLOPE(x)         AD_OF_TYPE(ad_gelu_slope, x)(x)
 #define AD_GELU_U(x)             AD_OF_TYPE(ad_gelu_tanh_u, x)(x)

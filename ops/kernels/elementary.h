@@ -179,7 +179,8 @@ AD_INLINE float ad_sigmoid_f32(float x) {
     return (x < 0.0f ? e : 1.0f) / (1.0f + e);
 }
 
-/* exp(c x^2) for 0 <= x <= 40, c = -1 or -1/2, with what was lost in rounding the square. */
+/* exp(c x^2) for c = -1 or -1/2 and x from 0 to where that is 0, not much further, with what was lost in rounding the square.
+ * Of a NaN it may make a number. */
 AD_INLINE float ad_gauss_f32(float x, float c) {
 #if defined __FMA__
     const float square = x * x, rest = ad_fma_f32(x, x, -square);
@@ -187,10 +188,9 @@ AD_INLINE float ad_gauss_f32(float x, float c) {
     const float high = ad_from_bits_f32(ad_bits_f32(x) & 0xfffff000u);
     const float square = high * high, rest = (x - high) * (x + high);
 #endif
-    const float most = c * square;
     int32_t n;
-    float r = ad_reduce_f32(most < -104.0f ? -104.0f : most, &n);
-    return ad_exp_scaled_f32(ad_fma_f32(c, rest, r), n, x == x ? 1.0f : x);
+    float r = ad_reduce_f32(c * square, &n);
+    return ad_exp_scaled_f32(ad_fma_f32(c, rest, r), n, 1.0f);
 }
 
 /* E(x) = exp(x^2) erfc(x) for x >= 0 */
@@ -215,6 +215,11 @@ AD_INLINE float ad_erfcx_f32(float x) {
 AD_INLINE float ad_size_f32(float x, float most) {
     float a = ad_from_bits_f32(ad_bits_f32(x) & 0x7fffffffu);
     return a > most ? most : a;
+}
+/* min(|x|, most), and `most` of a NaN: a smallest integer is one instruction */
+AD_INLINE float ad_bounded_f32(float x, float most) {
+    const int32_t size = (int32_t)(ad_bits_f32(x) & 0x7fffffffu), bound = (int32_t)ad_bits_f32(most);
+    return ad_from_bits_f32((uint32_t)(size < bound ? size : bound));
 }
 
 /* erf(x) / x for |x| <= 1, from z = x^2 */
@@ -392,10 +397,9 @@ AD_INLINE double ad_gauss_f64(double x, double c) {
     const double high = ad_from_bits_f64(ad_bits_f64(x) & 0xfffffffff8000000u);
     const double square = high * high, rest = (x - high) * (x + high);
 #endif
-    const double most = c * square;
     int64_t n;
-    double r = ad_reduce_f64(most < -746.0 ? -746.0 : most, &n);
-    return ad_exp_scaled_f64(ad_fma_f64(c, rest, r), n, x == x ? 1.0 : x);
+    double r = ad_reduce_f64(c * square, &n);
+    return ad_exp_scaled_f64(ad_fma_f64(c, rest, r), n, 1.0);
 }
 
 /* E(x) = exp(x^2) erfc(x) for x >= 0 */
@@ -432,6 +436,11 @@ AD_INLINE double ad_erfcx_f64(double x) {
 AD_INLINE double ad_size_f64(double x, double most) {
     double a = ad_from_bits_f64(ad_bits_f64(x) & 0x7fffffffffffffffu);
     return a > most ? most : a;
+}
+/* min(|x|, most), and `most` of a NaN: a smallest integer is one instruction */
+AD_INLINE double ad_bounded_f64(double x, double most) {
+    const int64_t size = (int64_t)(ad_bits_f64(x) & 0x7fffffffffffffffu), bound = (int64_t)ad_bits_f64(most);
+    return ad_from_bits_f64((uint64_t)(size < bound ? size : bound));
 }
 
 /* erf(x) / x for |x| <= 1, from z = x^2 */
