@@ -45,11 +45,14 @@ static ad_var share(ad_var g, ad_var large, ad_var other) {
 static ad_var normal_cdf(ad_var x) { return ad_scale(ad_erfc(ad_scale(x, -AD_SQRT_HALF)), 0.5); }
 static ad_var normal_density(ad_var x) { return ad_scale(ad_exp(ad_scale(ad_square(x), -0.5)), AD_INV_SQRT_2PI); }
 
-static ad_var gelu_tanh_slope(ad_var x) {
+/* The second derivative of gelu_tanh, with u as in the table. */
+static ad_var gelu_tanh_curve(ad_var x) {
     ad_var u = ad_scale(ad_add(x, ad_scale(ad_mul(x, ad_square(x)), 0.044715)), AD_GELU_SCALE);
-    ad_var u_slope = ad_scale(plus(ad_scale(ad_square(x), 3 * 0.044715), 1), AD_GELU_SCALE);
-    ad_var s = ad_sigmoid(u), change = ad_mul(s, ad_sigmoid(ad_neg(u)));
-    return ad_add(s, ad_masked_mul(change, ad_mul(x, u_slope)));
+    ad_var q = ad_scale(ad_square(x), 3 * 0.044715), by_x = ad_scale(plus(q, 1), AD_GELU_SCALE);
+    ad_var twice = ad_scale(plus(ad_scale(q, 2), 1), 2 * AD_GELU_SCALE);
+    ad_var s = ad_sigmoid(u), rest = ad_sigmoid(ad_neg(u));
+    ad_var bend = ad_mul(ad_sub(rest, s), ad_mul(x, ad_square(by_x)));
+    return ad_masked_mul(ad_mul(s, rest), ad_add(twice, bend));
 }
 
 static ad_var silu_slope(ad_var x) {

@@ -181,19 +181,17 @@ static ad_status activated_backward(ad_call *call, ad_adjoint *adjoint, ad_unary
     return pass_back(call, adjoint, &sums_bar);
 }
 
-/* g times the derivative of the activation, of which y is the result: for cotangents and for tangents. */
-static ad_var through_relu(ad_var g, ad_var y) { return ad_where_positive(g, y); }
-static ad_var through_tanh(ad_var g, ad_var y) {
-    return ad_masked_mul(g, ad_sub(ad_number_like(AD_HERE, y, 1), ad_square(y)));
-}
-
 #define DEFINE_ACTIVATED(row, formula_, factor)                                                                      \
     static ad_status row##_layer_forward(ad_call *call) { return activated_forward(call, AD_UNARY_##row); }          \
     static ad_status row##_layer_backward(ad_call *call, ad_adjoint *adjoint) {                                      \
         return activated_backward(call, adjoint, AD_UNARY_##row);                                                    \
     }                                                                                                                \
-    static void row##_layer_vjp(ad_vjp *v) { give_back(v, through_##row(ad_vjp_seed(v, 0), ad_vjp_result(v, 0))); }  \
-    static void row##_layer_jvp(ad_jvp *j) { ad_jvp_give(j, 0, through_##row(push_sums(j), ad_jvp_result(j, 0))); }  \
+    static void row##_layer_vjp(ad_vjp *v) {                                                                         \
+        give_back(v, ad_through_##row(ad_vjp_seed(v, 0), ad_vjp_result(v, 0)));                                      \
+    }                                                                                                                \
+    static void row##_layer_jvp(ad_jvp *j) {                                                                         \
+        ad_jvp_give(j, 0, ad_through_##row(push_sums(j), ad_jvp_result(j, 0)));                                      \
+    }                                                                                                                \
     const ad_op ad_op_linear_##row = {                                                                               \
         .name = "linear_" #row,                                                                                      \
         .inputs = 3,                                                                                                 \

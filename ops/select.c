@@ -102,9 +102,9 @@ ad_var ad_where_at(const char *where, ad_var condition, ad_var a, ad_var b) {
     return ad_apply_at(where, tape, &ad_op_where, 3, in, NULL, NULL);
 }
 
-/* ---- where_positive: the derivative of relu, in one pass ------------------------------------------------------------- */
+/* ---- through_relu: the derivative of relu, in one pass ------------------------------------------------------------- */
 
-static ad_status where_positive_shape(ad_call *call) {
+static ad_status through_relu_shape(ad_call *call) {
     ad_status status = ad_shape_like_input(call);
     if (!status) status = ad_need_same_dtype(call, 0, 1);
     if (status || ad_same_shape(&call->in[0]->shape, &call->in[1]->shape)) return status;
@@ -116,48 +116,48 @@ static void pass_positive(const ad_view *x, const ad_view *sign, const ad_view *
     ad_kernels_get()->unary_back(AD_UNARY_relu, x, sign, sign, y, add, NULL);
 }
 
-static ad_status where_positive_forward(ad_call *call) {
+static ad_status through_relu_forward(ad_call *call) {
     pass_positive(call->in[0], call->in[1], &call->out[0], false);
     return AD_OK;
 }
 
-static ad_status where_positive_backward(ad_call *call, ad_adjoint *adjoint) {
+static ad_status through_relu_backward(ad_call *call, ad_adjoint *adjoint) {
     bool add;
     const ad_view *x_bar = ad_into(adjoint, 0, &add);
     if (x_bar) pass_positive(&adjoint->seed[0], call->in[1], x_bar, add);
     return AD_OK;
 }
 
-static void where_positive_vjp(ad_vjp *v) {
-    if (ad_vjp_wants(v, 0)) ad_vjp_give(v, 0, ad_where_positive(ad_vjp_seed(v, 0), ad_vjp_input(v, 1)));
+static void through_relu_vjp(ad_vjp *v) {
+    if (ad_vjp_wants(v, 0)) ad_vjp_give(v, 0, ad_through_relu(ad_vjp_seed(v, 0), ad_vjp_input(v, 1)));
 }
 
-static void where_positive_jvp(ad_jvp *j) {
-    if (ad_jvp_moves(j, 0)) ad_jvp_give(j, 0, ad_where_positive(ad_jvp_tangent(j, 0), ad_jvp_input(j, 1)));
+static void through_relu_jvp(ad_jvp *j) {
+    if (ad_jvp_moves(j, 0)) ad_jvp_give(j, 0, ad_through_relu(ad_jvp_tangent(j, 0), ad_jvp_input(j, 1)));
 }
 
-static bool where_positive_sample(ad_sample *sample, int k) {
+static bool through_relu_sample(ad_sample *sample, int k) {
     ad_shape shape;
     return ad_sample_shape(k, &shape) && ad_sample_normal(sample, shape) && ad_sample_away(sample, shape, 0, 0.25);
 }
 
-const ad_op ad_op_where_positive = {
-    .name = "where_positive",
+const ad_op ad_op_through_relu = {
+    .name = "through_relu",
     .inputs = 2,
     .elementwise = true,
     .saves = AD_SAVES_INPUT(1),
-    .shape = where_positive_shape,
-    .forward = where_positive_forward,
-    .vjp = where_positive_vjp,
-    .backward = where_positive_backward,
-    .jvp = where_positive_jvp,
+    .shape = through_relu_shape,
+    .forward = through_relu_forward,
+    .vjp = through_relu_vjp,
+    .backward = through_relu_backward,
+    .jvp = through_relu_jvp,
     .depends = ad_depends_elementwise,
     .formula = "$y = [$1 > 0] $0",
     .adjoint = {"~0 += [$1 > 0] ~y", ""},
     .convention = "the derivative by $1 is 0 everywhere",
-    .sample = where_positive_sample,
+    .sample = through_relu_sample,
 };
 
-ad_var ad_where_positive_at(const char *where, ad_var x, ad_var sign) {
-    return ad_apply_2(where, &ad_op_where_positive, x, sign, NULL);
+ad_var ad_through_relu_at(const char *where, ad_var x, ad_var sign) {
+    return ad_apply_2(where, &ad_op_through_relu, x, sign, NULL);
 }

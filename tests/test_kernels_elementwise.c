@@ -68,6 +68,12 @@ static long double polygamma(int n, long double x) {
 #define KINK(a)            {a}, 1
 #define KINKS(a, b)        {a, b}, 2
 
+/* The derivative of the gelu through tanh. */
+static long double gelu_slope(long double x) {
+    long double scale = 2 * sqrtl(2 / PI), u = scale * (x + 0.044715L * x * x * x);
+    return sigmoid(u) + x * scale * (1 + 3 * 0.044715L * x * x) * sigmoid(u) * sigmoid(-u);
+}
+
 /*  X(row, value, where, kinks, most units in the last place that the value is off, and the derivative) */
 /* clang-format off */
 #define UNARY(X)                                                                                                     \
@@ -416,6 +422,8 @@ Test(unary, contributions_in_any_layout) { test_each_table(check_unary_back); }
     X(minimum, fminl(a, b), BETWEEN(-3, 3), BETWEEN(-3, 3), 0, 0)                                                    \
     X(prelu, fmaxl(a, 0) + b * fminl(a, 0), BETWEEN(-3, 3), BETWEEN(-3, 3), 0.5, 1)                                  \
     X(swiglu, a * sigmoid(a) * b, BETWEEN(-9, 9), BETWEEN(-3, 3), 5, 8)                                              \
+    X(through_tanh, a * (1 - b * b), BETWEEN(-3, 3), BETWEEN(-0.9, 0.9), 4, 4)                                          \
+    X(through_gelu_tanh, a * gelu_slope(b), BETWEEN(-3, 3), BETWEEN(-0.5, 1), 8, 40)                                    \
     X(xlogy, a * logl(b), BETWEEN(-3, 3), BETWEEN(0, 3), 2, 2)                                                       \
     X(atan2, atan2l(a, b), BETWEEN(-3, 3), BETWEEN(-3, 3), 2, 4)                                                     \
     X(hypot, hypotl(a, b), BETWEEN(-3, 3), BETWEEN(-3, 3), 1, 3)                                                     \

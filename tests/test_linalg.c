@@ -536,8 +536,8 @@ Test(linalg_errors, sums_of_products_need_pairs_that_are_alike) {
     expect_error(t, AD_ERR_SHAPE, "leading dimensions do not broadcast: a is f64[4,2,3], b is f64[5,3,2]");
     ad_matmul_sum(AD_VARS(ZEROS("a", 2, 3), ZEROS("b", 3, 2), ZEROS("c", 3)), 0);
     expect_error(t, AD_ERR_SHAPE, "c is f64[3], but what is added must broadcast to the products, f64[2,2]");
-    ad_where_positive(ZEROS("a", 2, 3), ZEROS("b", 3));
-    expect_error(t, AD_ERR_SHAPE, "where_positive", "shapes differ: a is f64[2,3], b is f64[3]");
+    ad_through_relu(ZEROS("a", 2, 3), ZEROS("b", 3));
+    expect_error(t, AD_ERR_SHAPE, "through_relu", "shapes differ: a is f64[2,3], b is f64[3]");
 }
 
 Test(linalg_errors, tensordot_names_the_axis) {

@@ -107,6 +107,12 @@ AD_INLINE double ad_sinc_series(double z) {
         const T s = ad_sigmoids_##S(ad_gelu_tanh_u_##S(x), &rest);                                                   \
         return s + ad_masked_mul_##S(s * rest, x * ((T)AD_GELU_SCALE * (1 + (T)(3 * 0.044715) * (x * x))));          \
     }                                                                                                                \
+    AD_INLINE T ad_gelu_tanh_curve_##S(T x) {                                                                        \
+        T rest;                                                                                                      \
+        const T s = ad_sigmoids_##S(ad_gelu_tanh_u_##S(x), &rest), q = (T)(3 * 0.044715) * (x * x);                  \
+        const T by_x = (T)AD_GELU_SCALE * (1 + q), twice = (T)(2 * AD_GELU_SCALE) * (1 + 2 * q);                     \
+        return ad_masked_mul_##S(s * rest, twice + (rest - s) * (x * (by_x * by_x)));                                \
+    }                                                                                                                \
     AD_INLINE T ad_silu_slope_##S(T x) {                                                                             \
         T rest;                                                                                                      \
         const T s = ad_sigmoids_##S(x, &rest);                                                                       \
@@ -153,6 +159,7 @@ DEFINE_COMPOSED(double, f64)
 #define AD_GELU_SLOPE(x)         AD_OF_TYPE(ad_gelu_slope, x)(x)
 #define AD_GELU_U(x)             AD_OF_TYPE(ad_gelu_tanh_u, x)(x)
 #define AD_GELU_TANH_SLOPE(x)    AD_OF_TYPE(ad_gelu_tanh_slope, x)(x)
+#define AD_GELU_TANH_CURVE(x)    AD_OF_TYPE(ad_gelu_tanh_curve, x)(x)
 #define AD_SILU_SLOPE(x)         AD_OF_TYPE(ad_silu_slope, x)(x)
 #define AD_TANH_SOFTPLUS(x)      AD_OF_TYPE(ad_tanh_softplus, x)(x)
 #define AD_MISH_SLOPE(x)         AD_OF_TYPE(ad_mish_slope, x)(x)

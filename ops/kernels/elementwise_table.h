@@ -76,7 +76,7 @@
       "$y = sinh($0)", "~0 += ~y * cosh($0)", NULL, ad_sample_one_normal)                                             \
     X(cosh, AD_COSH(x), g * AD_SINH(x), AD_SAVES_INPUT(0), ad_masked_mul(g, ad_sinh(x)),                              \
       "$y = cosh($0)", "~0 += ~y * sinh($0)", NULL, ad_sample_one_normal)                                             \
-    X(tanh, AD_TANH(x), g * ((T)1 - y * y), AD_SAVES_RESULT(0), ad_masked_mul(g, ad_sub(NUMBER(1), ad_square(y))),    \
+    X(tanh, AD_TANH(x), g * ((T)1 - y * y), AD_SAVES_RESULT(0), ad_through_tanh(g, y),                                   \
       "$y = tanh($0)", "~0 += ~y * (1 - $y^2)", NULL, ad_sample_one_normal)                                           \
     X(asinh, AD_ASINH(x), g / AD_HYPOT_1(x), AD_SAVES_INPUT(0),                                                       \
       ad_masked_div(g, ad_hypot(x, NUMBER(1))),                                                                       \
@@ -116,7 +116,7 @@
       ad_masked_mul(g, ad_sigmoid(x)),                                                                                \
       "$y = log(1 + exp($0))", "~0 += ~y * sigmoid($0)", NULL, ad_sample_one_normal)                                  \
     X(relu, x <= (T)0 ? (T)0 : x, y > (T)0 ? g : (T)0, AD_SAVES_RESULT(0),                                            \
-      ad_where_positive(g, y),                                                                                        \
+      ad_through_relu(g, y),                                                                                        \
       "$y = max($0, 0)", "~0 += [$y > 0] ~y", "at 0: 0, the subgradient of least norm", ad_sample_one_away_from_0)    \
     X(relu6, x <= 0 ? 0 : x >= 6 ? 6 : x, y > 0 && y < 6 ? g : 0, AD_SAVES_RESULT(0),                                 \
       ad_where(inside(y, 0, 6), g, NUMBER(0)),                                                                        \
@@ -125,7 +125,7 @@
       ad_masked_mul(g, ad_add(normal_cdf(x), ad_masked_mul(normal_density(x), x))),                                   \
       "$y = $0 Phi($0)", "~0 += ~y * (Phi($0) + $0 phi($0))", "at infinity: the limits", ad_sample_one_normal)        \
     X(gelu_tanh, AD_MASKED_MUL(AD_SIGMOID(AD_GELU_U(x)), x), g * AD_GELU_TANH_SLOPE(x), AD_SAVES_INPUT(0),            \
-      ad_masked_mul(g, gelu_tanh_slope(x)),                                                                           \
+      ad_through_gelu_tanh(g, x),                                                                                        \
       "$y = $0 sigmoid(u), u = 2 sqrt(2/pi) ($0 + 0.044715 $0^3)",                                                    \
       "~0 += ~y * (sigmoid(u) + $0 u' sigmoid(u) sigmoid(-u))", "at infinity: the limits", ad_sample_one_normal)      \
     X(silu, AD_MASKED_MUL(AD_SIGMOID(x), x), g * AD_SILU_SLOPE(x), AD_SAVES_INPUT(0),                                 \
@@ -231,6 +231,16 @@
     X(swiglu, AD_MASKED_MUL(AD_SIGMOID(a), a) * b, g * (AD_SILU_SLOPE(a) * b), g * AD_MASKED_MUL(AD_SIGMOID(a), a),   \
       AD_SAVES_INPUTS, ad_masked_mul(g, ad_mul(silu_slope(a), b)), ad_masked_mul(g, ad_silu(a)),                      \
       "$y = silu($0) * $1", "~0 += ~y * silu'($0) * $1", "~1 += ~y * silu($0)", NULL, ad_sample_two_normal)           \
+    X(through_tanh, AD_MASKED_MUL(a, 1 - b * b), g * (1 - b * b), -2 * g * a * b, AD_SAVES_INPUTS, ad_through_tanh(g, b),   \
+      ad_scale(ad_masked_mul(g, ad_mul(a, b)), -2),                                                                   \
+      "$y = $0 * (1 - $1^2)", "~0 += ~y * (1 - $1^2)", "~1 -= 2 * ~y * $0 * $1", NULL, ad_sample_two_normal)          \
+    X(through_gelu_tanh, AD_MASKED_MUL(a, AD_GELU_TANH_SLOPE(b)), g * AD_GELU_TANH_SLOPE(b),                             \
+      g * AD_MASKED_MUL(a, AD_GELU_TANH_CURVE(b)), AD_SAVES_INPUTS, ad_through_gelu_tanh(g, b),                          \
+      ad_masked_mul(g, ad_masked_mul(a, gelu_tanh_curve(b))),                                                         \
+      "$y = $0 * (sigmoid(u) + $1 u' sigmoid(u) sigmoid(-u)), u = 2 sqrt(2/pi) ($1 + 0.044715 $1^3)",                 \
+      "~0 += ~y * (sigmoid(u) + $1 u' sigmoid(u) sigmoid(-u))",                                                       \
+      "~1 += ~y * $0 * sigmoid(u) sigmoid(-u) (2 u' + $1 u'' + $1 u'^2 (sigmoid(-u) - sigmoid(u)))",                  \
+      "at infinity: the limits", ad_sample_two_normal)                                                                \
     X(xlogy, a == 0 && b == b ? 0 : a * AD_LOG(b), a == 0 && b <= 0 ? 0 : g * AD_LOG(b), a == 0 ? 0 : g * (a / b),    \
       AD_SAVES_INPUTS, xlogy_rule(g, a, b), ad_masked_mul(g, ad_masked_div(a, b)),                                    \
       "$y = $0 log($1)", "~0 += ~y * log($1)", "~1 += ~y * $0 / $1",                                                  \

@@ -176,6 +176,11 @@ AD_API ad_var ad_gelu_at(const char *where, ad_var x);
 AD_API ad_var ad_gelu_tanh_at(const char *where, ad_var x);
 #define ad_silu(...) ad_silu_at(AD_HERE, __VA_ARGS__) /* x sigmoid(x) */
 AD_API ad_var ad_silu_at(const char *where, ad_var x);
+/* a f'(x), as the derivatives of tanh, for y = tanh(x), and of gelu_tanh need it: in one pass. */
+#define ad_through_tanh(...) ad_through_tanh_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_through_tanh_at(const char *where, ad_var a, ad_var y);
+#define ad_through_gelu_tanh(...) ad_through_gelu_tanh_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_through_gelu_tanh_at(const char *where, ad_var a, ad_var x);
 #define ad_swiglu(...) ad_swiglu_at(AD_HERE, __VA_ARGS__) /* silu(a) b (Shazeer 2020) */
 AD_API ad_var ad_swiglu_at(const char *where, ad_var a, ad_var b);
 #define ad_mish(...) ad_mish_at(AD_HERE, __VA_ARGS__) /* x tanh(softplus(x)) */
@@ -241,8 +246,8 @@ AD_API ad_var ad_isfinite_at(const char *where, ad_var x);
 #define ad_where(...) ad_where_at(AD_HERE, __VA_ARGS__)
 AD_API ad_var ad_where_at(const char *where, ad_var condition, ad_var a, ad_var b);
 /* x where `sign`, which does not move, is above 0; else 0. Of one shape: the derivative of relu. */
-#define ad_where_positive(...) ad_where_positive_at(AD_HERE, __VA_ARGS__)
-AD_API ad_var ad_where_positive_at(const char *where, ad_var x, ad_var sign);
+#define ad_through_relu(...) ad_through_relu_at(AD_HERE, __VA_ARGS__)
+AD_API ad_var ad_through_relu_at(const char *where, ad_var x, ad_var sign);
 
 #define ad_detach(...) ad_detach_at(AD_HERE, __VA_ARGS__) /* x, through which no gradient flows */
 AD_API ad_var ad_detach_at(const char *where, ad_var x);
@@ -815,8 +820,9 @@ AD_API ad_var ad_attention_at(const char *where, ad_var q, ad_var k, ad_var v, a
     X(floor) X(ceil) X(round) X(trunc) X(frac)                                                                   \
     X(relu) X(relu6) X(leaky_relu) X(elu) X(celu) X(selu) X(gelu) X(gelu_tanh) X(silu) X(mish) X(sigmoid)        \
     X(logsigmoid) X(softplus) X(softsign) X(hardtanh) X(hardsigmoid) X(hardswish) X(prelu) X(swiglu)             \
+    X(through_tanh) X(through_gelu_tanh)                                                                               \
     X(greater) X(greater_equal) X(less) X(less_equal) X(equal) X(not_equal) X(logical_and) X(logical_or)         \
-    X(logical_xor) X(logical_not) X(isnan) X(isinf) X(isfinite) X(where) X(where_positive) X(detach)             \
+    X(logical_xor) X(logical_not) X(isnan) X(isinf) X(isfinite) X(where) X(through_relu) X(detach)             \
     X(reshape) X(permute) X(broadcast_to) X(sum) X(mean) X(sum_to) X(matmul) X(matmul_sum)                       \
     X(linear) X(linear_relu) X(linear_tanh)                                                                      \
     X(triangular_solve) X(cholesky) X(solve) X(inverse) X(slogdet) X(logdet)                                     \
