@@ -206,9 +206,9 @@ static void *scratch_new(int64_t bytes) {
 }
 
 /* Each item by the next of some workers. */
-static void run_direct(const ad_kernels *kernels, ad_direct *d, const problem *p, int threads) {
+static void run_direct(const ad_kernels *kernels, ad_direct *d, const problem *p, int threads, bool skips) {
     d->x = p->side[AD_SIDE_X].data, d->w = p->side[AD_SIDE_W].data, d->y = p->side[AD_SIDE_Y].data;
-    d->bias = p->bias.data, d->add = p->add;
+    d->bias = p->bias.data, d->add = p->add, d->skips = skips && p->result != AD_SIDE_W;
     d->scratch = scratch_new(d->shared + threads * d->each);
     kernels->direct_prepare(d);
     for (int64_t i = 0; i < d->items; i++) kernels->direct(d, i, i + 1, (int)(i % threads));
@@ -224,6 +224,7 @@ Test(window, convolution_in_the_direct_ways_is_the_sum_of_products) {
         for (int round = 0; round < ROUNDS; round++) {
             problem p = any_problem(&rng, round);
             const int threads = 2 + (int)ad_rng_below(&rng, 3);
+            const bool skips = ad_rng_below(&rng, 2);
             spoil(&p.side[p.result == AD_SIDE_X ? AD_SIDE_Y : AD_SIDE_X], &rng);
             const ad_view before = test_copy(&p.side[p.result]);
             ad_direct d;
@@ -231,12 +232,12 @@ Test(window, convolution_in_the_direct_ways_is_the_sum_of_products) {
                 by_pixels += d.pixels;
                 by_channels += !d.pixels && p.result != AD_SIDE_W;
                 of_kernels += p.result == AD_SIDE_W;
-                run_direct(kernels, &d, &p, 1);
+                run_direct(kernels, &d, &p, 1, skips);
                 check_result(&p, &before, kernels->isa, round);
                 problem shared = p;
                 shared.side[p.result] = test_copy(&before);
                 cr_assert(kernels->direct_plan(&p.c, p.result, threads, &d));
-                run_direct(kernels, &d, &shared, threads);
+                run_direct(kernels, &d, &shared, threads, skips);
                 cr_assert(test_same_bits(&p.side[p.result], &shared.side[p.result]), "%s, round %d: %d threads",
                           kernels->isa, round, threads);
             }

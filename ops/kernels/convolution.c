@@ -206,16 +206,19 @@ int64_t ad_kernel_convolution_scratch(const ad_convolution *c, ad_side result, i
     return result == AD_SIDE_X && bytes > direct ? bytes : direct;
 }
 
-/* In the direct way each element of x gets all of the kernel, some of it times the zeros around y. */
-static bool may_meet_zeros(const ad_convolution *c, ad_side result, const void *w) {
+static bool is_finite(const ad_convolution *c, const void *w) {
     const ad_view kernels = ad_view_of((void *)(uintptr_t)w, c->dtype, AD_SHAPE(c->groups * of_w(c)));
-    return result != AD_SIDE_X || ad_kernels_get()->all_finite(&kernels);
+    return ad_kernels_get()->all_finite(&kernels);
 }
 
 void ad_kernel_convolve(const ad_convolution *c, ad_side result, void *const data[3], const void *bias, bool add,
                         int threads, void *scratch) {
     ad_direct d;
-    if (ad_kernels_get()->direct_plan(c, result, threads, &d) && may_meet_zeros(c, result, data[AD_SIDE_W])) {
+    bool direct = ad_kernels_get()->direct_plan(c, result, threads, &d);
+    d.skips = direct && result != AD_SIDE_W && is_finite(c, data[AD_SIDE_W]);
+    /* In the direct way each element of x gets all of the kernel, some of it times the zeros around y. */
+    direct &= d.skips || result != AD_SIDE_X;
+    if (direct) {
         d.x = data[AD_SIDE_X], d.w = data[AD_SIDE_W], d.y = data[AD_SIDE_Y], d.bias = bias;
         d.add = add;
         d.scratch = scratch;

@@ -13,7 +13,8 @@
  * where a tap is an element of a kernel: channel, row and column. `pixels` is for few channels and windows one apart.
  *
  * The image is read from a copy of a block of its rows, in which the padding is written out as zeros. No window sees more
- * than is its own, so what is not finite in an image reaches those results alone that depend on it.
+ * than is its own, so what is not finite in an image reaches those results alone that depend on it. Rows of padding are
+ * skipped.
  *
  * An element of the result is summed in the order of its taps, or of the images and their windows, by one thread, whatever
  * the blocks and parts are. */
@@ -23,20 +24,43 @@
 #include <math.h>
 #include <string.h>
 
-/* The tables, which lie before the packed kernels in what threads share. `linear` steps over panels of one and two vectors. */
+/* The tables, which lie before the packed kernels in what threads share: where a tap is in the copy of a block, and in w;
+ * where windows begin; and steps over panels of one and two vectors. Taps are in the order of their rows, so that those of
+ * rows that are in the image are next to each other. */
 typedef struct tables {
     int64_t *taps, *of_w, *windows, *linear[2];
     void *packed;
 } tables;
 
+/* The rows of the kernel under which windows in rows [first, last) see something. */
+static ad_span rows_seen(const ad_direct *d, int64_t first, int64_t last) {
+    const ad_windows *v = &d->windows;
+    const ad_span whole = {0, v->kernel[0]};
+    if (!d->skips) return whole;
+    /* What the first window sees lies lower in the kernel than what the last one does. */
+    return (ad_span){ad_window_seen(v, 0, ad_window_begin(v, 0, last - 1)).from,
+                     ad_window_seen(v, 0, ad_window_begin(v, 0, first)).to};
+}
+
+/* How many rows of the kernel are summed together where it is the result: one, without the windows that see nothing under it,
+ * unless that has few taps. */
+static int64_t rows_of_taps(const ad_direct *d) { return ad_direct_row(d) < ROWS ? d->windows.kernel[0] : 1; }
+
+/* Of the rows [first, last) of windows those that are summed for tap k. */
+static ad_span windows_of_tap(const ad_direct *d, int64_t k, int64_t first, int64_t last) {
+    if (rows_of_taps(d) > 1) return (ad_span){first, last};
+    const ad_span seeing = ad_windows_seeing(&d->windows, 0, k / ad_direct_row(d));
+    return (ad_span){ad_clamp_whole(seeing.from, first, last), ad_clamp_whole(seeing.to, first, last)};
+}
+
 static int64_t bytes_of_tables(int64_t k, int64_t n) { return round_up((2 * k + n + 2 * (k > n ? k : n)) * 8, 64); }
 
 static tables tables_of(const ad_direct *d) {
-    const int64_t k = ad_direct_k(d), n = d->rows * d->windows.count[1], longest = k > n ? k : n;
+    const int64_t k = ad_direct_k(d), n = d->rows * d->windows.count[1];
     int64_t *at = (int64_t *)(void *)d->scratch;
     tables t = {.taps = at, .of_w = at + k, .windows = at + 2 * k};
     t.linear[0] = t.windows + n;
-    t.linear[1] = t.linear[0] + longest;
+    t.linear[1] = t.linear[0] + (k > n ? k : n);
     t.packed = (void *)((char *)d->scratch + bytes_of_tables(k, n));
     return t;
 }
@@ -46,10 +70,10 @@ static void make_tables(const ad_direct *d, int64_t lanes) {
     const ad_windows *v = &d->windows;
     const int64_t of_plane = v->kernel[0] * v->kernel[1], k = ad_direct_k(d), n = d->rows * v->count[1];
     for (int64_t l = 0; l < k; l++) {
-        const int64_t plane = l / of_plane, tap = l % of_plane,
-                      seen = d->result == AD_SIDE_X ? of_plane - 1 - tap : tap;
-        t.taps[l] = plane * d->plane + seen / v->kernel[1] * v->dilation[0] * d->row +
-                    seen % v->kernel[1] * v->dilation[1];
+        const int64_t row = l / ad_direct_row(d), plane = l % ad_direct_row(d) / v->kernel[1],
+                      column = l % v->kernel[1];
+        const int64_t seen = row * v->kernel[1] + column, tap = d->result == AD_SIDE_X ? of_plane - 1 - seen : seen;
+        t.taps[l] = plane * d->plane + row * v->dilation[0] * d->row + column * v->dilation[1];
         t.of_w[l] = plane * d->w_plane + tap;
     }
     for (int64_t i = 0; i < n; i++)
@@ -126,17 +150,26 @@ static void cut_kernels(ad_direct *d, int threads) {
  * as much as twelve filters do. To store a vector of results takes the time of a few, or of ten if they are transposed; to
  * pack an element of few channels that of 36. */
 enum { STORE = 4, TURN = 10, GATHER = 36 };
+static double taps_seen(const ad_direct *d) { /* by a window, on average */
+    double rows = 0;
+    if (d->windows.padding[0] <= 0) return (double)ad_direct_k(d);
+    for (int64_t i = 0; i < d->windows.count[0]; i++) {
+        const ad_span seen = ad_window_seen(&d->windows, 0, ad_window_begin(&d->windows, 0, i));
+        rows += (double)(seen.to - seen.from);
+    }
+    return rows / (double)d->windows.count[0] * (double)ad_direct_row(d);
+}
 static double channels_work(const ad_direct *d, double lanes) {
     const double n = (double)ad_direct_n(d), results = (double)d->results;
     const int64_t rest = d->results % d->panel;
     const bool gathers = rest > 0 && (double)rest < lanes / 2;
     const double apart = d->result != AD_SIDE_W ? TURN * results / lanes : gathers ? GATHER : 0;
-    return n * ((double)ad_direct_k(d) * ceil(results / lanes) + apart);
+    return n * (taps_seen(d) * ceil(results / lanes) + apart);
 }
 static double pixels_work(const ad_direct *d, double lanes) {
     const int64_t *count = d->windows.count;
     const double few = d->results < 4 ? 4 : (double)d->results; /* such tiles wait for their vectors */
-    return 1.1 * (double)count[0] * ceil((double)count[1] / lanes) * (double)ad_direct_k(d) * few +
+    return 1.1 * (double)count[0] * ceil((double)count[1] / lanes) * taps_seen(d) * few +
            STORE * (double)ad_direct_n(d) * (double)d->results / lanes;
 }
 static double columns_work(const ad_direct *d, double lanes) {
@@ -170,6 +203,8 @@ bool AD_NAME(direct_plan)(const ad_convolution *c, ad_side result, int threads, 
         return false; /* mostly padding */
     d->plane = copied * d->row;
     d->of_copy = round_up(d->planes * d->plane + d->panel, lanes);
+    const int64_t of_packing = v->kernel[0] * v->kernel[1] * d->panel;
+    if (d->of_copy < of_packing) d->of_copy = of_packing;
 
     const int64_t k = ad_direct_k(d), n = d->rows * v->count[1];
     d->items = c->images * c->groups * d->blocks;

@@ -24,10 +24,12 @@ typedef struct ad_direct {
 
     const char *x, *w, *y, *bias; /* one of the first three is written to */
     bool add;
+    bool skips; /* w is finite, so that products with the padding need not be computed */
     char *scratch;
 } ad_direct;
 
-/* Elements of the kernel that a window sees, channels included; and windows of an image. */
+/* Elements of the kernel that a window sees, channels included, and those of one of its rows; and windows of an image. */
+static inline int64_t ad_direct_row(const ad_direct *d) { return d->planes * d->windows.kernel[1]; }
 static inline int64_t ad_direct_k(const ad_direct *d) {
     return d->planes * d->windows.kernel[0] * d->windows.kernel[1];
 }

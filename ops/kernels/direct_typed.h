@@ -63,16 +63,15 @@ INLINE void S(copy_some)(const T *x, T *y, int64_t n, int64_t readable) {
         S(store)(y + i, i + S(LANES) <= readable ? S(load)(x + i) : S(load_first)(x + i, S(first)(readable - i)));
 }
 
-/* What the windows in rows [first, last) see of planes p0 to p1. */
-static void S(copy_block)(const ad_direct *d, const T *image, int64_t p0, int64_t p1, int64_t first, int64_t last,
-                          T *block) {
+/* What the windows in rows [first, last) see. */
+static void S(copy_block)(const ad_direct *d, const T *image, int64_t first, int64_t last, T *block) {
     const ad_windows *v = &d->windows;
     const int64_t top = ad_window_begin(v, 0, first), seen = (v->kernel[0] - 1) * v->dilation[0] + 1;
     const int64_t rows = (last - first - 1) * v->stride[0] + seen;
     const int64_t left = ad_clamp_whole(v->padding[1], 0, d->row),
                   right = ad_clamp_whole(v->size[1] + v->padding[1], left, d->row);
     const int64_t of_plane = v->size[0] * v->size[1];
-    for (int64_t p = p0; p < p1; p++) {
+    for (int64_t p = 0; p < d->planes; p++) {
         const T *plane = image + p * of_plane;
         for (int64_t i = 0; i < rows; i++) {
             T *to = block + p * d->plane + i * d->row;
@@ -95,18 +94,26 @@ INLINE T *S(packed_group)(const ad_direct *d, int64_t group) {
     return (T *)tables_of(d).packed + group * ad_direct_k(d) * round_up(d->results, S(LANES));
 }
 
-/* Panels [taps, width], one after another. */
+/* Panels [taps, width], one after another: plane by plane as taps lie in w, and from there to where they belong. */
 static void S(pack_kernels)(const ad_direct *d) {
+    const tables at = tables_of(d);
     const int64_t of_plane = d->windows.kernel[0] * d->windows.kernel[1], k = ad_direct_k(d);
+    const int64_t by_row = ad_direct_row(d), wide = d->windows.kernel[1];
+    T *taps = (T *)(void *)(d->scratch + d->shared);
     for (int64_t g = 0; g < d->c.groups; g++) {
         const T *w = (const T *)(const void *)d->w + g * d->results * k;
         T *to = S(packed_group)(d, g);
         for (int64_t j = 0, width; j < d->results; j += width) {
             width = S(panel)(d, j);
-            const int64_t count = min_of(width, d->results - j);
             for (int64_t p = 0; p < d->planes; p++) {
-                const T *of_p = w + p * d->w_plane + j * d->w_result;
-                S(pack)(count, of_plane, of_p, d->w_result, 1, to + j * k + p * of_plane * width, width);
+                const T *from = w + p * d->w_plane + j * d->w_result;
+                S(pack)(min_of(width, d->results - j), of_plane, from, d->w_result, 1, taps, width);
+                for (int64_t q = 0; q < of_plane; q++) {
+                    const int64_t l = q / wide * by_row + p * wide + q % wide;
+                    const T *tap = taps + (at.of_w[l] - p * d->w_plane) * width;
+                    for (int64_t c = 0; c < width; c += S(LANES))
+                        S(store)(to + j * k + l * width + c, S(load)(tap + c));
+                }
             }
         }
     }
@@ -146,49 +153,57 @@ static void S(store_channels)(const S(target) * to, const S(tile) * t, int64_t r
         S(store_biased)(sums, y, rows, to->bias ? to->bias[j + q] : 0);
 }
 
-static void S(channels)(const ad_direct *d, const T *block, const T *packed, int64_t n, S(target) to) {
+/* Sums over these rows of the kernel. */
+INLINE void S(sum_seen)(const ad_direct *d, S(tile) * t, ad_span seen, const int64_t *row_at, const int64_t *vec_at,
+                        int64_t rows, int64_t vecs) {
+    t->k = (seen.to - seen.from) * ad_direct_row(d);
+    t->row_at = row_at + seen.from * ad_direct_row(d);
+    t->vec_at = vec_at + seen.from * ad_direct_row(d);
+    S(sums)[vecs - 1][rows - 1](t);
+}
+
+static void S(channels)(const ad_direct *d, const T *block, const T *packed, int64_t first, int64_t n, S(target) to) {
     const tables at = tables_of(d);
-    const int64_t k = ad_direct_k(d);
+    const int64_t k = ad_direct_k(d), wide = d->windows.count[1];
     const cut strips = cut_evenly(n, ROWS);
     S(tile) t;
-    t.k = k, t.row_at = at.taps;
     for (int64_t j = 0, width; j < d->results; j += width) {
         width = S(panel)(d, j);
-        const int vecs = (int)(width / S(LANES));
-        for (int v = 0; v < vecs; v++) t.vec[v] = packed + j * k + v * S(LANES);
-        t.vec_at = at.linear[vecs - 1];
+        const int64_t vecs = width / S(LANES);
+        for (int64_t v = 0; v < vecs; v++) t.vec[v] = packed + j * k + v * S(LANES);
         S(target) strip = to;
         for (int64_t s = 0, i = 0, rows; s < strips.parts; s++, i += rows, strip.at += rows) {
             rows = part_size(strips, s);
             for (int64_t q = 0; q < rows; q++) t.row[q] = block + at.windows[i + q];
-            S(sums)[vecs - 1][rows - 1](&t);
+            const ad_span seen = rows_seen(d, first + i / wide, first + (i + rows - 1) / wide + 1);
+            S(sum_seen)(d, &t, seen, at.taps, at.linear[vecs - 1], rows, vecs);
             S(store_channels)(&strip, &t, rows, j, min_of(width, d->results - j));
         }
     }
 }
 
-static void S(pixels)(const ad_direct *d, const T *block, const T *w, int64_t n, S(target) to) {
+static void S(pixels)(const ad_direct *d, const T *block, const T *w, int64_t first, int64_t n, S(target) to) {
     const tables at = tables_of(d);
     const int64_t wide = d->windows.count[1], in_row = (wide + S(LANES) - 1) / S(LANES);
     const cut strips = cut_evenly(d->results, ROWS);
     const int64_t most = strips.size + (strips.longer > 0);
     const cut groups = cut_evenly(n / wide * in_row, most > ROWS / 2 ? 2 : most > ROWS / 4 ? 3 : 4);
     S(tile) t;
-    t.k = ad_direct_k(d), t.row_at = at.of_w, t.vec_at = at.taps;
     for (int64_t s = 0, i = 0, rows; s < strips.parts; s++, i += rows) {
         rows = part_size(strips, s);
         for (int64_t q = 0; q < rows; q++) t.row[q] = w + (i + q) * d->w_result;
-        for (int64_t g = 0, first = 0, vecs; g < groups.parts; g++, first += vecs) {
+        for (int64_t g = 0, segment = 0, vecs; g < groups.parts; g++, segment += vecs) {
             T *y[4];
             S(mask) some[4];
             vecs = part_size(groups, g);
             for (int64_t v = 0; v < vecs; v++) {
-                const int64_t row = (first + v) / in_row, column = (first + v) % in_row * S(LANES);
+                const int64_t row = (segment + v) / in_row, column = (segment + v) % in_row * S(LANES);
                 t.vec[v] = block + at.windows[row * wide] + column;
                 y[v] = to.at + i * to.n + row * wide + column;
                 some[v] = S(first)(min_of(wide - column, S(LANES)));
             }
-            S(sums)[vecs - 1][rows - 1](&t);
+            const ad_span seen = rows_seen(d, first + segment / in_row, first + (segment + vecs - 1) / in_row + 1);
+            S(sum_seen)(d, &t, seen, at.of_w, at.taps, rows, vecs);
             for (int64_t q = 0; q < rows; q++)
                 for (int64_t v = 0; v < vecs; v++) {
                     T *result = y[v] + q * to.n;
@@ -213,11 +228,11 @@ static void S(convolve_block)(const ad_direct *d, int64_t item, T *block) {
               .n = n,
               .bias = d->bias ? (const T *)(const void *)d->bias + group * d->results : NULL,
               .add = d->add};
-    S(copy_block)(d, image, 0, d->planes, first, last, block);
+    S(copy_block)(d, image, first, last, block);
     if (d->pixels)
-        S(pixels)(d, block, (const T *)(const void *)d->w + group * d->results * k, windows, to);
+        S(pixels)(d, block, (const T *)(const void *)d->w + group * d->results * k, first, windows, to);
     else
-        S(channels)(d, block, S(packed_group)(d, group), windows, to);
+        S(channels)(d, block, S(packed_group)(d, group), first, windows, to);
 }
 
 /* ---- the gradient of a kernel -------------------------------------------------------------------------------------- */
@@ -228,33 +243,44 @@ typedef struct S(part) {
     T *block, *y, *sums;
 } S(part);
 
+/* Adds what taps k to end give with the windows of one block. */
+static void S(add_taps)(const ad_direct *d, const S(part) * p, int64_t k, int64_t end, int64_t first, int64_t last,
+                        int64_t width, T *sums) {
+    const tables at = tables_of(d);
+    const ad_span seeing = windows_of_tap(d, k, first, last);
+    const int64_t skipped = (seeing.from - first) * d->windows.count[1], vecs = width / S(LANES);
+    const cut strips = cut_evenly(end - k, ROWS);
+    S(tile) t;
+    t.k = (seeing.to - seeing.from) * d->windows.count[1];
+    t.row_at = at.windows + skipped;
+    t.vec_at = at.linear[vecs - 1] + skipped;
+    for (int64_t v = 0; v < vecs; v++) t.vec[v] = p->y + v * S(LANES);
+    for (int64_t s = 0, rows; s < strips.parts; s++, k += rows) {
+        rows = part_size(strips, s);
+        for (int64_t q = 0; q < rows; q++) t.row[q] = p->block + at.taps[k + q];
+        S(sums)[vecs - 1][rows - 1](&t);
+        for (int64_t q = 0; q < rows; q++, sums += width)
+            for (int64_t c = 0; c < width; c += S(LANES))
+                S(store)(sums + c, S(load)(sums + c) + S(load)(t.sums + q * S(PANEL) + c));
+    }
+}
+
 /* Adds what the windows of one block give. */
 static void S(add_block)(const ad_direct *d, const S(part) * p, int64_t image, int64_t first, int64_t last) {
-    const tables at = tables_of(d);
     const ad_windows *v = &d->windows;
-    const int64_t of_plane = v->kernel[0] * v->kernel[1], n = ad_direct_n(d), taps = p->k1 - p->k0;
+    const int64_t together = rows_of_taps(d) * ad_direct_row(d);
+    const int64_t n = ad_direct_n(d), windows = (last - first) * v->count[1], taps = p->k1 - p->k0;
     const int64_t group = image * d->c.groups + p->group;
-    const cut strips = cut_evenly(taps, ROWS);
-    S(tile) t;
-    t.k = (last - first) * v->count[1], t.row_at = at.windows;
-    S(copy_block)
-    (d, (const T *)(const void *)d->x + group * d->planes * v->size[0] * v->size[1], p->k0 / of_plane,
-     (p->k1 - 1) / of_plane + 1, first, last, p->block);
+    const T *x = (const T *)(const void *)d->x + group * d->planes * v->size[0] * v->size[1];
+    S(copy_block)(d, x, first, last, p->block);
     for (int64_t j = p->j0, width; j < p->j1; j += width) {
         const T *y = (const T *)(const void *)d->y + (group * d->results + j) * n + first * v->count[1];
         width = S(panel)(d, j);
-        const int vecs = (int)(width / S(LANES));
-        S(pack)(min_of(width, d->results - j), t.k, y, n, 1, p->y, width);
-        for (int c = 0; c < vecs; c++) t.vec[c] = p->y + c * S(LANES);
-        t.vec_at = at.linear[vecs - 1];
+        S(pack)(min_of(width, d->results - j), windows, y, n, 1, p->y, width);
         T *sums = p->sums + (j - p->j0) * taps;
-        for (int64_t s = 0, k = p->k0, rows; s < strips.parts; s++, k += rows) {
-            rows = part_size(strips, s);
-            for (int64_t q = 0; q < rows; q++) t.row[q] = p->block + at.taps[k + q];
-            S(sums)[vecs - 1][rows - 1](&t);
-            for (int64_t q = 0; q < rows; q++, sums += width)
-                for (int64_t c = 0; c < width; c += S(LANES))
-                    S(store)(sums + c, S(load)(sums + c) + S(load)(t.sums + q * S(PANEL) + c));
+        for (int64_t k = p->k0, end; k < p->k1; sums += (end - k) * width, k = end) {
+            end = min_of(p->k1, (k / together + 1) * together);
+            S(add_taps)(d, p, k, end, first, last, width, sums);
         }
     }
 }
@@ -271,7 +297,7 @@ static void S(convolve_part)(const ad_direct *d, int64_t item, T *block) {
                        .block = block,
                        .y = block + d->of_copy,
                        .sums = block + d->of_copy + d->rows * d->windows.count[1] * d->panel};
-    const int64_t taps = p.k1 - p.k0;
+    const int64_t taps = p.k1 - p.k0, *of_w = tables_of(d).of_w;
     memset(p.sums, 0, (size_t)(taps * round_up(p.j1 - p.j0, d->panel)) * sizeof(T));
     for (int64_t image = 0; image < d->c.images; image++)
         for (int64_t first = 0; first < d->windows.count[0]; first += d->rows)
@@ -279,8 +305,11 @@ static void S(convolve_part)(const ad_direct *d, int64_t item, T *block) {
     for (int64_t j = p.j0; j < p.j1; j++) {
         const int64_t panel = (j - p.j0) / d->panel * d->panel, width = S(panel)(d, p.j0 + panel);
         const T *sums = p.sums + panel * taps + (j - p.j0 - panel);
-        T *w = (T *)(uintptr_t)d->w + (p.group * d->results + j) * k + p.k0;
-        for (int64_t l = 0; l < taps; l++) w[l] = d->add ? w[l] + sums[l * width] : sums[l * width];
+        T *w = (T *)(uintptr_t)d->w + (p.group * d->results + j) * k;
+        for (int64_t l = 0; l < taps; l++) {
+            T *to = w + of_w[p.k0 + l];
+            *to = d->add ? *to + sums[l * width] : sums[l * width];
+        }
     }
 }
 

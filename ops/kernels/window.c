@@ -4,12 +4,8 @@
 
 #include <string.h>
 
-/* The windows along an axis whose element k lies in the image and not in the padding. */
-static ad_span windows_seeing(const ad_windows *v, int axis, int64_t k) {
-    const int64_t offset = v->padding[axis] - k * v->dilation[axis], n = v->count[axis];
-    const int64_t from = ad_clamp_whole(ad_divide_up(offset, v->stride[axis]), 0, n);
-    return (ad_span){from, ad_clamp_whole(ad_divide_up(offset + v->size[axis], v->stride[axis]), from, n)};
-}
+/* Not as a part of the loops below, which it would make slower. */
+OUTLINE ad_span windows_seeing(const ad_windows *v, int axis, int64_t k) { return ad_windows_seeing(v, axis, k); }
 
 #define T       float
 #define WHOLE   int32_t

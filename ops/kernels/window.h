@@ -35,6 +35,12 @@ static inline ad_span ad_window_seen(const ad_windows *v, int axis, int64_t firs
 static inline int64_t ad_window_begin(const ad_windows *v, int axis, int64_t i) {
     return i * v->stride[axis] - v->padding[axis];
 }
+/* The windows along an axis whose element k lies in the image and not in the padding. */
+static inline ad_span ad_windows_seeing(const ad_windows *v, int axis, int64_t k) {
+    const int64_t offset = v->padding[axis] - k * v->dilation[axis], n = v->count[axis];
+    const int64_t from = ad_clamp_whole(ad_divide_up(offset, v->stride[axis]), 0, n);
+    return (ad_span){from, ad_clamp_whole(ad_divide_up(offset + v->size[axis], v->stride[axis]), from, n)};
+}
 /* Window i sees nothing of the image along an axis. */
 static inline bool ad_window_is_blind(const ad_windows *v, int axis, int64_t i) {
     const ad_span seen = ad_window_seen(v, axis, ad_window_begin(v, axis, i));
