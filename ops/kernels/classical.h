@@ -17,10 +17,47 @@ AD_INLINE double ad_with_sign_f64(double size, double sign) {
 /* The nearest integer to a number of no more digits than f32 has. */
 AD_INLINE double ad_whole(double x) { return (x + AD_ROUND_F64) - AD_ROUND_F64; }
 
+/* log and exp as in elementary.h, but to 38 and 33 bits: f32 shows no more. x is not subnormal, as no f32 is in f64. */
+AD_INLINE double ad_log_for_f32(double x) {
+    const uint64_t low = 0x3fe6a09e667f3bcdu; /* sqrt(1/2) */
+    const uint64_t bits = ad_bits_f64(x) - low + (1023ull << 52);
+    const double e = ad_from_bits_f64(0x4330000000000000u | bits >> 52) - (0x1p52 + 1023.0);
+    const double f = ad_from_bits_f64((bits & 0xfffffffffffffu) + low) - 1.0;
+    double q = -0.048226147409753096;
+    q = ad_fma_f64(q, f, 0.09115765632957927);
+    q = ad_fma_f64(q, f, -0.092869538235332366);
+    q = ad_fma_f64(q, f, 0.090401985559770359);
+    q = ad_fma_f64(q, f, -0.098893836001389623);
+    q = ad_fma_f64(q, f, 0.11105470900552432);
+    q = ad_fma_f64(q, f, -0.12505713620663811);
+    q = ad_fma_f64(q, f, 0.14286179138453819);
+    q = ad_fma_f64(q, f, -0.16666532457796632);
+    q = ad_fma_f64(q, f, 0.19999989260117634);
+    q = ad_fma_f64(q, f, -0.25000001125729676);
+    q = ad_fma_f64(q, f, 0.33333333399185738);
+    const double curved = ad_fma_f64(f, q, -0.5) * (f * f);
+    return ad_log_ends_f64(x, ad_fma_f64(e, 0.69314718055994530942, f + curved));
+}
+
+AD_INLINE double ad_exp_for_f32(double x) {
+    double z = x > 200.0 ? 200.0 : x;
+    z = z < -200.0 ? -200.0 : z;
+    int64_t n;
+    const double r = ad_reduce_f64(z, &n);
+    double q = 0.00019733374942972455;
+    q = ad_fma_f64(q, r, 0.0013935271389496056);
+    q = ad_fma_f64(q, r, 0.008333586702170017);
+    q = ad_fma_f64(q, r, 0.041666460974852826);
+    q = ad_fma_f64(q, r, 0.16666665578244927);
+    q = ad_fma_f64(q, r, 0.5);
+    const double y = 1.0 + ad_fma_f64(r * r, q, r);
+    return x == x ? ad_from_bits_f64(ad_bits_f64(y) + ((uint64_t)n << 52)) : x;
+}
+
 AD_INLINE float ad_pow_f32(float x, float y) {
     const double a = ad_fabs_f64((double)x), b = (double)y;
     const bool whole = ad_whole(b) == b, odd = whole && ad_whole(0.5 * b) != 0.5 * b;
-    const double size = ad_exp_f64(b * ad_log_f64(a));
+    const double size = ad_exp_for_f32(b * ad_log_for_f32(a));
     const bool is_1 = b == 0.0 || x == 1.0f || (a == 1.0 && ad_fabs_f64(b) == __builtin_inf());
     const double sized = is_1 ? 1.0 : size;
     const bool negative = x < 0.0f, wrong = negative && !whole && a < __builtin_inf();
@@ -28,7 +65,7 @@ AD_INLINE float ad_pow_f32(float x, float y) {
 }
 
 AD_INLINE float ad_cbrt_f32(float x) {
-    const double a = ad_fabs_f64((double)x), y = ad_exp_f64(ad_log_f64(a) * (1.0 / 3));
+    const double a = ad_fabs_f64((double)x), y = ad_exp_for_f32(ad_log_for_f32(a) * (1.0 / 3));
     return (float)ad_with_sign_f64(y, (double)x);
 }
 
