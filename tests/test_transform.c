@@ -1304,3 +1304,68 @@ Test(transform, small_derivatives_on_a_long_tape_cost_only_themselves, .timeout 
     expect_ok(t);
     ad_tape_free(t);
 }
+
+/* ---- rows of a Jacobian of numbers ------------------------------------------------------------------------------------------ */
+
+/* y = x^2, which counts how often a pass goes through it. */
+static int passes;
+static double counted_value(double a, double b, const double *attrs) { return (void)b, (void)attrs, a * a; }
+static ad_pair counted_adjoint(double g, double a, double b, double y, const double *attrs) {
+    (void)b, (void)y, (void)attrs;
+    passes++;
+    return (ad_pair){2 * a * g, 0};
+}
+static const ad_scalar_rule counted_rule = {counted_value, counted_adjoint};
+static ad_status counted_shape(ad_call *call) {
+    call->out[0].dtype = call->in[0]->dtype;
+    call->out[0].shape = call->in[0]->shape;
+    return AD_OK;
+}
+static ad_status counted_forward(ad_call *call) {
+    ad_kernels_get()->unary(AD_UNARY_square, call->in[0], &call->out[0], NULL);
+    return AD_OK;
+}
+static void counted_vjp(ad_vjp *v) { ad_vjp_give(v, 0, ad_scale(ad_mul(ad_vjp_input(v, 0), ad_vjp_seed(v, 0)), 2)); }
+static const ad_op counted = {.name = "counted",
+                              .inputs = 1,
+                              .saves = AD_SAVES_INPUT(0),
+                              .shape = counted_shape,
+                              .forward = counted_forward,
+                              .vjp = counted_vjp,
+                              .scalar = &counted_rule};
+
+enum { NUMBERS = 6 };
+static ad_status squares_fn(ad_tape *t, const ad_var *in, ad_var *out, void *user) {
+    (void)user;
+    ad_var y[NUMBERS];
+    for (int i = 0; i < NUMBERS; i++) {
+        ad_var x = ad_select(in[0], 0, i);
+        y[i] = ad_apply(t, &counted, 1, &x, NULL, NULL);
+    }
+    out[0] = ad_stack(NUMBERS, y, 0);
+    return AD_OK;
+}
+
+Test(transform, passes_for_the_rows_of_a_jacobian_stop_where_it_is_0) {
+    const double x[NUMBERS] = {1, -2, 3, 0.5, 0, 4};
+    const ad_function squares = {.fn = squares_fn, .inputs = 1, .outputs = 1}, jacobian = ad_jacobian_of(&squares);
+    double matrix[NUMBERS * NUMBERS];
+    ad_tensor *in, *out;
+    ad_linear *linear;
+    cr_assert_eq(ad_tensor_new(&in, NULL, AD_F64, AD_SHAPE(NUMBERS), x, NULL), AD_OK);
+    cr_assert_eq(ad_linear_new(&linear, &squares, NULL, &in, NULL), AD_OK);
+    passes = 0;
+    cr_assert_eq(ad_linear_dense(linear, matrix, NULL), AD_OK);
+    cr_expect_eq(passes, NUMBERS, "%d", passes);
+    passes = 0;
+    cr_assert_eq(ad_function_evaluate(&jacobian, NULL, &in, &out, NULL), AD_OK);
+    cr_expect_eq(passes, NUMBERS, "%d", passes);
+    for (int i = 0; i < NUMBERS * NUMBERS; i++) {
+        double want = i / NUMBERS == i % NUMBERS ? 2 * x[i % NUMBERS] : 0;
+        cr_expect_eq(matrix[i], want);
+        cr_expect_eq(ad_view_get(ad_tensor_view(out), i), want);
+    }
+    ad_tensor_unref(out);
+    ad_tensor_unref(in);
+    ad_linear_free(linear);
+}

@@ -413,6 +413,7 @@ static void walk_back(ad_tape *tape, uint32_t first, uint32_t end, uint16_t mask
     const uint32_t pass = tape->pass, none = UINT32_MAX;
     const uint16_t fast = ad_tape_looks_at_each(tape) ? 0 : AD_NODE_FAST;
     uint32_t pending = none; /* node of result 0 of an operation of which only another result has a gradient */
+    const bool zeros_stop = tape->zeros_stop;
     for (uint32_t index = end; index-- > first;) {
         const ad_cotangent *grad = ad_cotangent_at(tape, index);
         if (grad->pass != pass && index != pending) continue;
@@ -420,6 +421,7 @@ static void walk_back(ad_tape *tape, uint32_t first, uint32_t end, uint16_t mask
         AD_PREFETCH(node, -AD_NODES_AHEAD);
         AD_PREFETCH(grad, -AD_NODES_AHEAD);
         if (node->flags & fast) {
+            if (zeros_stop && grad->value.f64 == 0) continue;
             ad_pair back = scalar_back(tape, node, grad->value.f64);
             add_scalar(tape, node->in[0], mask, back.a);
             if (node->inputs == 2) add_scalar(tape, node->in[1], mask, back.b);

@@ -138,6 +138,7 @@ ad_status ad_function_evaluate_at(const char *where, const ad_function *f, const
                                   : "outputs are");
     ad_tape *tape = ad_tape_new(&(ad_tape_options){.allocator = allocator});
     if (!tape) return ad_error_set(error, AD_ERR_OOM, "%s: out of memory for a tape", name_of(f));
+    tape->zeros_stop = true; /* rows of a Jacobian are mostly 0 */
     ad_status status = check_function(tape, f, where)
                            ? evaluate_on(tape, where, f, allocator, in, out, error)
                            : ad_error_set(error, tape->error.status, "%s", tape->error.message);

@@ -119,6 +119,7 @@ ad_status ad_linear_new_at(const char *where, ad_linear **out, const ad_function
     linear->m = f->outputs;
     linear->size = size;
     linear->tape = ad_tape_new(&(ad_tape_options){.allocator = allocator});
+    if (linear->tape) linear->tape->zeros_stop = true; /* rows of a Jacobian are mostly 0 */
     status = linear->tape ? copy_inputs(linear, in, error)
                           : ad_error_set(error, AD_ERR_OOM, "ad_linear_new: out of memory for a tape");
     if (!status) status = record(linear, error);
