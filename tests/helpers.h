@@ -7,6 +7,17 @@
 
 #define TEST_COUNT(array) ((int)(sizeof(array) / sizeof *(array)))
 
+/* Whether a sanitizer takes memory and threads of its own: gcc says it with macros, clang with features. */
+#ifndef __has_feature
+#define __has_feature(name) 0
+#endif
+#if defined __SANITIZE_THREAD__ || defined __SANITIZE_ADDRESS__ || __has_feature(thread_sanitizer) ||                 \
+    __has_feature(address_sanitizer)
+enum { TEST_SANITIZED = 1 };
+#else
+enum { TEST_SANITIZED = 0 };
+#endif
+
 /* ---- an allocator that watches ----------------------------------------------------------------------------------- */
 
 /* Every block has a fence on both sides, looked at when it is released; a block of another size, or a broken fence, fails

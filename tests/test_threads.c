@@ -13,17 +13,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* gcc says it with macros, clang with features. */
-#ifndef __has_feature
-#define __has_feature(name) 0
-#endif
-#if defined __SANITIZE_THREAD__ || defined __SANITIZE_ADDRESS__ || __has_feature(thread_sanitizer) ||                 \
-    __has_feature(address_sanitizer)
-enum { SANITIZED = 1 };
-#else
-enum { SANITIZED = 0 };
-#endif
-
 enum { MOST = 3000 };
 
 /* False where the library was built without threads: then there is nothing to see. */
@@ -300,7 +289,7 @@ Test(threads, are_by_default_what_the_environment_says) {
 Test(threads, are_done_without_when_they_cannot_be_started) {
     static items all;
     struct rlimit limit;
-    if (SANITIZED || !use_threads(3)) return;
+    if (TEST_SANITIZED || !use_threads(3)) return;
     getrlimit(RLIMIT_AS, &limit);
     limit.rlim_cur = 1; /* not a page more */
     cr_assert_eq(setrlimit(RLIMIT_AS, &limit), 0);
