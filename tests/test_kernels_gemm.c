@@ -254,8 +254,8 @@ Test(gemm, every_edge) {
 
 /* Sizes beyond one cache block, in each direction. */
 Test(gemm, every_block) {
-    const int64_t sizes[][3] = {{345, 70, 30},  {40, 45, 1100}, {20, 2100, 25}, {260, 260, 40},
-                                {350, 40, 520}, {1, 300, 700},  {300, 1, 700},  {2, 2, 5000}};
+    const int64_t sizes[][3] = {{345, 70, 30}, {40, 45, 1100}, {20, 2100, 25}, {260, 260, 40}, {350, 40, 520},
+                                {1, 300, 700}, {300, 1, 700},  {2, 2, 5000},   {30, 260, 512}};
     ad_rng rng = {.seed = 3};
     for (int s = 0; s < TEST_COUNT(sizes); s++) {
         for (int round = 0; round < 4; round++) {

@@ -21,8 +21,9 @@
 #include "ops/kernels/tile.h"
 
 /* KC * ROWS elements fit L1, KC * NC fit L2. LARGE: so many bytes of B do not. OFTEN: so many uses are worth packing.
- * AHEAD: steps of k from the prefetch of a line to its use. */
-enum { KC = 256, NC = 1024, LARGE = 1 << 20, OFTEN = 256, AHEAD = 8 };
+ * AHEAD: steps of k from the prefetch of a line to its use. COLLIDE: rows a multiple of so many bytes apart meet in a few
+ * sets of L1, which cannot hold a tile's. */
+enum { KC = 256, NC = 1024, LARGE = 1 << 20, OFTEN = 256, AHEAD = 8, COLLIDE = 2048 };
 
 /* ---- the plan ---------------------------------------------------------------------------------------------------- */
 

@@ -433,7 +433,8 @@ static const ad_gemm *S(make_plan)(const ad_gemm *p, ad_gemm *turned, plan *g) {
     const cut k = cut_evenly(p->k, KC * 4 / sizeof(T));
     g->kc = k.size + (k.longer > 0);
     g->vecs = p->m <= ROWS / 4 ? 4 : 2;
-    g->pack_a = p->csa != 1 && p->n >= (p->rsa == 1 ? OFTEN : S(PANEL));
+    const bool collide = p->csa == 1 && p->rsa * (int64_t)sizeof(T) % COLLIDE == 0;
+    g->pack_a = p->n >= (collide || p->rsa == 1 ? OFTEN : S(PANEL)) && (collide || p->csa != 1);
     g->pack_b = p->csb != 1 || (p->m >= OFTEN && p->k * p->n > LARGE / (int64_t)sizeof(T)) ||
                 (p->m >= OFTEN / 4 && p->rsb % S(LANES) != 0);
     if (g->pack_a) g->a_bytes = (size_t)(S(STRIP) * g->kc) * sizeof(T);
