@@ -100,6 +100,7 @@ static qr_motion qr_square_motion(ad_var q, ad_var r, ad_var a_dot) {
 static void qr_jvp(ad_jvp *j) {
     ad_var q = ad_jvp_result(j, 0), r = ad_jvp_result(j, 1), a_dot = ad_jvp_tangent(j, 0);
     ad_shape shape = ad_value(a_dot).shape;
+    if (shape.rank < 2) return; /* there was an error */
     int64_t k = rows_of(shape);
     bool is_wide = k < columns_of(shape);
     qr_motion moved = qr_square_motion(q, is_wide ? ad_slice(r, -1, 0, k, 1) : r,
@@ -288,6 +289,7 @@ static void svd_jvp(ad_jvp *j) {
     ad_var a_dot = ad_jvp_tangent(j, 0), av = ad_matmul(a_dot, v), k = ad_matmul(ad_transpose(u), av);
     ad_var kt = ad_transpose(k), f = differences(ad_mul(s, s)), columns = as_row(s), rows = as_column(s);
     ad_shape shape = ad_value(a_dot).shape;
+    if (shape.rank < 2) return; /* there was an error */
     if (ad_jvp_wants(j, 0)) ad_jvp_give(j, 0, ad_diagonal(k, 0, -2, -1));
     if (ad_jvp_wants(j, 1)) {
         ad_var turn = ad_divide_where_not_0(ad_add(ad_mul(k, columns), ad_mul(rows, kt)), f);
