@@ -125,7 +125,7 @@ struct ad_tape {
     uint8_t no_grad;        /* > 0: what is recorded needs no gradient */
     uint8_t no_grad_scopes; /* as many of those are the user's */
     bool in_hook;
-    bool zeros_stop; /* passes go no further where a scalar's gradient is 0: what is behind is not said to be reached */
+    bool zeros_stop; /* no pass goes on where a scalar's gradient is 0, nor says that it came by what is behind */
     uint8_t numbers; /* ad_numbers; ANY while a VJP runs for its numbers, which are looked at afterwards */
     uint8_t numbers_asked;
     struct ad_profile *profile; /* NULL: none, or not while an operation is walked back, which is timed as a whole */

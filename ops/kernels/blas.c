@@ -38,8 +38,8 @@ bool ad_blas_gemm(const ad_gemm *p) {
     const int m = (int)p->m, n = (int)p->n, k = (int)p->k, c = (int)p->rsc;
     const int begins = p->add || p->bias;
     if (p->dtype == AD_F32)
-        cblas_sgemm(CblasRowMajor, a.turned, b.turned, m, n, k, 1, p->a, a.stride, p->b, b.stride, (float)begins, p->c,
-                    c);
+        cblas_sgemm(CblasRowMajor, a.turned, b.turned, m, n, k, 1, p->a, a.stride, p->b, b.stride, (float)begins,
+                    p->c, c);
     else
         cblas_dgemm(CblasRowMajor, a.turned, b.turned, m, n, k, 1, p->a, a.stride, p->b, b.stride, begins, p->c, c);
     return true;

@@ -25,7 +25,7 @@ typedef struct S(tile) {
     int64_t rsb;
     T *c;
     int64_t rsc;
-    S(mask) last; /* of the last vector */
+    S(mask) last;   /* of the last vector */
     S(start) start; /* of contiguous rows, if any */
 } S(tile);
 

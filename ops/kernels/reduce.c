@@ -12,9 +12,9 @@ enum {
     ROW_BLOCK = 1024, /* elements of a row that are summed in lanes */
     TALL_BLOCK = 256, /* rows that are added to each other */
     WIDE_BLOCK = 128, /* and how many columns of them at a time */
-    AHEAD = 8,        /* rows from where memory is asked for to where it is needed: it sees no pattern in rows far apart */
-    LEVELS = 52,      /* of pairs of pairs: more blocks than memory can hold */
-    GRAIN = 8192      /* elements that are summed in a microsecond or two */
+    AHEAD = 8,   /* rows from where memory is asked for to where it is needed: it sees no pattern in rows far apart */
+    LEVELS = 52, /* of pairs of pairs: more blocks than memory can hold */
+    GRAIN = 8192 /* elements that are summed in a microsecond or two */
 };
 
 /* ---- from the table ---------------------------------------------------------------------------------------------- */
