@@ -40,17 +40,20 @@ ad_status ad_attention_check(ad_call *call, int mask) {
     return AD_OK;
 }
 
-static ad_status attention_shape(ad_call *call) {
-    if (call->inputs != 3 && call->inputs != 4)
-        return ad_fail(call, AD_ERR_VALUE, "%d inputs; it takes q, k, v and perhaps a mask", call->inputs);
-    ad_status status = ad_attention_check(call, call->inputs == 4 ? 3 : 0);
-    if (status) return status;
+void ad_attention_set_results(ad_call *call) {
     ad_shape y = call->in[0]->shape, sums = y;
     y.dim[y.rank - 1] = call->in[2]->shape.dim[y.rank - 1];
     sums.rank--;
     ad_set_out(call, 0, call->in[0]->dtype, y);
     ad_set_out(call, 1, call->in[0]->dtype, sums);
-    return AD_OK;
+}
+
+static ad_status attention_shape(ad_call *call) {
+    if (call->inputs != 3 && call->inputs != 4)
+        return ad_fail(call, AD_ERR_VALUE, "%d inputs; it takes q, k, v and perhaps a mask", call->inputs);
+    ad_status status = ad_attention_check(call, call->inputs == 4 ? 3 : 0);
+    if (!status) ad_attention_set_results(call);
+    return status;
 }
 
 /* ---- blocks -------------------------------------------------------------------------------------------------------- */

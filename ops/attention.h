@@ -11,6 +11,8 @@ typedef struct ad_attention_attrs {
 
 /* Checks that queries, keys and values, inputs 0 to 2, fit, and a mask, input number `mask` unless that is 0. */
 ad_status ad_attention_check(ad_call *call, int mask);
+/* Results 0 and 1 of inputs that fit: like the queries with the width of the values, and a number for each query. */
+void ad_attention_set_results(ad_call *call);
 /* A mask, or what goes with it, with the shape of the scores of inputs 0 and 1. */
 ad_view ad_attention_mask(const ad_call *call, const ad_view *mask);
 /* Matrix `number` of a stack. */

@@ -226,13 +226,8 @@ static ad_status jvp_shape(ad_call *call) {
     const int n = standing(call->inputs);
     ad_status status = ad_attention_check(call, n == 4 ? 3 : 0);
     if (!status) status = check_directions(call, n);
-    if (status) return status;
-    ad_shape y = call->in[0]->shape, sums = y;
-    y.dim[y.rank - 1] = call->in[2]->shape.dim[y.rank - 1];
-    sums.rank--;
-    ad_set_out(call, 0, call->in[0]->dtype, y);
-    ad_set_out(call, 1, call->in[0]->dtype, sums);
-    return AD_OK;
+    if (!status) ad_attention_set_results(call);
+    return status;
 }
 
 static bool jvp_strip(const strip *s) {
