@@ -85,12 +85,6 @@ static void give_back(ad_vjp *v, const slice_attrs *slice, ad_var g) {
 
 static void slice_vjp(ad_vjp *v) { give_back(v, ad_vjp_attrs(v), ad_vjp_seed(v, 0)); }
 
-/* Where along the axis, of length n, a slice starts. */
-static int64_t start_of(const slice_attrs *slice, int64_t n) {
-    if (slice->start >= 0) return slice->start < n ? slice->start : n;
-    return slice->start < -n ? 0 : slice->start + n;
-}
-
 /* The cotangents of those of the uses that slice along that axis step by step, and where they start. */
 static int collect(const ad_vjp *v, int axis, int n, const ad_use *use, ad_var *part, int64_t *start) {
     const ad_shape shape = ad_vjp_input_shape(v, 0);
@@ -98,7 +92,7 @@ static int collect(const ad_vjp *v, int axis, int n, const ad_use *use, ad_var *
     for (int k = 0; k < n; k++) {
         const slice_attrs *slice = use[k].attrs;
         if (ad_axis_index(slice->axis, shape.rank) != axis || slice->step != 1) continue;
-        start[parts] = start_of(slice, shape.dim[axis]);
+        start[parts] = ad_slice_bound(slice->start, shape.dim[axis], 1);
         part[parts++] = use[k].seed;
     }
     return parts;
@@ -139,7 +133,7 @@ static ad_status slice_backward(ad_call *call, ad_adjoint *adjoint) {
     if (slice->step != 1) return ad_window_back(call, adjoint, slice_of);
     const ad_shape *shape = &call->in[0]->shape;
     const int axis = ad_axis_index(slice->axis, shape->rank);
-    const int64_t from = start_of(slice, shape->dim[axis]), to = from + call->out[0].shape.dim[axis];
+    const int64_t from = ad_slice_bound(slice->start, shape->dim[axis], 1), to = from + call->out[0].shape.dim[axis];
     bool add;
     const ad_view *x_bar = ad_into_window(adjoint, 0, axis, from, to, &add);
     ad_view window;

@@ -34,6 +34,8 @@ static inline void ad_release(const ad_allocator *allocator, void *memory, size_
 static inline int ad_axis_index(int axis, int rank) {
     return axis >= 0 ? (axis < rank ? axis : -1) : (axis >= -rank ? axis + rank : -1);
 }
+/* Where the start or the stop of a slice of n elements lies: counted from the end if negative, and not beyond either end. */
+int64_t ad_slice_bound(int64_t at, int64_t n, int64_t step);
 /* Makes it one of n numbers in a row; writes no more than that takes. */
 static inline void ad_view_flatten(ad_view *view, void *data, ad_dtype dtype, int64_t n) {
     view->data = data;

@@ -98,14 +98,18 @@ static int64_t clamp(int64_t value, int64_t low, int64_t high) {
     return value < low ? low : value > high ? high : value;
 }
 
+int64_t ad_slice_bound(int64_t at, int64_t n, int64_t step) {
+    const int64_t low = step > 0 ? 0 : -1, high = step > 0 ? n : n - 1;
+    return clamp(at < 0 ? (at < -n ? low : at + n) : at, low, high);
+}
+
 ad_status ad_view_slice(const ad_view *view, int axis, int64_t start, int64_t stop, int64_t step, ad_view *out) {
     axis = ad_axis_index(axis, view->shape.rank);
     if (axis < 0) return AD_ERR_INDEX;
     if (step == 0) return AD_ERR_VALUE;
     int64_t n = view->shape.dim[axis];
-    int64_t low = step > 0 ? 0 : -1, high = step > 0 ? n : n - 1;
-    start = clamp(start < 0 ? (start < -n ? low : start + n) : start, low, high);
-    stop = clamp(stop < 0 ? (stop < -n ? low : stop + n) : stop, low, high);
+    start = ad_slice_bound(start, n, step);
+    stop = ad_slice_bound(stop, n, step);
     int64_t length = 0;
     if (step > 0 && stop > start) length = (stop - start - 1) / step + 1;
     /* -(step + 1) + 1 avoids negating INT64_MIN */
