@@ -23,8 +23,9 @@ void ad_vjp_of_definition(ad_vjp *v, ad_definition *define) {
     ad_tape *tape = ad_vjp_tape(v);
     const int n = ad_vjp_inputs(v);
     const uint8_t no_grad = tape->no_grad;
-    ad_var out[AD_MAX_RESULTS], *in = ad_scratch(v->call, 3 * (size_t)n * sizeof *in), *x = in + n, *bar = x + n;
+    ad_var out[AD_MAX_RESULTS], *in = ad_scratch(v->call, 3 * (size_t)n * sizeof *in);
     if (!in) return;
+    ad_var *x = in + n, *bar = x + n;
     int wanted = 0;
     tape->no_grad = 0;
     for (int i = 0; i < n; i++) {

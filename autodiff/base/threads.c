@@ -61,7 +61,8 @@ static struct pool {
     int lanes, chunks; /* chunks: of each lane */
     unsigned mode;
     int started;               /* workers 1 to `started` are running */
-    bool refused, sees_forks;  /* no more threads could be started; after_fork is installed */
+    bool refused;              /* no more threads could be started */
+    bool sees_forks;           /* after_fork is installed: set once, by watch_forks */
     _Atomic(uint64_t) regions; /* that had more than one lane */
 
     lane lane[LANES];
@@ -194,6 +195,13 @@ static void after_fork(void) {
     unlock();
 }
 
+/* Before anybody locks the pool: a child must never find it locked by a thread that it does not have. */
+static void install_after_fork(void) { pool.sees_forks = pthread_atfork(NULL, NULL, after_fork) == 0; }
+static void watch_forks(void) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, install_after_fork);
+}
+
 static bool start_worker(worker *w) {
     if (pthread_mutex_init(&w->mutex, NULL)) return false;
     if (pthread_cond_init(&w->wake, NULL)) {
@@ -211,7 +219,6 @@ static void start_workers(int count) {
     static const int own[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT};
     sigset_t others, before;
     if (pool.started >= count || pool.refused) return;
-    if (!pool.sees_forks) pool.sees_forks = pthread_atfork(NULL, NULL, after_fork) == 0;
     sigfillset(&others);
     for (size_t i = 0; i < sizeof own / sizeof *own; i++) sigdelset(&others, own[i]);
     pthread_sigmask(SIG_BLOCK, &others, &before);
@@ -277,6 +284,7 @@ static void share(int lanes, bool large, int64_t count, int64_t grains, ad_work 
 }
 
 void ad_parallel(int workers, int64_t count, int64_t grains, ad_work *work, const void *context) {
+    if (workers > 1) watch_forks();
     if (workers > 1 && try_lock()) {
         const bool large = grains >= LARGE || atomic_load_explicit(&ad_parallel_forced, memory_order_relaxed);
         if (large) start_workers(workers - 1);
@@ -323,6 +331,7 @@ int ad_threads(void) {
 ad_status ad_set_threads(int count) {
     if (count < 0) return AD_ERR_VALUE;
     count = count ? ad_min_int(count, AD_MAX_THREADS) : default_threads();
+    watch_forks();
     lock();
     stop_workers();
     atomic_store(&pool.wanted, count);
