@@ -165,6 +165,7 @@ static ad_status unary_backward(ad_unary op, ad_call *call, ad_adjoint *adjoint)
                                .forward = row##_forward,                                                             \
                                .vjp = row##_vjp,                                                                     \
                                .backward = row##_backward,                                                           \
+                               .batches = ad_batches_always,                                                         \
                                .jvp = row##_jvp,                                                                     \
                                .scalar = &row##_scalar,                                                              \
                                .depends = ad_depends_elementwise,                                                    \
@@ -371,6 +372,7 @@ static ad_status loss_shape(ad_call *call) {
         .forward = row##_forward,                                                                                    \
         .vjp = row##_vjp,                                                                                            \
         .backward = row##_backward,                                                                                  \
+        .batches = ad_batches_always,                                                                                \
         .jvp = row##_jvp,                                                                                            \
         .scalar = &row##_scalar,                                                                                     \
         .depends = ad_depends_elementwise,                                                                           \

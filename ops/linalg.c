@@ -15,6 +15,14 @@ ad_view ad_insert_axis(const ad_view *view, int at) {
     return out;
 }
 
+ad_view ad_last_matrix(const ad_view *view) {
+    const int i = view->shape.rank - 2, j = view->shape.rank - 1;
+    ad_view matrix = ad_view_of(view->data, view->dtype, AD_SHAPE(view->shape.dim[i], view->shape.dim[j]));
+    matrix.stride[0] = view->stride[i];
+    matrix.stride[1] = view->stride[j];
+    return matrix;
+}
+
 ad_view ad_swap_last(const ad_view *view) {
     ad_view out = *view;
     int i = out.shape.rank - 2, j = out.shape.rank - 1;

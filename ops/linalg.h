@@ -11,6 +11,7 @@
 
 /* With a new axis of length 1. */
 ad_view ad_insert_axis(const ad_view *view, int at);
+ad_view ad_last_matrix(const ad_view *view); /* the first of a stack */
 ad_view ad_swap_last(const ad_view *view);
 /* The view with its stack stretched to the one of `batch`, the leading axes of a shape of `rank` axes. */
 ad_view ad_stretch_stack(const ad_view *view, const ad_shape *batch, int rank);

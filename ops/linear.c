@@ -49,8 +49,8 @@ static ad_status pass_back(ad_call *call, ad_adjoint *adjoint, const ad_view *su
     bool add;
     const ad_view *into = ad_into(adjoint, 0, &add);
     if (into) {
-        ad_view x_bar = ad_fold_rows(call, into);
-        ad_multiply_matrices(call, &g, call->in[1], &x_bar, add);
+        ad_view x_bar = ad_fold_rows(call, into), w = ad_last_matrix(call->in[1]);
+        ad_multiply_matrices(call, &g, &w, &x_bar, add);
     }
     into = ad_into(adjoint, 1, &add);
     if (into) {
@@ -65,6 +65,12 @@ static ad_status pass_back(ad_call *call, ad_adjoint *adjoint, const ad_view *su
 
 static ad_status linear_backward(ad_call *call, ad_adjoint *adjoint) {
     return pass_back(call, adjoint, &adjoint->seed[0]);
+}
+
+/* Rows of several cotangents are as good as more rows of one, but for the sums over rows. */
+static bool linear_batches(const ad_call *call, const ad_adjoint *adjoint) {
+    (void)call;
+    return !ad_wants(adjoint, 1) && !ad_wants(adjoint, 2);
 }
 
 static ad_var rows_of(ad_var x, ad_shape shape) {
@@ -138,6 +144,7 @@ const ad_op ad_op_linear = {
     .forward = linear_forward,
     .vjp = linear_vjp,
     .backward = linear_backward,
+    .batches = linear_batches,
     .jvp = linear_jvp,
     .depends = linear_depends,
     .formula = "$y = $0 $1^T + $2",
@@ -171,13 +178,15 @@ static ad_status activated_forward(ad_call *call, ad_unary activation) {
 }
 
 static ad_status activated_backward(ad_call *call, ad_adjoint *adjoint, ad_unary activation) {
-    const ad_view *y = &call->out[0];
-    ad_view sums_bar = ad_scratch_view(call, y->dtype, y->shape), g = *y, unused = in_a_row(y);
-    g.data = ad_row_major(call, &adjoint->seed[0]);
-    if ((!sums_bar.data || !g.data) && ad_view_count(y) > 0) return AD_ERR_OOM;
+    const ad_view *y = &call->out[0], *g = &adjoint->seed[0];
+    const bool are_rows = ad_view_is_contiguous(y) && ad_view_is_contiguous(g);
+    ad_view sums_bar = ad_scratch_view(call, y->dtype, y->shape);
+    if (!sums_bar.data && ad_view_count(y) > 0) return AD_ERR_OOM;
+    const ad_view from = are_rows ? in_a_row(g) : *g, at = are_rows ? in_a_row(y) : *y;
+    const ad_view to = are_rows ? in_a_row(&sums_bar) : sums_bar;
+    ad_view unused = at;
     unused.data = NULL;
-    const ad_view flat_g = in_a_row(&g), flat_y = in_a_row(y), flat_bar = in_a_row(&sums_bar);
-    ad_kernels_get()->unary_back(activation, &flat_g, &unused, &flat_y, &flat_bar, false, NULL);
+    ad_kernels_get()->unary_back(activation, &from, &unused, &at, &to, false, NULL);
     return pass_back(call, adjoint, &sums_bar);
 }
 
@@ -200,6 +209,7 @@ static ad_status activated_backward(ad_call *call, ad_adjoint *adjoint, ad_unary
         .forward = row##_layer_forward,                                                                              \
         .vjp = row##_layer_vjp,                                                                                      \
         .backward = row##_layer_backward,                                                                            \
+        .batches = linear_batches,                                                                                   \
         .jvp = row##_layer_jvp,                                                                                      \
         .depends = linear_depends,                                                                                   \
         .formula = formula_,                                                                                         \

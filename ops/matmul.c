@@ -245,6 +245,12 @@ static void matmul_jvp(ad_jvp *j) {
     if (ad_jvp_moves(j, 1)) ad_jvp_give(j, 0, ad_matmul(a, ad_jvp_tangent(j, 1)));
 }
 
+/* A vector is not a matrix with an axis in front. */
+static bool matmul_batches(const ad_call *call, const ad_adjoint *adjoint) {
+    (void)adjoint;
+    return call->in[0]->shape.rank > 1 && call->in[1]->shape.rank > 1;
+}
+
 static bool matmul_sample(ad_sample *sample, int k) {
     const ad_shape cases[][2] = {
         {AD_SHAPE(3, 4), AD_SHAPE(4, 5)},
@@ -296,6 +302,7 @@ const ad_op ad_op_matmul = {
     .forward = matmul_forward,
     .vjp = matmul_vjp,
     .backward = matmul_backward,
+    .batches = matmul_batches,
     .jvp = matmul_jvp,
     .depends = matmul_depends,
     .formula = "$y = $0 $1",
@@ -495,6 +502,7 @@ const ad_op ad_op_matmul_sum = {
     .forward = matmul_sum_forward,
     .vjp = matmul_sum_vjp,
     .backward = matmul_sum_backward,
+    .batches = ad_batches_always,
     .jvp = matmul_sum_jvp,
     .depends = matmul_sum_depends,
     .formula = "$y = $0 $1 + ..., $a",

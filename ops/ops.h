@@ -32,6 +32,18 @@ static inline void ad_set_out(ad_call *call, int k, ad_dtype dtype, ad_shape sha
 ad_status ad_shape_like_input(ad_call *call);  /* one float input, a result of its type */
 ad_status ad_shape_broadcast_inputs(ad_call *call, int i, int j, ad_shape *shape); /* the common shape of two inputs */
 
+/* ---- several cotangents at once: for ad_op.batches ------------------------------------------------------------ */
+
+static inline bool ad_batches_always(const ad_call *call, const ad_adjoint *adjoint) {
+    (void)call, (void)adjoint;
+    return true;
+}
+/* A valid axis of input 0, counted from the front of the view that the op's functions are given. */
+static inline int ad_axis_of(const ad_call *call, int axis) {
+    const int front = call->priv->front;
+    return front + ad_axis_index(axis, call->in[0]->shape.rank - front);
+}
+
 /* ---- views ------------------------------------------------------------------------------------------------------ */
 
 /* `view` stretched to `shape`, which it is known to broadcast to. */

@@ -60,9 +60,19 @@ ad_shape ad_kept_shape(const ad_reduce_attrs *attrs, ad_shape from) {
     return from;
 }
 
+/* Of input 0; the axes in front of its own stay. */
+static ad_shape kept_shape_of(const ad_call *call) {
+    const int front = call->priv->front;
+    ad_shape shape = call->in[0]->shape, own = {.rank = shape.rank - front};
+    memcpy(own.dim, shape.dim + front, (size_t)own.rank * sizeof *own.dim);
+    own = ad_kept_shape(attrs_of(call), own);
+    memcpy(shape.dim + front, own.dim, (size_t)own.rank * sizeof *own.dim);
+    return shape;
+}
+
 int64_t ad_reduced_count(const ad_call *call) {
     const ad_shape *from = &call->in[0]->shape;
-    ad_shape kept = ad_kept_shape(attrs_of(call), *from);
+    ad_shape kept = kept_shape_of(call);
     int64_t n = 1;
     for (int i = 0; i < from->rank; i++)
         if (kept.dim[i] != from->dim[i]) n *= from->dim[i];
@@ -70,7 +80,7 @@ int64_t ad_reduced_count(const ad_call *call) {
 }
 
 ad_view ad_as_kept(const ad_call *call, const ad_view *y) {
-    ad_shape shape = ad_kept_shape(attrs_of(call), call->in[0]->shape);
+    ad_shape shape = kept_shape_of(call);
     ad_view kept = *y;
     (void)!ad_view_reshape(y, &shape, &kept); /* axes of 1 never need a copy */
     return kept;
@@ -121,7 +131,7 @@ ad_var ad_unflattened(ad_var flat, const ad_flattening *f) {
 /* ---- numbers of the results, in double --------------------------------------------------------------------------- */
 
 ad_view ad_scratch_kept(ad_call *call) {
-    return ad_scratch_view(call, AD_F64, ad_kept_shape(attrs_of(call), call->in[0]->shape));
+    return ad_scratch_view(call, AD_F64, kept_shape_of(call));
 }
 
 ad_view ad_scratch_copy(ad_call *call, const ad_view *y) {
@@ -246,6 +256,7 @@ const ad_op ad_op_sum = {
     .forward = sum_forward,
     .vjp = sum_vjp,
     .backward = sum_backward,
+    .batches = ad_batches_always,
     .jvp = ad_jvp_linear,
     .depends = ad_depends_reduced,
     .formula = "$y = sum($0, $a)",
@@ -294,6 +305,7 @@ const ad_op ad_op_mean = {
     .forward = mean_forward,
     .vjp = mean_vjp,
     .backward = mean_backward,
+    .batches = ad_batches_always,
     .jvp = ad_jvp_linear,
     .depends = ad_depends_reduced,
     .formula = "$y = mean($0, $a)",
@@ -373,6 +385,7 @@ const ad_op ad_op_sum_to = {
     .forward = sum_to_forward,
     .vjp = sum_to_vjp,
     .backward = sum_to_backward,
+    .batches = ad_batches_always,
     .jvp = ad_jvp_linear,
     .depends = sum_to_depends,
     .formula = "$y = $0 summed to $a",

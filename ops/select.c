@@ -150,6 +150,7 @@ const ad_op ad_op_through_relu = {
     .forward = through_relu_forward,
     .vjp = through_relu_vjp,
     .backward = through_relu_backward,
+    .batches = ad_batches_always,
     .jvp = through_relu_jvp,
     .depends = ad_depends_elementwise,
     .formula = "$y = [$1 > 0] $0",

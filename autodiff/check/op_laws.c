@@ -64,6 +64,58 @@ static ad_status fused_backward(ad_checker *checker, const char *law) {
     return same_as_op(checker, law, &written, "by .vjp", "by .backward");
 }
 
+/* Cotangents of result k: none, then by turns one element alone and all. */
+enum { SEEDS = 11 };
+static void draw_seeds(const ad_checker *checker, int k, double *seeds) {
+    const ad_part *part = &checker->result[k];
+    for (int64_t s = 1; s < SEEDS; s++)
+        for (int64_t i = 0; i < part->count; i++)
+            seeds[s * checker->outputs + part->first + i] =
+                s % 2 ? i == s % part->count : checker->weight[part->first + (i + s) % part->count] * (double)s;
+}
+
+/* Of the recording that there is, for all seeds of result k, to gradients[SEEDS, inputs]. */
+static ad_status gradients_at_once(ad_checker *checker, int k, double *seeds, double *gradients) {
+    const ad_part *result = &checker->result[k];
+    ad_view *x_bar = ad_arena_take(&checker->memory, (size_t)checker->subject->n * sizeof *x_bar);
+    if (!x_bar) return ad_report_no_memory(checker);
+    ad_view y_bar = ad_view_of(seeds + result->first, AD_F64, AD_SHAPE(SEEDS, result->count));
+    y_bar.stride[0] = checker->outputs;
+    int n = 0;
+    for (int i = 0; i < checker->subject->n; i++) {
+        const ad_part *input = &checker->input[i];
+        if (!ad_dtype_is_float(input->dtype)) continue;
+        checker->target[n] = checker->x[i];
+        x_bar[n] = ad_view_of(gradients + input->first, AD_F64, AD_SHAPE(SEEDS, input->count));
+        x_bar[n++].stride[0] = checker->inputs;
+    }
+    ad_backward_batch_at(NULL, checker->y[k], &y_bar, n, checker->target, x_bar);
+    return ad_tape_status(checker->tape) ? ad_report_tape(checker) : AD_OK;
+}
+
+/* Also by ops without .batches, which go back for one seed after the other. */
+static ad_status batch_is_each(ad_checker *checker, const char *law) {
+    if (checker->subject->no_gradient || checker->inputs == 0) return AD_OK;
+    double *seeds = ad_checker_numbers(checker, SEEDS * checker->outputs),
+           *gradients = ad_checker_numbers(checker, SEEDS * checker->inputs),
+           *each = ad_checker_numbers(checker, SEEDS * checker->inputs);
+    ad_status status = seeds && gradients && each ? AD_OK : AD_ERR_OOM;
+    for (int k = 0; k < checker->results && !status; k++) {
+        if (!ad_dtype_is_float(checker->result[k].dtype)) continue;
+        memset(seeds, 0, (size_t)(SEEDS * checker->outputs) * sizeof *seeds);
+        draw_seeds(checker, k, seeds);
+        for (int s = 0; s < SEEDS && !status; s++) {
+            const ad_way way = {.weight = seeds + s * checker->outputs, .only_result = 1 + k};
+            status = ad_checker_gradient(checker, &way, each + s * checker->inputs);
+        }
+        if (!status) status = gradients_at_once(checker, k, seeds, gradients);
+        for (int s = 0; s < SEEDS && !status; s++)
+            status = ad_compare(checker, law, false, 1e-11, gradients + s * checker->inputs,
+                                "for several cotangents at once", each + s * checker->inputs, "for each alone");
+    }
+    return status;
+}
+
 /* ---- what is saved ---------------------------------------------------------------------------------------------- */
 
 /* An op whose backward sees everything but one value, which is NaN (an integer: 0) instead. */
@@ -315,12 +367,13 @@ static ad_status common_laws(ad_checker *checker, const char *law) {
     return ad_check_common_laws(checker);
 }
 
-enum { max_laws = 6 };
+enum { max_laws = 7 };
 static const ad_law laws_of[][max_laws + 1] = {
     [AD_DIFFERENTIABLE] = {{"saves what it reads", saves_what_it_reads},
                            {"", common_laws},
                            {"scalar rule = general path", scalar_rule},
                            {"fused backward = VJP", fused_backward},
+                           {"many cotangents = each", batch_is_each},
                            {"depends as it says", depends_as_it_says},
                            {"any strides", any_strides}},
     [AD_STOPS_GRADIENT] = {{"the same on every run", output_is_the_same_again},

@@ -99,6 +99,7 @@ static const ad_view *into_captured(ad_adjoint *adjoint, int i, bool *add) {
 const ad_view *ad_into(ad_adjoint *adjoint, int i, bool *add) {
     struct ad_adjoint_private *priv = adjoint->priv;
     if (priv->tape->error.status || !ad_wants(adjoint, i)) return NULL;
+    if (AD_UNLIKELY(priv->batch != NULL)) return ad_batch_into(adjoint, i, add);
     if (priv->capture_input >= 0) return into_captured(adjoint, i, add);
     uint32_t index = priv->call->priv->inputs[i];
     if (!open_gradient(priv->tape, index, add)) {
@@ -154,7 +155,7 @@ const ad_view *ad_into_window(ad_adjoint *adjoint, int i, int axis, int64_t from
     ad_tape *tape = priv->tape;
     const uint32_t index = priv->call->priv->inputs[i];
     *add = true;
-    if (from >= to || priv->capture_input >= 0 || tape->numbers || !ad_wants(adjoint, i))
+    if (from >= to || priv->capture_input >= 0 || priv->batch || tape->numbers || !ad_wants(adjoint, i))
         return ad_into_cleared(adjoint, i);
     const ad_cotangent *gradient = ad_cotangent_at(tape, index);
     if (ad_has_gradient(tape, index)) {
@@ -172,8 +173,8 @@ const ad_view *ad_into_window(ad_adjoint *adjoint, int i, int axis, int64_t from
 }
 
 const ad_view *ad_into_rows(ad_adjoint *adjoint, int i, int axis, const ad_view *index) {
-    if (axis != 0) return ad_into_cleared(adjoint, i);
     const struct ad_adjoint_private *priv = adjoint->priv;
+    if (axis != 0 || priv->batch) return ad_into_cleared(adjoint, i);
     const ad_node *node = ad_node_at(priv->tape, priv->call->priv->inputs[i]);
     bool direct = priv->capture_input < 0 && (node->flags & AD_NODE_DIRECT), add;
     ad_param *param = direct ? node->extra->param : NULL;
@@ -198,6 +199,7 @@ static bool share(ad_adjoint *adjoint, int i, const ad_view *view, ad_tensor *ow
     ad_tape *tape = priv->tape;
     uint32_t index = priv->call->priv->inputs[i];
     bool captures = priv->capture_input >= 0;
+    if (priv->batch) return false;
     if (captures
             ? priv->captured != NULL
             : (ad_node_at(tape, index)->flags & (AD_NODE_INLINE | AD_NODE_DIRECT)) || ad_has_gradient(tape, index))
@@ -239,8 +241,8 @@ void ad_pass(ad_adjoint *adjoint, int i, int k, const ad_view *view) {
     struct ad_adjoint_private *priv = adjoint->priv;
     if (k < 0 || k >= ad_op_results(priv->call->op) || !adjoint->seed[k].data) return;
     uint32_t result = priv->first + (uint32_t)k;
-    bool is_inline = ad_node_at(priv->tape, result)->flags & AD_NODE_INLINE;
-    ad_contribute(adjoint, i, view, is_inline ? NULL : ad_cotangent_at(priv->tape, result)->value.tensor);
+    bool owned = !priv->batch && !(ad_node_at(priv->tape, result)->flags & AD_NODE_INLINE);
+    ad_contribute(adjoint, i, view, owned ? ad_cotangent_at(priv->tape, result)->value.tensor : NULL);
 }
 
 void ad_give(ad_adjoint *adjoint, int i, const ad_view *view) { ad_contribute(adjoint, i, view, NULL); }
@@ -261,7 +263,7 @@ static void hide_unsaved(ad_call *call, ad_view *hidden, const ad_view **in) {
         if (!ad_op_saves_result(call->op, k)) call->out[k].data = NULL;
 }
 
-static void run_backward(ad_call *call, ad_adjoint *adjoint) {
+void ad_run_backward(ad_call *call, ad_adjoint *adjoint) {
     ad_view few_hidden[AD_FEW_INPUTS], *hidden = few_hidden;
     const ad_view *few_in[AD_FEW_INPUTS], **in = few_in;
     if (call->inputs > AD_FEW_INPUTS) {
@@ -282,7 +284,8 @@ static void operation_back(ad_tape *tape, uint32_t first, uint16_t mask, int cap
                                       .mask = mask,
                                       .is_flat = false,
                                       .capture_input = capture_input,
-                                      .captured = NULL};
+                                      .captured = NULL,
+                                      .batch = NULL};
     ad_call call;
     ad_adjoint adjoint;
     adjoint.priv = &priv;
@@ -302,7 +305,7 @@ static void operation_back(ad_tape *tape, uint32_t first, uint16_t mask, int cap
             }
         }
         if (wanted && call.op->backward) {
-            run_backward(&call, &adjoint);
+            ad_run_backward(&call, &adjoint);
         } else if (wanted) {
             ad_vjp_numeric(&adjoint);
         }
@@ -327,6 +330,7 @@ static bool elementwise_back(ad_tape *tape, uint32_t index, uint16_t mask) {
     call_priv.tape = tape;
     call_priv.where = node->where;
     call_priv.inputs = node->in;
+    call_priv.front = 0;
     call.op = op;
     call.attrs = node->extra ? node->extra->attrs : NULL;
     call.inputs = op->inputs;
@@ -347,6 +351,7 @@ static bool elementwise_back(ad_tape *tape, uint32_t index, uint16_t mask) {
     priv.mask = mask;
     priv.is_flat = true;
     priv.capture_input = -1;
+    priv.batch = NULL;
     adjoint.priv = &priv;
     ad_view_flatten(&adjoint.seed[0], g->view.data, dtype, g->dense);
     uint64_t scratch = ad_arena_position(&tape->scratch);
@@ -681,6 +686,18 @@ static void forget_last_pass(ad_tape *tape) {
     }
 }
 
+static uint16_t mask_of(const ad_backward_options *options) { return options->wrt ? AD_NODE_WANTED : AD_NODE_GRAD; }
+
+bool ad_pass_begin(ad_tape *tape, uint32_t y, const ad_backward_options *options, const char *where) {
+    ad_tape_watch_growth(tape);
+    forget_last_pass(tape);
+    if (options->wrt && !mark_wanted(tape, y, options, where)) return false;
+    if (!check_unchanged(tape, y, mask_of(options), where)) return false;
+    tape->pass_nodes = tape->count;
+    tape->pass_start = y;
+    return true;
+}
+
 /* Puts the seed, or 1, into y's gradient. */
 static bool start_at(ad_tape *tape, uint32_t y, uint16_t mask, ad_var seed) {
     ad_view scratch, seed_scratch;
@@ -717,13 +734,8 @@ ad_status ad_backward_with_at(const char *where, ad_var y, const ad_backward_opt
     if (options->wrt_count < 0 || (options->wrt_count > 0 && !options->wrt))
         return ad_tape_fail(tape, AD_ERR_VALUE, "ad_backward", where, ".wrt_count is %d, .wrt is %s",
                             options->wrt_count, options->wrt ? "set" : "NULL");
-    ad_tape_watch_growth(tape);
-    forget_last_pass(tape);
-    if (options->wrt && !mark_wanted(tape, y.index, options, where)) return tape->error.status;
-    uint16_t mask = options->wrt ? AD_NODE_WANTED : AD_NODE_GRAD;
-    if (!check_unchanged(tape, y.index, mask, where)) return tape->error.status;
-    tape->pass_nodes = tape->count;
-    tape->pass_start = y.index;
+    if (!ad_pass_begin(tape, y.index, options, where)) return tape->error.status;
+    uint16_t mask = mask_of(options);
     if (!open_params(tape, mask, options->accumulate, where)) return tape->error.status;
     if ((ad_node_at(tape, y.index)->flags & mask) && !start_at(tape, y.index, mask, options->seed))
         return ad_tape_out_of_memory(tape, "ad_backward", where);

@@ -386,6 +386,12 @@ static const ad_op checkpoint_op[AD_MAX_RESULTS] = {
 };
 _Static_assert(AD_MAX_RESULTS == 8, "a descriptor for each number of results");
 
+bool ad_op_is_checkpoint(const ad_op *op) {
+    for (int m = 0; m < AD_MAX_RESULTS; m++)
+        if (op == &checkpoint_op[m]) return true;
+    return false;
+}
+
 /* ---- recording it ----------------------------------------------------------------------------------------------------- */
 
 /* Numbers the results: each y[k] of which a value is kept, those that are one variable together. Returns how many. */

@@ -336,6 +336,7 @@ struct ad_call_private {
     const char *where;
     uint32_t input_index[AD_FEW_INPUTS]; /* nodes, when there are few inputs */
     const uint32_t *inputs;              /* nodes */
+    int front;                           /* axes before those of input 0: where there are several cotangents at once */
     const ad_view *view[AD_FEW_INPUTS];
     ad_view scalar[AD_FEW_INPUTS];
     ad_slot slot[AD_MAX_RESULTS];
@@ -387,6 +388,7 @@ struct ad_adjoint_private {
     bool is_flat;      /* the operation sees 1-d arrays in place of all others */
     int capture_input; /* >= 0: only this input, and its contribution goes to `captured` */
     ad_tensor *captured;
+    struct ad_batch *batch; /* NULL unless several cotangents are walked back at once */
     ad_view into[AD_FEW_INPUTS];
 };
 /* Adds `view` to the gradient of input i; `owner`, unless NULL, is the tensor whose memory the view shares, which may
@@ -404,6 +406,22 @@ const ad_view *ad_into_rows(ad_adjoint *adjoint, int i, int axis, const ad_view 
 
 /* Runs the op's VJP, recorded past the end of the tape and forgotten again. */
 void ad_vjp_numeric(ad_adjoint *adjoint);
+/* Runs the op's .backward, which sees nothing that the op does not save. */
+void ad_run_backward(ad_call *call, ad_adjoint *adjoint);
+/* Forgets the last pass and prepares the next, from y; false: the tape has the error. */
+bool ad_pass_begin(ad_tape *tape, uint32_t y, const ad_backward_options *options, const char *where);
+
+/* ---- several cotangents at once (batch.c) ------------------------------------------------------------------------ */
+
+/* x_bar[i] = J_i^T y_bar, row by row: y_bar is [seeds, elements of y] and x_bar[i] becomes [seeds, elements of x[i]], of any
+ * float dtypes and strides. One walk for all of them where that is possible, else one for each; afterwards the tape has no
+ * gradients. */
+ad_status ad_backward_batch_at(const char *where, ad_var y, const ad_view *y_bar, int n, const ad_var *x,
+                               const ad_view *x_bar);
+/* How many it is worth while to walk back at once. */
+int64_t ad_batch_seeds(ad_var y);
+const ad_view *ad_batch_into(ad_adjoint *adjoint, int i, bool *add); /* ad_into */
+bool ad_op_is_checkpoint(const ad_op *op);                           /* checkpoint.c */
 
 /* One number per node, from `first` on; of the nodes before it, in `outer`, or 0, which nobody changes. A walk over nodes that a function recorded
  * when it ran again (checkpoint.c) puts an array of theirs before the one it found. */

@@ -22,8 +22,8 @@ void ad_frame_gradient(ad_frame *frame, ad_var *out) {
     if (ad_frame_has_gradient(frame)) ad_grad_at(frame->where, frame->y[0], AD_NONE, frame->n, frame->x, out);
 }
 
-/* A pass would call them, a recorded gradient does not. */
-static bool has_hooks(const ad_tape *tape) {
+bool ad_frame_has_hooks(const ad_frame *frame) {
+    const ad_tape *tape = frame->tape;
     for (size_t i = 0; i < tape->named.count; i++)
         if (ad_node_at(tape, tape->named.item[i])->flags & AD_NODE_HOOKED) return true;
     return false;
@@ -31,7 +31,7 @@ static bool has_hooks(const ad_tape *tape) {
 
 void ad_frame_pull(const ad_frame *frame, ad_var y, ad_var y_bar, ad_var *x_bar) {
     ad_tape *tape = frame->tape;
-    if (!frame->on_numbers || has_hooks(tape)) {
+    if (!frame->on_numbers || ad_frame_has_hooks(frame)) {
         ad_grad_at(frame->where, y, y_bar, frame->n, frame->x, x_bar);
         return;
     }

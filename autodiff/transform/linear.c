@@ -198,25 +198,33 @@ static void push(const ad_linear *linear, const double *v, double *product) {
     }
 }
 
-static void pull(const ad_linear *linear, const double *u, double *product) {
-    const ad_backward_options options = {.seed = constant_of(linear, linear->start, u),
-                                         .wrt = linear->x,
-                                         .wrt_count = linear->n,
-                                         .leaves_only = true};
-    if (linear->tape->error.status || ad_backward_with_at(linear->where, linear->start, &options)) return;
-    for (int i = 0; i < linear->n && !linear->tape->error.status; i++) {
-        ad_view view = ad_gradient_at(linear->where, linear->x[i]);
-        if (view.data || ad_view_count(&view) == 0) read_numbers(&view, product);
-        product += ad_view_count(&view);
+/* For `count` cotangents u [count, rows]; the products are [count, columns]. */
+static void pull(const ad_linear *linear, int64_t count, const double *u, double *products) {
+    ad_tape *tape = linear->tape;
+    const ad_view y_bar = ad_view_of((void *)(uintptr_t)u, AD_F64, AD_SHAPE(count, linear->rows));
+    ad_view *x_bar = ad_arena_take(&tape->extras, (size_t)linear->n * sizeof *x_bar);
+    if (!x_bar) {
+        ad_tape_out_of_memory(tape, "ad_linear_pull", linear->where);
+        return;
     }
+    for (int i = 0; i < linear->n; i++) {
+        const int64_t elements = ad_var_count(linear->x[i]);
+        x_bar[i] = ad_view_of(products, AD_F64, AD_SHAPE(count, elements));
+        x_bar[i].stride[0] = linear->columns;
+        products += elements;
+    }
+    ad_backward_batch_at(linear->where, linear->start, &y_bar, linear->n, linear->x, x_bar);
 }
 
-/* A failure concerns this product alone, and what was recorded for it is forgotten. */
-static ad_status multiply(ad_linear *linear, void (*how)(const ad_linear *, const double *, double *),
-                          const double *vector, double *product, ad_error *error) {
+/* A failure concerns these products alone, and what was recorded for them is forgotten. */
+static ad_status multiply(ad_linear *linear, bool pulls, int64_t count, const double *vectors, double *products,
+                          ad_error *error) {
     ad_error_scope scope;
     ad_error_scope_begin(&scope, linear->tape);
-    how(linear, vector, product);
+    if (pulls)
+        pull(linear, count, vectors, products);
+    else
+        push(linear, vectors, products);
     ad_status status = linear->tape->error.status;
     if (status) ad_error_set(error, status, "%s", linear->tape->error.message);
     ad_tape_rewind_to(linear->tape, &linear->end);
@@ -226,25 +234,50 @@ static ad_status multiply(ad_linear *linear, void (*how)(const ad_linear *, cons
 
 ad_status ad_linear_push(ad_linear *linear, const double *v, double *product, ad_error *error) {
     ad_status status = check_numbers(linear, "ad_linear_push", v, product, error);
-    return status ? status : multiply(linear, push, v, product, error);
+    return status ? status : multiply(linear, false, 1, v, product, error);
 }
 
 ad_status ad_linear_pull(ad_linear *linear, const double *u, double *product, ad_error *error) {
     ad_status status = check_numbers(linear, "ad_linear_pull", u, product, error);
-    return status ? status : multiply(linear, pull, u, product, error);
+    return status ? status : multiply(linear, true, 1, u, product, error);
 }
 
-/* `vector` is [count] and `product` has room for a row or a column. */
-static ad_status fill_dense(ad_linear *linear, bool by_columns, double *vector, double *product, double *matrix,
-                            ad_error *error) {
-    int64_t rows = linear->rows, columns = linear->columns, count = by_columns ? columns : rows;
+ad_status ad_linear_multiply(ad_linear *linear, bool pulls, int64_t count, const double *vectors, double *products,
+                             ad_error *error) {
+    if (pulls) return multiply(linear, true, count, vectors, products, error);
     ad_status status = AD_OK;
-    for (int64_t e = 0; e < count && !status; e++) {
-        vector[e] = 1;
-        status = multiply(linear, by_columns ? push : pull, vector, by_columns ? product : matrix + e * columns,
-                          error);
-        vector[e] = 0;
-        for (int64_t i = 0; i < rows && by_columns; i++) matrix[i * columns + e] = product[i];
+    for (int64_t k = 0; k < count && !status; k++)
+        status = multiply(linear, false, 1, vectors + k * linear->columns, products + k * linear->rows, error);
+    return status;
+}
+
+int64_t ad_linear_batch(const ad_linear *linear, bool pulls, int64_t products) {
+    const int64_t most = pulls ? ad_batch_seeds(linear->start) : 1;
+    return products < most ? products : most;
+}
+
+/* `vectors` is [batch, rows], of zeros, and stays so. */
+static ad_status fill_rows(ad_linear *linear, int64_t batch, double *vectors, double *matrix, ad_error *error) {
+    const int64_t rows = linear->rows;
+    ad_status status = AD_OK;
+    for (int64_t first = 0; first < rows && !status; first += batch) {
+        const int64_t count = rows - first < batch ? rows - first : batch;
+        for (int64_t k = 0; k < count; k++) vectors[k * rows + first + k] = 1;
+        status = multiply(linear, true, count, vectors, matrix + first * linear->columns, error);
+        for (int64_t k = 0; k < count; k++) vectors[k * rows + first + k] = 0;
+    }
+    return status;
+}
+
+/* `vector` is [columns], of zeros, and `product` has room for a column. */
+static ad_status fill_columns(ad_linear *linear, double *vector, double *product, double *matrix, ad_error *error) {
+    const int64_t rows = linear->rows, columns = linear->columns;
+    ad_status status = AD_OK;
+    for (int64_t c = 0; c < columns && !status; c++) {
+        vector[c] = 1;
+        status = multiply(linear, false, 1, vector, product, error);
+        vector[c] = 0;
+        for (int64_t r = 0; r < rows && !status; r++) matrix[r * columns + c] = product[r];
     }
     return status;
 }
@@ -252,13 +285,15 @@ static ad_status fill_dense(ad_linear *linear, bool by_columns, double *vector, 
 ad_status ad_linear_dense(ad_linear *linear, double *matrix, ad_error *error) {
     ad_status status = check_numbers(linear, "ad_linear_dense", matrix, matrix, error);
     if (status) return status;
-    size_t count = (size_t)(linear->rows + linear->columns), bytes = (count ? count : 1) * sizeof(double);
+    const bool by_columns = linear->columns < linear->rows;
+    const int64_t batch = ad_linear_batch(linear, !by_columns, linear->rows);
+    const size_t count = (size_t)(by_columns ? linear->columns + linear->rows : batch * linear->rows);
+    const size_t bytes = (count ? count : 1) * sizeof(double);
     double *numbers = ad_allocate(linear->allocator, bytes, _Alignof(double));
     if (!numbers) return ad_error_set(error, AD_ERR_OOM, "ad_linear_dense: out of memory");
     memset(numbers, 0, bytes);
-    bool by_columns = linear->columns < linear->rows;
-    int64_t vectors = by_columns ? linear->columns : linear->rows;
-    status = fill_dense(linear, by_columns, numbers, numbers + vectors, matrix, error);
+    status = by_columns ? fill_columns(linear, numbers, numbers + linear->columns, matrix, error)
+                        : fill_rows(linear, batch, numbers, matrix, error);
     ad_release(linear->allocator, numbers, bytes);
     return status;
 }

@@ -22,4 +22,10 @@ struct ad_linear {
 /* Not NULL, and recorded. `subject` is the function that was asked. */
 ad_status ad_linear_check(const ad_linear *linear, const char *subject, ad_error *error);
 
+/* Several products: of each row of `vectors`, with the matrix or (pulls) its transpose, of a map that was checked. */
+ad_status ad_linear_multiply(ad_linear *linear, bool pulls, int64_t count, const double *vectors, double *products,
+                             ad_error *error);
+/* How many of so many products are best asked for together. */
+int64_t ad_linear_batch(const ad_linear *linear, bool pulls, int64_t products);
+
 #endif

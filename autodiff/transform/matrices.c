@@ -1,6 +1,8 @@
 /* The transforms whose results are whole matrices of derivatives: one walk for each row or column, over one recording. */
 #include "autodiff/transform/transform.h"
 
+#include <string.h>
+
 ad_var ad_unit_at(const char *where, ad_var like, int64_t element) {
     ad_shape shape = ad_var_shape(like);
     ad_dtype dtype = ad_var_dtype(like);
@@ -29,12 +31,46 @@ static bool check_rank(const ad_frame *frame, ad_var y, ad_var x) {
     return false;
 }
 
-/* The derivative of y by x from its rows (axis 0) or columns (axis 1), each in a row. */
-static ad_var assembled(const ad_frame *frame, ad_var y, ad_var x, int64_t count, const ad_var *parts, int axis) {
+static ad_shape derivative_shape(ad_var y, ad_var x) {
     ad_shape shape = ad_var_shape(y), columns = ad_var_shape(x);
     for (int i = 0; i < columns.rank; i++) shape.dim[shape.rank++] = columns.dim[i];
+    return shape;
+}
+
+/* The derivative of y by x from its rows (axis 0) or columns (axis 1), each in a row. */
+static ad_var assembled(const ad_frame *frame, ad_var y, ad_var x, int64_t count, const ad_var *parts, int axis) {
+    const ad_shape shape = derivative_shape(y, x);
     if (count == 0) return ad_tape_filled(frame->tape, frame->where, &ad_leaf_constant, ad_var_dtype(y), &shape, 0.0);
     return ad_reshape_at(frame->where, ad_stack_at(frame->where, (int)count, parts, axis), shape);
+}
+
+/* On numbers, of output y by all inputs: constants of the shape y + x that walks for many rows at once fill. */
+static void compute_rows(ad_frame *frame, ad_var y, ad_var *out) {
+    ad_tape *tape = frame->tape;
+    const int64_t rows = ad_var_count(y), batch = ad_batch_seeds(y);
+    const int n = frame->n;
+    double *units = ad_frame_take(frame, batch * rows, sizeof *units);
+    ad_view *block = ad_frame_take(frame, n, sizeof *block), scratch;
+    for (int i = 0; i < n && !tape->error.status; i++) {
+        const ad_shape shape = derivative_shape(y, frame->x[i]);
+        const ad_dtype dtype = ad_var_dtype(rows ? frame->x[i] : y);
+        out[i] = ad_tape_filled(tape, frame->where, &ad_leaf_constant, dtype, &shape, 0.0);
+    }
+    if (tape->error.status) return;
+    memset(units, 0, (size_t)(batch * rows) * sizeof *units);
+    for (int64_t first = 0; first < rows && !tape->error.status; first += batch) {
+        const int64_t count = rows - first < batch ? rows - first : batch;
+        const ad_view y_bar = ad_view_of(units, AD_F64, AD_SHAPE(count, rows));
+        for (int i = 0; i < n; i++) {
+            const ad_view *all = ad_node_view(ad_node_at(tape, out[i].index), &scratch);
+            const int64_t columns = ad_var_count(frame->x[i]);
+            char *data = (char *)all->data + first * columns * (int64_t)ad_dtype_size(all->dtype);
+            block[i] = ad_view_of(data, all->dtype, AD_SHAPE(count, columns));
+        }
+        for (int64_t k = 0; k < count; k++) units[k * rows + first + k] = 1;
+        ad_backward_batch_at(frame->where, y, &y_bar, n, frame->x, block);
+        for (int64_t k = 0; k < count; k++) units[k * rows + first + k] = 0;
+    }
 }
 
 /* Of output y by all inputs. */
@@ -73,8 +109,9 @@ static void record_jacobian(ad_frame *frame, const ad_var *in, ad_var *out) {
             if (!check_rank(frame, frame->y[j], frame->x[i])) return;
     bool columns = elements(frame->n, frame->x) < elements(frame->m, frame->y);
     for (int i = 0; columns && i < frame->n && !frame->tape->error.status; i++) by_columns(frame, i, out);
+    const bool computes = frame->on_numbers && !ad_frame_has_hooks(frame);
     for (int j = 0; !columns && j < frame->m && !frame->tape->error.status; j++)
-        by_rows(frame, frame->y[j], out + j * frame->n);
+        (computes ? compute_rows : by_rows)(frame, frame->y[j], out + j * frame->n);
 }
 
 /* Of the gradient, in place of f. */

@@ -14,7 +14,8 @@ struct ad_sparse {
     int64_t *seed_start, *seed; /* the columns (rows) of each colour, one colour after the other */
     /* And what is read from its product: value[element[k]] = product[at[k]]. */
     int64_t *read_start, *element, *at;
-    double *vector, *product;
+    int64_t batch, vertices, results; /* products at a time; and the lengths of these: */
+    double *vectors, *products;       /* [batch, vertices], of zeros; [batch, results] */
 };
 
 static void *take(ad_arena *memory, int64_t count, size_t size) {
@@ -169,7 +170,7 @@ static int64_t longest_row(const ad_pattern *pattern) {
 }
 
 /* Colours rows or columns, of whichever fewer must differ: at least as many as meet in one column, or row. */
-static bool plan(ad_sparse *sparse, bool is_symmetric) {
+static bool plan(ad_sparse *sparse, const ad_linear *linear, bool is_symmetric) {
     ad_arena *memory = &sparse->memory;
     ad_pattern transposed, own = sparse->pattern;
     if (!transpose(memory, &own, &transposed)) return false;
@@ -186,31 +187,39 @@ static bool plan(ad_sparse *sparse, bool is_symmetric) {
         sparse->colors = ad_color_columns(&own, &transposed, color, scratch);
     }
     sparse->value = take(memory, size_of(&sparse->pattern), sizeof(double));
-    sparse->vector = take(memory, vertices, sizeof(double));
-    sparse->product = take(memory, sparse->pulls ? own.columns : own.rows, sizeof(double));
-    return sparse->value && sparse->vector && sparse->product && list_seeds(sparse, vertices, color, scratch) &&
+    sparse->batch = ad_linear_batch(linear, sparse->pulls, sparse->colors);
+    sparse->vertices = vertices;
+    sparse->results = sparse->pulls ? own.columns : own.rows;
+    sparse->vectors = take(memory, sparse->batch * sparse->vertices, sizeof(double));
+    sparse->products = take(memory, sparse->batch * sparse->results, sizeof(double));
+    return sparse->value && sparse->vectors && sparse->products && list_seeds(sparse, vertices, color, scratch) &&
            list_reads(sparse, is_symmetric, color, scratch);
 }
 
 /* ---- the matrix -------------------------------------------------------------------------------------------------------- */
 
-/* One product, with the sum of the unit vectors of seed[0..count). */
-static ad_status multiply(ad_linear *linear, bool pulls, int64_t count, const int64_t *seed, double *vector,
-                          double *product, ad_error *error) {
-    for (int64_t i = 0; i < count; i++) vector[seed[i]] = 1;
-    ad_status status = pulls ? ad_linear_pull(linear, vector, product, error)
-                             : ad_linear_push(linear, vector, product, error);
-    for (int64_t i = 0; i < count; i++) vector[seed[i]] = 0;
-    return status;
+static void put(double *vector, int64_t count, const int64_t *seed, double number) {
+    for (int64_t i = 0; i < count; i++) vector[seed[i]] = number;
+}
+
+/* Sets the sums of the unit vectors of some colours to 1, or back to 0. */
+static void put_colors(const ad_sparse *sparse, int64_t first, int64_t count, double number) {
+    for (int64_t k = 0; k < count; k++) {
+        const int64_t start = sparse->seed_start[first + k], end = sparse->seed_start[first + k + 1];
+        put(sparse->vectors + k * sparse->vertices, end - start, sparse->seed + start, number);
+    }
 }
 
 static ad_status fill(ad_sparse *sparse, ad_linear *linear, ad_error *error) {
     ad_status status = AD_OK;
-    for (int64_t c = 0; c < sparse->colors && !status; c++) {
-        status = multiply(linear, sparse->pulls, sparse->seed_start[c + 1] - sparse->seed_start[c],
-                          sparse->seed + sparse->seed_start[c], sparse->vector, sparse->product, error);
-        for (int64_t k = sparse->read_start[c]; k < sparse->read_start[c + 1] && !status; k++)
-            sparse->value[sparse->element[k]] = sparse->product[sparse->at[k]];
+    for (int64_t first = 0; first < sparse->colors && !status; first += sparse->batch) {
+        const int64_t left = sparse->colors - first, count = left < sparse->batch ? left : sparse->batch;
+        put_colors(sparse, first, count, 1);
+        status = ad_linear_multiply(linear, sparse->pulls, count, sparse->vectors, sparse->products, error);
+        put_colors(sparse, first, count, 0);
+        for (int64_t c = 0; c < count && !status; c++)
+            for (int64_t k = sparse->read_start[first + c]; k < sparse->read_start[first + c + 1]; k++)
+                sparse->value[sparse->element[k]] = sparse->products[c * sparse->results + sparse->at[k]];
     }
     return status;
 }
@@ -230,7 +239,7 @@ ad_status ad_sparse_new(ad_sparse **out, ad_linear *linear, ad_error *error) {
     *sparse = (ad_sparse){.allocator = linear->allocator};
     ad_arena_open(&sparse->memory, sparse->allocator);
     status = read_pattern(linear, &sparse->memory, &sparse->pattern, "ad_sparse_new", error);
-    if (!status && !plan(sparse, is_gradient(linear)))
+    if (!status && !plan(sparse, linear, is_gradient(linear)))
         status = ad_error_set(error, AD_ERR_OOM, "ad_sparse_new: out of memory for the matrix");
     if (!status) status = fill(sparse, linear, error);
     if (status) {
@@ -283,7 +292,9 @@ static ad_status diagonal_in(ad_arena *memory, ad_linear *linear, double *diagon
         int64_t count = 0;
         for (int64_t v = 0; v < n; v++)
             if (color[v] == c) scratch[count++] = v;
-        status = multiply(linear, is_gradient(linear), count, scratch, vector, product, error);
+        put(vector, count, scratch, 1);
+        status = ad_linear_multiply(linear, is_gradient(linear), 1, vector, product, error);
+        put(vector, count, scratch, 0);
         for (int64_t i = 0; i < count && !status; i++) diagonal[scratch[i]] = product[scratch[i]];
     }
     return status;

@@ -37,6 +37,8 @@ void *ad_frame_take(ad_frame *frame, int64_t count, size_t size);
 bool ad_frame_has_gradient(const ad_frame *frame);
 /* The gradient of the output of f, recorded. */
 void ad_frame_gradient(ad_frame *frame, ad_var *out);
+/* Whether somebody wants to see gradients: a pass would show them, a recorded gradient does not. */
+bool ad_frame_has_hooks(const ad_frame *frame);
 /* The cotangents of x from that of y, as results: recorded or, on numbers, from a pass, which costs less. */
 void ad_frame_pull(const ad_frame *frame, ad_var y, ad_var y_bar, ad_var *x_bar);
 

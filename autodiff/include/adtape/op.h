@@ -231,6 +231,10 @@ struct ad_op {
     void (*vjp_of_uses)(ad_vjp *vjp, int n, const ad_use *use);
     /* .vjp computed directly, optional, for speed. A law keeps the two equal. */
     ad_status (*backward)(ad_call *call, ad_adjoint *adjoint);
+    /* Whether .backward can do this application for several cotangents at once, as the rows of a Jacobian take; NULL: never,
+     * and it is called for each. All views then have one more axis in front, along which cotangents and what ad_into gives
+     * step, while values stand still (stride 0); and those of lower rank have axes of 1 after it. A law keeps both equal. */
+    bool (*batches)(const ad_call *call, const ad_adjoint *adjoint);
     /* The derivative in the other direction, written in ops. NULL: worked out from vjp, by transposing it twice. */
     void (*jvp)(ad_jvp *jvp);
     const ad_scalar_rule *scalar;
