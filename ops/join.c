@@ -5,7 +5,7 @@
 /* ---- cat --------------------------------------------------------------------------------------------------------- */
 
 static int attr_axis(const ad_call *call) {
-    return ad_axis_of(call, ((const ad_axis_attrs *)call->attrs)->axis);
+    return ad_axis_index(((const ad_axis_attrs *)call->attrs)->axis, call->in[0]->shape.rank);
 }
 
 static ad_status cat_shape(ad_call *call) {
@@ -88,7 +88,7 @@ const ad_op ad_op_cat = {
     .forward = cat_forward,
     .vjp = cat_vjp,
     .backward = cat_backward,
-    .batches = ad_batches_always,
+    .batches = ad_batches_axis,
     .jvp = ad_jvp_linear,
     .depends = ad_depends_moved,
     .formula = "$y = [$0, ...] along $a",

@@ -68,9 +68,9 @@ static ad_status linear_backward(ad_call *call, ad_adjoint *adjoint) {
 }
 
 /* Rows of several cotangents are as good as more rows of one, but for the sums over rows. */
-static bool linear_batches(const ad_call *call, const ad_adjoint *adjoint) {
-    (void)call;
-    return !ad_wants(adjoint, 1) && !ad_wants(adjoint, 2);
+static bool linear_batches(const ad_call *call, const ad_adjoint *adjoint, const ad_seeds *seeds, void *attrs) {
+    (void)call, (void)seeds, (void)attrs;
+    return !adjoint || (!ad_wants(adjoint, 1) && !ad_wants(adjoint, 2));
 }
 
 static ad_var rows_of(ad_var x, ad_shape shape) {

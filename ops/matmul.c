@@ -246,8 +246,8 @@ static void matmul_jvp(ad_jvp *j) {
 }
 
 /* A vector is not a matrix with an axis in front. */
-static bool matmul_batches(const ad_call *call, const ad_adjoint *adjoint) {
-    (void)adjoint;
+static bool matmul_batches(const ad_call *call, const ad_adjoint *adjoint, const ad_seeds *seeds, void *attrs) {
+    (void)adjoint, (void)seeds, (void)attrs;
     return call->in[0]->shape.rank > 1 && call->in[1]->shape.rank > 1;
 }
 

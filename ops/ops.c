@@ -11,6 +11,33 @@ const ad_op *const ad_builtin_ops[] = {
 #undef X
         NULL};
 
+/* ---- several cotangents at once ----------------------------------------------------------------------------------- */
+
+bool ad_batches_always(const ad_call *call, const ad_adjoint *adjoint, const ad_seeds *seeds, void *attrs) {
+    (void)call, (void)adjoint, (void)seeds, (void)attrs;
+    return true;
+}
+
+bool ad_batches_shape(const ad_call *call, const ad_adjoint *adjoint, const ad_seeds *seeds, void *attrs) {
+    const ad_shape own = call->out[0].shape;
+    ad_shape *shape = attrs;
+    (void)adjoint;
+    *shape = (ad_shape){.rank = seeds->rank + 1, .dim = {seeds->count}};
+    for (int i = 1; i < shape->rank; i++) {
+        const int at = i - (shape->rank - own.rank);
+        shape->dim[i] = at < 0 ? 1 : own.dim[at];
+    }
+    return true;
+}
+
+bool ad_batches_axis(const ad_call *call, const ad_adjoint *adjoint, const ad_seeds *seeds, void *attrs) {
+    ad_axis_attrs *own = attrs;
+    (void)adjoint;
+    if (call->in[0]->shape.rank == 0) return false;
+    own->axis = ad_axis_with_seeds(call, seeds, own->axis);
+    return true;
+}
+
 /* ---- checks ---------------------------------------------------------------------------------------------------- */
 
 ad_status ad_need_float(ad_call *call, int i) {

@@ -34,14 +34,14 @@ ad_status ad_shape_broadcast_inputs(ad_call *call, int i, int j, ad_shape *shape
 
 /* ---- several cotangents at once: for ad_op.batches ------------------------------------------------------------ */
 
-static inline bool ad_batches_always(const ad_call *call, const ad_adjoint *adjoint) {
-    (void)call, (void)adjoint;
-    return true;
-}
-/* A valid axis of input 0, counted from the front of the view that the op's functions are given. */
-static inline int ad_axis_of(const ad_call *call, int axis) {
-    const int front = call->priv->front;
-    return front + ad_axis_index(axis, call->in[0]->shape.rank - front);
+bool ad_batches_always(const ad_call *call, const ad_adjoint *adjoint, const ad_seeds *seeds, void *attrs);
+/* The attributes are a shape, of the result; or begin with an ad_axis_attrs, of input 0, which is no number. */
+bool ad_batches_shape(const ad_call *call, const ad_adjoint *adjoint, const ad_seeds *seeds, void *attrs);
+bool ad_batches_axis(const ad_call *call, const ad_adjoint *adjoint, const ad_seeds *seeds, void *attrs);
+/* A valid axis of input 0 where there are seeds. */
+static inline int ad_axis_with_seeds(const ad_call *call, const ad_seeds *seeds, int axis) {
+    const int rank = call->in[0]->shape.rank;
+    return seeds->rank + 1 - rank + ad_axis_index(axis, rank);
 }
 
 /* ---- views ------------------------------------------------------------------------------------------------------ */

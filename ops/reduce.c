@@ -60,19 +60,9 @@ ad_shape ad_kept_shape(const ad_reduce_attrs *attrs, ad_shape from) {
     return from;
 }
 
-/* Of input 0; the axes in front of its own stay. */
-static ad_shape kept_shape_of(const ad_call *call) {
-    const int front = call->priv->front;
-    ad_shape shape = call->in[0]->shape, own = {.rank = shape.rank - front};
-    memcpy(own.dim, shape.dim + front, (size_t)own.rank * sizeof *own.dim);
-    own = ad_kept_shape(attrs_of(call), own);
-    memcpy(shape.dim + front, own.dim, (size_t)own.rank * sizeof *own.dim);
-    return shape;
-}
-
 int64_t ad_reduced_count(const ad_call *call) {
     const ad_shape *from = &call->in[0]->shape;
-    ad_shape kept = kept_shape_of(call);
+    ad_shape kept = ad_kept_shape(attrs_of(call), *from);
     int64_t n = 1;
     for (int i = 0; i < from->rank; i++)
         if (kept.dim[i] != from->dim[i]) n *= from->dim[i];
@@ -80,7 +70,7 @@ int64_t ad_reduced_count(const ad_call *call) {
 }
 
 ad_view ad_as_kept(const ad_call *call, const ad_view *y) {
-    ad_shape shape = kept_shape_of(call);
+    ad_shape shape = ad_kept_shape(attrs_of(call), call->in[0]->shape);
     ad_view kept = *y;
     (void)!ad_view_reshape(y, &shape, &kept); /* axes of 1 never need a copy */
     return kept;
@@ -131,7 +121,7 @@ ad_var ad_unflattened(ad_var flat, const ad_flattening *f) {
 /* ---- numbers of the results, in double --------------------------------------------------------------------------- */
 
 ad_view ad_scratch_kept(ad_call *call) {
-    return ad_scratch_view(call, AD_F64, kept_shape_of(call));
+    return ad_scratch_view(call, AD_F64, ad_kept_shape(attrs_of(call), call->in[0]->shape));
 }
 
 ad_view ad_scratch_copy(ad_call *call, const ad_view *y) {
@@ -223,6 +213,17 @@ ad_var ad_apply_reduce(const char *where, const ad_op *op, ad_var x, ad_axes axe
     return ad_apply_1(where, op, x, &attrs);
 }
 
+/* Where all axes are meant, they are named. */
+static bool batches(const ad_call *call, const ad_adjoint *adjoint, const ad_seeds *seeds, void *attrs) {
+    const int rank = call->in[0]->shape.rank;
+    ad_axes *axes = &((ad_reduce_attrs *)attrs)->axes;
+    (void)adjoint;
+    if (axes->count == 0)
+        while (axes->count < rank) axes->axis[axes->count] = axes->count, axes->count++;
+    for (int i = 0; i < axes->count; i++) axes->axis[i] = ad_axis_with_seeds(call, seeds, axes->axis[i]);
+    return axes->count > 0; /* an empty list would name all */
+}
+
 /* ---- sum ------------------------------------------------------------------------------------------------------- */
 
 static ad_status sum_forward(ad_call *call) {
@@ -256,7 +257,7 @@ const ad_op ad_op_sum = {
     .forward = sum_forward,
     .vjp = sum_vjp,
     .backward = sum_backward,
-    .batches = ad_batches_always,
+    .batches = batches,
     .jvp = ad_jvp_linear,
     .depends = ad_depends_reduced,
     .formula = "$y = sum($0, $a)",
@@ -305,7 +306,7 @@ const ad_op ad_op_mean = {
     .forward = mean_forward,
     .vjp = mean_vjp,
     .backward = mean_backward,
-    .batches = ad_batches_always,
+    .batches = batches,
     .jvp = ad_jvp_linear,
     .depends = ad_depends_reduced,
     .formula = "$y = mean($0, $a)",
@@ -385,7 +386,7 @@ const ad_op ad_op_sum_to = {
     .forward = sum_to_forward,
     .vjp = sum_to_vjp,
     .backward = sum_to_backward,
-    .batches = ad_batches_always,
+    .batches = ad_batches_shape,
     .jvp = ad_jvp_linear,
     .depends = sum_to_depends,
     .formula = "$y = $0 summed to $a",

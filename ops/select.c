@@ -89,6 +89,7 @@ const ad_op ad_op_where = {
     .shape = where_shape,
     .forward = where_forward,
     .vjp = where_vjp,
+    .batches = ad_batches_always,
     .jvp = where_jvp,
     .depends = ad_depends_elementwise,
     .formula = "$y = $0 ? $1 : $2",

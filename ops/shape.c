@@ -83,7 +83,7 @@ const ad_op ad_op_reshape = {
     .forward = reshape_forward,
     .vjp = reshape_vjp,
     .backward = reshape_backward,
-    .batches = ad_batches_always,
+    .batches = ad_batches_shape,
     .jvp = ad_jvp_linear,
     .depends = ad_depends_moved,
     .formula = "$y = $0 as $a",
@@ -156,19 +156,20 @@ static void permute_vjp(ad_vjp *v) {
     ad_vjp_give(v, 0, ad_permute(ad_vjp_seed(v, 0), inverse_axes(ad_vjp_attrs(v))));
 }
 
-/* The same for views with axes in front, which stay there. */
-static ad_axes with_front(const ad_axes *axes, int rank, int front) {
-    ad_axes all = {.count = rank};
-    for (int i = 0; i < rank; i++) {
-        const int own = i - front, last = rank - front - 1;
-        all.axis[i] = own < 0 ? i : front + (axes->count ? axes->axis[own] : last - own);
-    }
-    return all;
+/* The axis in front stays there; the others may have been reversed by an empty list. */
+static bool permute_batches(const ad_call *call, const ad_adjoint *adjoint, const ad_seeds *seeds, void *attrs) {
+    const ad_axes own = *(const ad_axes *)call->attrs;
+    ad_axes *axes = attrs;
+    (void)adjoint;
+    axes->count = seeds->rank + 1;
+    axes->axis[0] = 0;
+    for (int i = 0; i < seeds->rank; i++)
+        axes->axis[1 + i] = ad_axis_with_seeds(call, seeds, own.count ? own.axis[i] : seeds->rank - 1 - i);
+    return true;
 }
 
 static ad_status permute_backward(ad_call *call, ad_adjoint *adjoint) {
     ad_axes inverse = inverse_axes(call->attrs);
-    if (call->priv->front) inverse = with_front(&inverse, call->in[0]->shape.rank, call->priv->front);
     ad_view g;
     ad_status status = ad_view_permute(&adjoint->seed[0], &inverse, &g);
     if (!status) ad_pass(adjoint, 0, 0, &g);
@@ -192,7 +193,7 @@ const ad_op ad_op_permute = {
     .shape = permute_shape,
     .vjp = permute_vjp,
     .backward = permute_backward,
-    .batches = ad_batches_always,
+    .batches = permute_batches,
     .jvp = ad_jvp_linear,
     .formula = "$y = permute($0, $a)",
     .adjoint = {"~0 += permute(~y, back)"},
@@ -256,7 +257,7 @@ const ad_op ad_op_broadcast_to = {
     .shape = broadcast_shape,
     .vjp = give_seed,
     .backward = pass_seed,
-    .batches = ad_batches_always,
+    .batches = ad_batches_shape,
     .jvp = ad_jvp_linear,
     .formula = "$y = $0 stretched to $a",
     .adjoint = {"~0 += ~y summed back"},

@@ -48,7 +48,7 @@ ad_status ad_embed_shape(ad_call *call, ad_window *find, ad_shape shape) {
 /* ---- slice ------------------------------------------------------------------------------------------------------- */
 
 typedef struct slice_attrs {
-    int axis;
+    int axis; /* first, as in ad_axis_attrs */
     int64_t start, stop, step;
     int64_t n; /* of unslice alone: length of the result along the axis */
 } slice_attrs;
@@ -61,18 +61,6 @@ typedef struct slice_attrs {
 static ad_status slice_of(const void *attrs, const ad_view *x, ad_view *window) {
     const slice_attrs *slice = attrs;
     return ad_view_slice(x, slice->axis, slice->start, slice->stop, slice->step, window);
-}
-
-/* As the op's functions see the axis. */
-static slice_attrs seen_slice(const ad_call *call) {
-    slice_attrs slice = *(const slice_attrs *)call->attrs;
-    slice.axis = ad_axis_of(call, slice.axis);
-    return slice;
-}
-
-static bool slice_batches(const ad_call *call, const ad_adjoint *adjoint) {
-    (void)adjoint;
-    return ((const slice_attrs *)call->attrs)->step == 1;
 }
 
 static ad_status check_slice(ad_call *call) {
@@ -141,16 +129,16 @@ static void slice_vjp_of_uses(ad_vjp *v, int n, const ad_use *use) {
 
 /* Of neighbours, one beside the other, none reads or clears what the others write. */
 static ad_status slice_backward(ad_call *call, ad_adjoint *adjoint) {
-    const slice_attrs slice = seen_slice(call);
-    if (slice.step != 1) return ad_window_back(call, adjoint, slice_of);
+    const slice_attrs *slice = call->attrs;
+    if (slice->step != 1) return ad_window_back(call, adjoint, slice_of);
     const ad_shape *shape = &call->in[0]->shape;
-    const int axis = slice.axis;
-    const int64_t from = ad_slice_bound(slice.start, shape->dim[axis], 1), to = from + call->out[0].shape.dim[axis];
+    const int axis = ad_axis_index(slice->axis, shape->rank);
+    const int64_t from = ad_slice_bound(slice->start, shape->dim[axis], 1), to = from + call->out[0].shape.dim[axis];
     bool add;
     const ad_view *x_bar = ad_into_window(adjoint, 0, axis, from, to, &add);
     ad_view window;
     if (!x_bar) return AD_OK;
-    ad_status status = slice_of(&slice, x_bar, &window);
+    ad_status status = slice_of(slice, x_bar, &window);
     if (!status) ad_kernels_get()->copy(&adjoint->seed[0], &window, 1, add);
     return status;
 }
@@ -202,7 +190,7 @@ const ad_op ad_op_slice = {
     .vjp = slice_vjp,
     .vjp_of_uses = slice_vjp_of_uses,
     .backward = slice_backward,
-    .batches = slice_batches,
+    .batches = ad_batches_axis,
     .jvp = ad_jvp_linear,
     .formula = "$y = $0[$a]",
     .adjoint = {"~0[$a] += ~y"},
@@ -237,11 +225,7 @@ static void unslice_vjp(ad_vjp *v) {
 }
 
 static ad_status unslice_backward(ad_call *call, ad_adjoint *adjoint) {
-    const slice_attrs slice = seen_slice(call);
-    ad_view window;
-    ad_status status = slice_of(&slice, &adjoint->seed[0], &window);
-    if (!status) ad_pass(adjoint, 0, 0, &window);
-    return status;
+    return ad_window_pass(call, adjoint, slice_of);
 }
 
 static bool unslice_sample(ad_sample *sample, int k) {
@@ -263,7 +247,7 @@ const ad_op ad_op_unslice = {
     .forward = unslice_forward,
     .vjp = unslice_vjp,
     .backward = unslice_backward,
-    .batches = ad_batches_always,
+    .batches = ad_batches_axis,
     .jvp = ad_jvp_linear,
     .depends = ad_depends_moved,
     .formula = "$y = 0, with $y[$a] = $0",

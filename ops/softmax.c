@@ -2,12 +2,8 @@
 #include "ops/ops.h"
 
 static int attr_axis(const ad_call *call) {
-    return call->in[0]->shape.rank ? ad_axis_of(call, ((const ad_axis_attrs *)call->attrs)->axis) : 0;
-}
-
-static bool softmax_batches(const ad_call *call, const ad_adjoint *adjoint) {
-    (void)adjoint;
-    return call->in[0]->shape.rank > 0;
+    int rank = call->in[0]->shape.rank;
+    return rank ? ad_axis_index(((const ad_axis_attrs *)call->attrs)->axis, rank) : 0;
 }
 
 /* A single number counts as a row of one. */
@@ -72,7 +68,7 @@ const ad_op ad_op_softmax = {
     .forward = softmax_forward,
     .vjp = softmax_vjp,
     .backward = softmax_backward,
-    .batches = softmax_batches,
+    .batches = ad_batches_axis,
     .jvp = softmax_jvp,
     .depends = ad_depends_along,
     .formula = "$y = softmax($0, $a)",
@@ -125,7 +121,7 @@ const ad_op ad_op_log_softmax = {
     .forward = log_softmax_forward,
     .vjp = log_softmax_vjp,
     .backward = log_softmax_backward,
-    .batches = softmax_batches,
+    .batches = ad_batches_axis,
     .jvp = log_softmax_jvp,
     .depends = ad_depends_along,
     .formula = "$y = log softmax($0, $a)",

@@ -490,6 +490,7 @@ Test(transform, on_numbers_as_recorded, .fini = test_arrays_free) {
         expect_numbers_as_recorded(ad_value_and_grad_of, false, &m, "value and gradient");
         expect_numbers_as_recorded(ad_hvp_of, false, &m, "Hessian times v");
         expect_numbers_as_recorded(ad_hessian_of, false, &m, "Hessian");
+        expect_numbers_as_recorded(ad_hessian_diagonal_of, false, &m, "diagonal of the Hessian");
         m.outputs = 3;
         expect_numbers_as_recorded(ad_jvp_of, false, &m, "J v");
         expect_numbers_as_recorded(ad_vjp_of, true, &m, "u J");

@@ -64,56 +64,102 @@ static ad_status fused_backward(ad_checker *checker, const char *law) {
     return same_as_op(checker, law, &written, "by .vjp", "by .backward");
 }
 
-/* Cotangents of result k: none, then by turns one element alone and all. */
+/* ---- several at once ---------------------------------------------------------------------------------------------- */
+
 enum { SEEDS = 11 };
-static void draw_seeds(const ad_checker *checker, int k, double *seeds) {
-    const ad_part *part = &checker->result[k];
+
+/* Rows of `count` numbers: none, then by turns one element alone and all, like `model` but for each seed another way. */
+static void draw_seeds(double *seeds, int64_t stride, int64_t count, const double *model) {
     for (int64_t s = 1; s < SEEDS; s++)
-        for (int64_t i = 0; i < part->count; i++)
-            seeds[s * checker->outputs + part->first + i] =
-                s % 2 ? i == s % part->count : checker->weight[part->first + (i + s) % part->count] * (double)s;
+        for (int64_t i = 0; i < count; i++)
+            seeds[s * stride + i] = s % 2 ? i == s % count : (1 + model[(i + s) % count]) * (double)s;
 }
 
-/* Of the recording that there is, for all seeds of result k, to gradients[SEEDS, inputs]. */
-static ad_status gradients_at_once(ad_checker *checker, int k, double *seeds, double *gradients) {
+/* Of the float inputs or results: variables, and rows of their numbers among `numbers`, which are `stride` for each seed. */
+static ad_view *views_of_floats(ad_checker *checker, int n, const ad_part *part, const ad_var *x, double *numbers,
+                                int64_t stride, int *floats, ad_var *of) {
+    ad_view *views = ad_arena_take(&checker->memory, (size_t)n * sizeof *views);
+    *floats = 0;
+    for (int i = 0; i < n && views; i++) {
+        if (!ad_dtype_is_float(part[i].dtype)) continue;
+        of[*floats] = x[i];
+        views[*floats] = ad_view_of(numbers + part[i].first, AD_F64, AD_SHAPE(SEEDS, part[i].count));
+        views[(*floats)++].stride[0] = stride;
+    }
+    if (!views) ad_report_no_memory(checker);
+    return views;
+}
+
+static ad_status same_rows(ad_checker *checker, const char *law, bool results, const double *at_once,
+                           const double *each) {
+    const int64_t stride = results ? checker->outputs : checker->inputs;
+    ad_status status = AD_OK;
+    for (int s = 0; s < SEEDS && !status; s++)
+        status = ad_compare(checker, law, results, 1e-11, at_once + s * stride, "for several at once",
+                            each + s * stride, "for each alone");
+    return status;
+}
+
+/* Of result k in the recording that there is. */
+static ad_status pull_at_once(ad_checker *checker, int k, double *seeds, double *gradients) {
     const ad_part *result = &checker->result[k];
-    ad_view *x_bar = ad_arena_take(&checker->memory, (size_t)checker->subject->n * sizeof *x_bar);
-    if (!x_bar) return ad_report_no_memory(checker);
+    int n;
     ad_view y_bar = ad_view_of(seeds + result->first, AD_F64, AD_SHAPE(SEEDS, result->count));
     y_bar.stride[0] = checker->outputs;
-    int n = 0;
-    for (int i = 0; i < checker->subject->n; i++) {
-        const ad_part *input = &checker->input[i];
-        if (!ad_dtype_is_float(input->dtype)) continue;
-        checker->target[n] = checker->x[i];
-        x_bar[n] = ad_view_of(gradients + input->first, AD_F64, AD_SHAPE(SEEDS, input->count));
-        x_bar[n++].stride[0] = checker->inputs;
-    }
+    const ad_view *x_bar = views_of_floats(checker, checker->subject->n, checker->input, checker->x, gradients,
+                                           checker->inputs, &n, checker->target);
+    if (!x_bar) return AD_ERR_OOM;
     ad_backward_batch_at(NULL, checker->y[k], &y_bar, n, checker->target, x_bar);
     return ad_tape_status(checker->tape) ? ad_report_tape(checker) : AD_OK;
 }
 
 /* Also by ops without .batches, which go back for one seed after the other. */
-static ad_status batch_is_each(ad_checker *checker, const char *law) {
+static ad_status cotangents_at_once(ad_checker *checker, const char *law) {
     if (checker->subject->no_gradient || checker->inputs == 0) return AD_OK;
     double *seeds = ad_checker_numbers(checker, SEEDS * checker->outputs),
            *gradients = ad_checker_numbers(checker, SEEDS * checker->inputs),
            *each = ad_checker_numbers(checker, SEEDS * checker->inputs);
     ad_status status = seeds && gradients && each ? AD_OK : AD_ERR_OOM;
     for (int k = 0; k < checker->results && !status; k++) {
-        if (!ad_dtype_is_float(checker->result[k].dtype)) continue;
+        const ad_part *part = &checker->result[k];
+        if (!ad_dtype_is_float(part->dtype)) continue;
         memset(seeds, 0, (size_t)(SEEDS * checker->outputs) * sizeof *seeds);
-        draw_seeds(checker, k, seeds);
+        draw_seeds(seeds + part->first, checker->outputs, part->count, checker->weight + part->first);
         for (int s = 0; s < SEEDS && !status; s++) {
             const ad_way way = {.weight = seeds + s * checker->outputs, .only_result = 1 + k};
             status = ad_checker_gradient(checker, &way, each + s * checker->inputs);
         }
-        if (!status) status = gradients_at_once(checker, k, seeds, gradients);
-        for (int s = 0; s < SEEDS && !status; s++)
-            status = ad_compare(checker, law, false, 1e-11, gradients + s * checker->inputs,
-                                "for several cotangents at once", each + s * checker->inputs, "for each alone");
+        if (!status) status = pull_at_once(checker, k, seeds, gradients);
+        if (!status) status = same_rows(checker, law, false, gradients, each);
     }
     return status;
+}
+
+static ad_status push_at_once(ad_checker *checker, double *seeds, double *moved) {
+    int n, m;
+    const ad_view *x_dot = views_of_floats(checker, checker->subject->n, checker->input, checker->x, seeds,
+                                           checker->inputs, &n, checker->target);
+    const ad_view *y_dot = views_of_floats(checker, checker->results, checker->result, checker->y, moved,
+                                           checker->outputs, &m, checker->again);
+    if (!x_dot || !y_dot) return AD_ERR_OOM;
+    ad_pushforward_batch_at(NULL, n, checker->target, x_dot, m, checker->again, y_dot);
+    return ad_tape_status(checker->tape) ? ad_report_tape(checker) : AD_OK;
+}
+
+static ad_status tangents_at_once(ad_checker *checker, const char *law) {
+    if (checker->subject->no_gradient || checker->inputs == 0 || checker->float_outputs == 0) return AD_OK;
+    double *seeds = ad_checker_numbers(checker, SEEDS * checker->inputs),
+           *moved = ad_checker_numbers(checker, SEEDS * checker->outputs),
+           *each = ad_checker_numbers(checker, SEEDS * checker->outputs),
+           *output = ad_checker_numbers(checker, checker->outputs);
+    ad_status status = seeds && moved && each && output ? AD_OK : AD_ERR_OOM;
+    if (status) return status;
+    draw_seeds(seeds, checker->inputs, checker->inputs, checker->center);
+    for (int s = 0; s < SEEDS && !status; s++)
+        status = ad_checker_push(checker, &(ad_way){0}, seeds + s * checker->inputs, each + s * checker->outputs);
+    if (!status) status = ad_checker_output(checker, &(ad_way){0}, output); /* a recording to push along */
+    if (!status) status = push_at_once(checker, seeds, moved);
+    return status ? status : same_rows(checker, law, true, moved, each);
 }
 
 /* ---- what is saved ---------------------------------------------------------------------------------------------- */
@@ -367,13 +413,14 @@ static ad_status common_laws(ad_checker *checker, const char *law) {
     return ad_check_common_laws(checker);
 }
 
-enum { max_laws = 7 };
+enum { max_laws = 8 };
 static const ad_law laws_of[][max_laws + 1] = {
     [AD_DIFFERENTIABLE] = {{"saves what it reads", saves_what_it_reads},
                            {"", common_laws},
                            {"scalar rule = general path", scalar_rule},
                            {"fused backward = VJP", fused_backward},
-                           {"many cotangents = each", batch_is_each},
+                           {"many cotangents = each", cotangents_at_once},
+                           {"many tangents = each", tangents_at_once},
                            {"depends as it says", depends_as_it_says},
                            {"any strides", any_strides}},
     [AD_STOPS_GRADIENT] = {{"the same on every run", output_is_the_same_again},

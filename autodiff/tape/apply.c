@@ -67,7 +67,6 @@ bool ad_call_of_node(ad_tape *tape, uint32_t result0, ad_call *call, struct ad_c
     priv->tape = tape;
     priv->where = node->where;
     priv->inputs = ad_node_inputs(node);
-    priv->front = 0;
     call->op = node->op;
     call->attrs = node->extra ? node->extra->attrs : NULL;
     call->inputs = ad_node_input_count(node);
@@ -363,7 +362,6 @@ ad_var ad_apply_fit(const char *where, ad_tape *tape, const ad_op *op, int n, co
     struct ad_call_private priv;
     priv.tape = tape;
     priv.where = where;
-    priv.front = 0;
     ad_call call;
     call.op = op;
     call.attrs = attrs;

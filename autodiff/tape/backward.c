@@ -330,7 +330,6 @@ static bool elementwise_back(ad_tape *tape, uint32_t index, uint16_t mask) {
     call_priv.tape = tape;
     call_priv.where = node->where;
     call_priv.inputs = node->in;
-    call_priv.front = 0;
     call.op = op;
     call.attrs = node->extra ? node->extra->attrs : NULL;
     call.inputs = op->inputs;

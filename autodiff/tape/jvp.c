@@ -1,6 +1,8 @@
 /* Forward mode: tangents pushed along the tape, each operation by its JVP, written in ops and recorded. */
 #include "autodiff/tape/tape.h"
 
+#include <adtape/ops.h>
+
 #include <string.h>
 
 /* ---- what a JVP may call ---------------------------------------------------------------------------------------- */
@@ -22,14 +24,19 @@ bool ad_jvp_wants(const ad_jvp *jvp, int k) {
            *ad_of_node(jvp->tangent, jvp->first + (uint32_t)k) != AD_NOT_ASKED;
 }
 
+static ad_var as_seen(const ad_jvp *jvp, uint32_t index, const ad_view *view) {
+    const ad_var value = ad_var_of(jvp->tape, index);
+    return jvp->has_seeds ? ad_broadcast_to_at(jvp->call->priv->where, value, view->shape) : value;
+}
+
 ad_var ad_jvp_input(ad_jvp *jvp, int i) {
-    if (i >= 0 && i < jvp->call->inputs) return ad_var_of(jvp->tape, jvp->call->priv->inputs[i]);
+    if (i >= 0 && i < jvp->call->inputs) return as_seen(jvp, jvp->call->priv->inputs[i], jvp->call->in[i]);
     ad_fail(jvp->call, AD_ERR_OP, "its JVP reads input %d, which it does not have", i);
     return ad_var_invalid(jvp->tape);
 }
 
 ad_var ad_jvp_result(ad_jvp *jvp, int k) {
-    if (k >= 0 && k < ad_op_results(jvp->call->op)) return ad_var_of(jvp->tape, jvp->first + (uint32_t)k);
+    if (k >= 0 && k < ad_op_results(jvp->call->op)) return as_seen(jvp, jvp->first + (uint32_t)k, &jvp->call->out[k]);
     ad_fail(jvp->call, AD_ERR_OP, "its JVP reads result %d, which it does not have", k);
     return ad_var_invalid(jvp->tape);
 }
@@ -57,6 +64,9 @@ void ad_jvp_give(ad_jvp *jvp, int k, ad_var tangent) {
         return;
     }
     const ad_view *out = &jvp->call->out[k];
+    /* A sum that drops axes has fewer, with seeds; those of the result were made as many as all have. */
+    if (jvp->has_seeds) tangent = ad_reshape_at(where, tangent, out->shape);
+    if (tape->error.status) return;
     const ad_node *node = ad_node_at(tape, tangent.index);
     ad_shape given = ad_node_shape(node);
     if ((ad_dtype)node->dtype != out->dtype || !ad_shape_equal(&given, &out->shape)) {
@@ -169,40 +179,46 @@ static void ask(const ad_tape *tape, const ad_by_node *tangent, uint32_t end, in
     }
 }
 
-/* Whether the operation at `index` moves; sets the tape's error if it does and has no derivative. */
-static bool moves(ad_tape *tape, const ad_by_node *tangent, uint32_t index, const char *where) {
+bool ad_push_can(ad_tape *tape, uint32_t index, const char *where) {
     const ad_node *node = ad_node_at(tape, index);
-    if (ad_node_is_leaf(node) || node->op == &ad_result_of || node->op->derivative == AD_STOPS_GRADIENT ||
-        !is_asked(tape, tangent, index))
-        return false;
-    const uint32_t *in = ad_node_inputs(node);
-    bool any = false, is_float = false;
-    for (int i = 0; i < ad_node_input_count(node) && !any; i++) any = *ad_of_node(tangent, in[i]) != AD_STANDS_STILL;
-    for (uint32_t k = 0; any && k < (uint32_t)ad_op_results(node->op); k++)
+    bool is_float = false;
+    for (uint32_t k = 0; k < (uint32_t)ad_op_results(node->op); k++)
         is_float |= ad_dtype_is_float((ad_dtype)ad_node_at(tape, index + k)->dtype);
-    if (!any || !is_float) return false;
+    if (!is_float || node->op->derivative == AD_STOPS_GRADIENT) return false;
     if (node->op->derivative == AD_DIFFERENTIABLE) return true;
     ad_tape_fail(tape, AD_ERR_NOGRAD, node->op->name, node->where ? node->where : where,
                  "it has no derivative, but an input of it moves; put ad_detach around that");
     return false;
 }
 
+/* Whether the operation at `index` moves; sets the tape's error if it does and has no derivative. */
+static bool moves(ad_tape *tape, const ad_by_node *tangent, uint32_t index, const char *where) {
+    const ad_node *node = ad_node_at(tape, index);
+    if (ad_node_is_leaf(node) || node->op == &ad_result_of || !is_asked(tape, tangent, index)) return false;
+    const uint32_t *in = ad_node_inputs(node);
+    bool any = false;
+    for (int i = 0; i < ad_node_input_count(node) && !any; i++) any = *ad_of_node(tangent, in[i]) != AD_STANDS_STILL;
+    return any && ad_push_can(tape, index, where);
+}
+
+void ad_push_operation(ad_tape *tape, ad_call *call, uint32_t index, const ad_by_node *tangent, bool has_seeds) {
+    ad_jvp jvp = {.tape = tape, .call = call, .first = index, .tangent = tangent, .has_seeds = has_seeds};
+    if (call->op->jvp) {
+        call->op->jvp(&jvp);
+    } else {
+        transpose_twice(&jvp);
+    }
+    for (uint32_t k = 0; k < (uint32_t)ad_op_results(call->op); k++) {
+        uint32_t *of = ad_of_node(tangent, index + k);
+        if (*of == AD_STANDS_STILL) *of = jvp.result[k];
+    }
+}
+
 static void push(ad_tape *tape, uint32_t index, const ad_by_node *tangent) {
     struct ad_call_private priv;
     ad_call call;
     uint64_t scratch = ad_arena_position(&tape->scratch);
-    if (ad_call_of_node(tape, index, &call, &priv)) {
-        ad_jvp jvp = {.tape = tape, .call = &call, .first = index, .tangent = tangent};
-        if (call.op->jvp) {
-            call.op->jvp(&jvp);
-        } else {
-            transpose_twice(&jvp);
-        }
-        for (uint32_t k = 0; k < (uint32_t)ad_op_results(call.op); k++) {
-            uint32_t *of = ad_of_node(tangent, index + k);
-            if (*of == AD_STANDS_STILL) *of = jvp.result[k];
-        }
-    }
+    if (ad_call_of_node(tape, index, &call, &priv)) ad_push_operation(tape, &call, index, tangent, false);
     ad_arena_rewind(&tape->scratch, scratch);
 }
 

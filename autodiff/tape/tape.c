@@ -34,6 +34,7 @@ ad_tape *ad_tape_new(const ad_tape_options *options) {
     tape->scope_count = 1; /* the top; its entry is only needed when another is made */
     ad_arena_open(&tape->extras, allocator);
     ad_arena_open(&tape->scratch, allocator);
+    ad_arena_open(&tape->rows, allocator);
     tape->pool = ad_pool_new(allocator);
     if (!tape->pool) {
         ad_release(allocator, tape, sizeof *tape);
@@ -105,6 +106,7 @@ void ad_tape_reset(ad_tape *tape) {
     ad_tape_release_held(tape);
     ad_arena_rewind(&tape->extras, 0);
     ad_arena_rewind(&tape->scratch, 0);
+    ad_arena_rewind(&tape->rows, 0);
     tape->first_generation = tape->generation;
     tape->named.count = 0;
     tape->scope = 0;
@@ -141,6 +143,7 @@ void ad_tape_free(ad_tape *tape) {
     ad_list_free(&tape->captured, allocator);
     ad_arena_close(&tape->extras);
     ad_arena_close(&tape->scratch);
+    ad_arena_close(&tape->rows);
     ad_pool_close(tape->pool);
     ad_release(allocator, tape, sizeof *tape);
 }
@@ -166,7 +169,7 @@ uint64_t ad_tape_memory(const ad_tape *tape) {
            (tape->owners.room + tape->graded.room + tape->params.room + tape->named.room + tape->drawn.room +
             tape->used.room + tape->captured.room) *
                sizeof(uint32_t) +
-           tape->extras.bytes + tape->scratch.bytes + ad_pool_bytes(tape->pool);
+           tape->extras.bytes + tape->scratch.bytes + tape->rows.bytes + ad_pool_bytes(tape->pool);
 }
 
 void ad_tape_watch_growth(ad_tape *tape) {

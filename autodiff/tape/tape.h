@@ -137,6 +137,7 @@ struct ad_tape {
     const ad_allocator *allocator;
     ad_pool *pool;
     ad_arena extras, scratch;
+    ad_arena rows; /* of a walk for many seeds (batch.h) */
     ad_list owners;   /* nodes that hold a tensor or a parameter, ascending */
     ad_list graded;   /* nodes that hold a gradient tensor */
     ad_list params;   /* parameter leaves, ascending */
@@ -336,7 +337,6 @@ struct ad_call_private {
     const char *where;
     uint32_t input_index[AD_FEW_INPUTS]; /* nodes, when there are few inputs */
     const uint32_t *inputs;              /* nodes */
-    int front;                           /* axes before those of input 0: where there are several cotangents at once */
     const ad_view *view[AD_FEW_INPUTS];
     ad_view scalar[AD_FEW_INPUTS];
     ad_slot slot[AD_MAX_RESULTS];
@@ -418,7 +418,11 @@ bool ad_pass_begin(ad_tape *tape, uint32_t y, const ad_backward_options *options
  * gradients. */
 ad_status ad_backward_batch_at(const char *where, ad_var y, const ad_view *y_bar, int n, const ad_var *x,
                                const ad_view *x_bar);
-/* How many it is worth while to walk back at once. */
+/* y_dot[j] = J_j x_dot, the same forwards: x_dot[i] is [seeds, elements of x[i]], and y_dot[j] becomes [seeds, elements of
+ * y[j]]. Nothing stays on the tape. n, m > 0. */
+ad_status ad_pushforward_batch_at(const char *where, int n, const ad_var *x, const ad_view *x_dot, int m,
+                                  const ad_var *y, const ad_view *y_dot);
+/* How many it is worth while to walk at once, of what leads to y. */
 int64_t ad_batch_seeds(ad_var y);
 const ad_view *ad_batch_into(ad_adjoint *adjoint, int i, bool *add); /* ad_into */
 bool ad_op_is_checkpoint(const ad_op *op);                           /* checkpoint.c */
@@ -492,8 +496,13 @@ struct ad_jvp {
     ad_call *call;
     uint32_t first;            /* node of result 0 */
     const ad_by_node *tangent; /* per node, as above */
+    bool has_seeds;            /* for many tangents together (batch.h): values repeat along their axis */
     uint32_t result[AD_MAX_RESULTS];
 };
+/* Whether tangents can pass the operation at `index`, an input of which moves; the tape's error if it has no derivative. */
+bool ad_push_can(ad_tape *tape, uint32_t index, const char *where);
+/* Pushes tangents through one operation, the call of the node at `index`. */
+void ad_push_operation(ad_tape *tape, ad_call *call, uint32_t index, const ad_by_node *tangent, bool has_seeds);
 /* Pushes tangents through the nodes from tangent->first up to `end`. */
 void ad_tangent_walk(ad_tape *tape, const char *where, const ad_by_node *tangent, uint32_t end);
 

@@ -1,6 +1,6 @@
 /* VJPs written in ops: run for their numbers only, or recorded as part of the tape (ad_grad), which makes gradients
  * that can be differentiated again. */
-#include "autodiff/tape/tape.h"
+#include "autodiff/tape/batch.h"
 
 #include <adtape/ops.h>
 
@@ -20,12 +20,20 @@ bool ad_vjp_wants(const ad_vjp *vjp, int i) {
     return vjp->adjoint ? ad_wants(vjp->adjoint, i) : *gradient_of(vjp, i) != AD_NOT_WANTED;
 }
 
+/* The batch that runs this rule for its numbers, or NULL. */
+static const ad_batch *batch_of(const ad_vjp *vjp) { return vjp->adjoint ? vjp->adjoint->priv->batch : NULL; }
+
+/* For many seeds together, values repeat along their axis. */
+static ad_var as_seen(const ad_vjp *vjp, ad_var value, const ad_view *view) {
+    return batch_of(vjp) ? ad_broadcast_to_at(vjp->call->priv->where, value, view->shape) : value;
+}
+
 ad_var ad_vjp_input(ad_vjp *vjp, int i) {
     if (i < 0 || i >= vjp->call->inputs || !ad_op_saves_input(vjp->call->op, i)) {
         ad_fail(vjp->call, AD_ERR_OP, "its VJP reads input %d, which .saves does not declare", i);
         return ad_var_invalid(vjp->tape);
     }
-    return ad_var_of(vjp->tape, vjp->call->priv->inputs[i]);
+    return as_seen(vjp, ad_var_of(vjp->tape, vjp->call->priv->inputs[i]), vjp->call->in[i]);
 }
 
 ad_var ad_vjp_result(ad_vjp *vjp, int k) {
@@ -33,7 +41,7 @@ ad_var ad_vjp_result(ad_vjp *vjp, int k) {
         ad_fail(vjp->call, AD_ERR_OP, "its VJP reads result %d, which .saves does not declare", k);
         return ad_var_invalid(vjp->tape);
     }
-    return ad_var_of(vjp->tape, vjp->first + (uint32_t)k);
+    return as_seen(vjp, ad_var_of(vjp->tape, vjp->first + (uint32_t)k), &vjp->call->out[k]);
 }
 
 ad_shape ad_vjp_input_shape(const ad_vjp *vjp, int i) {
@@ -58,6 +66,7 @@ static ad_var numeric_seed(ad_vjp *vjp, int k) {
     const ad_node *result = ad_node_at(vjp->tape, index);
     const ad_cotangent *grad = ad_cotangent_at(vjp->tape, index);
     const char *where = vjp->call->priv->where;
+    if (batch_of(vjp)) return ad_rows_constant(batch_of(vjp), index, &vjp->adjoint->seed[k]);
     if (result->flags & AD_NODE_INLINE)
         return ad_constant_at(where, vjp->tape, NULL, (ad_dtype)result->dtype, AD_SCALAR, &grad->value);
     return ad_constant_tensor_at(where, vjp->tape, NULL, grad->value.tensor);
@@ -67,6 +76,7 @@ bool ad_vjp_has_seed(const ad_vjp *vjp, int k) {
     if (k < 0 || k >= ad_op_results(vjp->call->op)) return false;
     if (vjp->by_input) return vjp->seed[k].generation != 0;
     uint32_t index = vjp->first + (uint32_t)k;
+    if (batch_of(vjp)) return batch_of(vjp)->at[index].memory;
     return vjp->adjoint ? ad_has_gradient(vjp->tape, index) : *ad_of_node(vjp->gradient, index) >= AD_GRADIENT_BASE;
 }
 

@@ -30,7 +30,7 @@ ad_function ad_value_and_grad_of(const ad_function *f) {
 
 static void record_jvp(ad_frame *frame, const ad_var *in, ad_var *out) {
     copy(frame->m, frame->y, out);
-    ad_pushforward_at(frame->where, frame->n, frame->x, in + frame->n, frame->m, frame->y, out + frame->m);
+    ad_frame_push(frame, in + frame->n, frame->m, frame->y, out + frame->m);
 }
 
 static void pull(ad_frame *frame, const ad_var *y_bar, ad_var *x_bar) {
@@ -81,7 +81,8 @@ static void record_gauss_newton(ad_frame *frame, const ad_var *in, ad_var *out) 
     if (!y) return;
     copy(m, frame->y, out);
     copy(m, frame->y, y);
-    if (ad_pushforward_at(frame->where, frame->n, frame->x, in + frame->n, m, y, moved)) return;
+    ad_frame_push(frame, in + frame->n, m, y, moved);
+    if (frame->tape->error.status) return;
     if (loss) {
         ad_function curve = ad_hvp_of(loss);
         if (loss->inputs != m || loss->constants != 0) {

@@ -43,6 +43,35 @@ void ad_frame_pull(const ad_frame *frame, ad_var y, ad_var y_bar, ad_var *x_bar)
     }
 }
 
+/* Views of values as one row each; NULL if one cannot be seen so, or there is no memory. */
+static ad_view *rows_of(ad_tape *tape, int n, const ad_var *x) {
+    ad_view *rows = ad_arena_take(&tape->scratch, (size_t)n * sizeof *rows), scratch;
+    for (int i = 0; i < n && rows; i++) {
+        const ad_view *value = ad_node_view(ad_node_at(tape, x[i].index), &scratch);
+        const ad_shape shape = AD_SHAPE(1, ad_view_count(value));
+        if (ad_view_reshape(value, &shape, &rows[i])) rows = NULL;
+    }
+    return rows;
+}
+
+void ad_frame_push(const ad_frame *frame, const ad_var *x_dot, int m, const ad_var *y, ad_var *y_dot) {
+    ad_tape *tape = frame->tape;
+    const ad_view *from = frame->on_numbers ? rows_of(tape, frame->n, x_dot) : NULL;
+    if (!from) {
+        ad_pushforward_at(frame->where, frame->n, frame->x, x_dot, m, y, y_dot);
+        return;
+    }
+    for (int j = 0; j < m; j++) {
+        const ad_shape shape = ad_var_shape(y[j]);
+        y_dot[j] = ad_tape_filled(tape, frame->where, &ad_leaf_constant, ad_var_dtype(y[j]), &shape, 0.0);
+    }
+    const ad_view *to = tape->error.status ? NULL : rows_of(tape, m, y_dot);
+    if (to)
+        ad_pushforward_batch_at(frame->where, frame->n, frame->x, from, m, y, to);
+    else
+        ad_tape_out_of_memory(tape, frame->self->transform->name, frame->where);
+}
+
 /* Another variable of the same value, which gets a gradient. */
 static ad_var fresh(const ad_frame *frame, ad_var x) {
     ad_tape *tape = frame->tape;

@@ -15,16 +15,6 @@ static void write_numbers(const double *numbers, const ad_view *view) {
     (void)!ad_view_copy(&from, view);
 }
 
-/* A constant of the type of `like` with these elements. */
-static ad_var constant_of(const ad_linear *linear, ad_var like, const double *numbers) {
-    ad_shape shape = ad_var_shape(like);
-    ad_var made = ad_tape_filled(linear->tape, linear->where, &ad_leaf_constant, ad_var_dtype(like), &shape, 0.0);
-    if (linear->tape->error.status) return made;
-    ad_view scratch;
-    write_numbers(numbers, ad_node_view(ad_node_at(linear->tape, made.index), &scratch));
-    return made;
-}
-
 /* ---- making it ------------------------------------------------------------------------------------------------------- */
 
 static void record_start(ad_linear *linear) {
@@ -178,106 +168,94 @@ ad_status ad_linear_value(const ad_linear *linear, double *value, ad_error *erro
     return status;
 }
 
-static void push(const ad_linear *linear, const double *v, double *product) {
-    ad_tape *tape = linear->tape;
-    ad_var *v_var = ad_arena_take(&tape->extras, (size_t)(linear->n + linear->m) * sizeof *v_var);
-    if (!v_var) {
-        ad_tape_out_of_memory(tape, "ad_linear_push", linear->where);
-        return;
+/* Views of the numbers of n variables, one after another, for each of `count` rows. */
+static ad_view *views_of(const ad_linear *linear, int n, const ad_var *x, int64_t count, const double *numbers,
+                         int64_t row_stride, int64_t stride) {
+    ad_view *views = ad_arena_take(&linear->tape->scratch, (size_t)n * sizeof *views);
+    for (int i = 0; i < n && views; i++) {
+        const int64_t elements = ad_var_count(x[i]);
+        views[i] = ad_view_of((void *)(uintptr_t)numbers, AD_F64, AD_SHAPE(count, elements));
+        views[i].stride[0] = row_stride;
+        views[i].stride[1] = stride;
+        numbers += elements * stride;
     }
-    ad_var *y_dot = v_var + linear->n;
-    for (int i = 0; i < linear->n && !tape->error.status; i++) {
-        v_var[i] = constant_of(linear, linear->x[i], v);
-        v += ad_var_count(linear->x[i]);
-    }
-    if (ad_pushforward_at(linear->where, linear->n, linear->x, v_var, linear->m, linear->y, y_dot)) return;
-    for (int j = 0; j < linear->m; j++) {
-        ad_view view = ad_value_at(linear->where, y_dot[j]);
-        read_numbers(&view, product);
-        product += ad_view_count(&view);
-    }
+    if (!views) ad_tape_out_of_memory(linear->tape, "ad_linear", linear->where);
+    return views;
 }
 
-/* For `count` cotangents u [count, rows]; the products are [count, columns]. */
-static void pull(const ad_linear *linear, int64_t count, const double *u, double *products) {
-    ad_tape *tape = linear->tape;
-    const ad_view y_bar = ad_view_of((void *)(uintptr_t)u, AD_F64, AD_SHAPE(count, linear->rows));
-    ad_view *x_bar = ad_arena_take(&tape->extras, (size_t)linear->n * sizeof *x_bar);
-    if (!x_bar) {
-        ad_tape_out_of_memory(tape, "ad_linear_pull", linear->where);
-        return;
-    }
-    for (int i = 0; i < linear->n; i++) {
-        const int64_t elements = ad_var_count(linear->x[i]);
-        x_bar[i] = ad_view_of(products, AD_F64, AD_SHAPE(count, elements));
-        x_bar[i].stride[0] = linear->columns;
-        products += elements;
-    }
-    ad_backward_batch_at(linear->where, linear->start, &y_bar, linear->n, linear->x, x_bar);
+/* For `count` vectors, v [count, columns]; element r of product k goes to products[k * product_stride + r * stride]. */
+static void push(const ad_linear *linear, int64_t count, const double *v, double *products, int64_t product_stride,
+                 int64_t stride) {
+    const ad_view *x_dot = views_of(linear, linear->n, linear->x, count, v, linear->columns, 1);
+    const ad_view *y_dot = views_of(linear, linear->m, linear->y, count, products, product_stride, stride);
+    if (x_dot && y_dot)
+        ad_pushforward_batch_at(linear->where, linear->n, linear->x, x_dot, linear->m, linear->y, y_dot);
 }
+
+/* For `count` cotangents, u [count, rows]; the products are [count, columns]. */
+static void pull(const ad_linear *linear, int64_t count, const double *u, double *products) {
+    const ad_view y_bar = ad_view_of((void *)(uintptr_t)u, AD_F64, AD_SHAPE(count, linear->rows));
+    const ad_view *x_bar = views_of(linear, linear->n, linear->x, count, products, linear->columns, 1);
+    if (x_bar) ad_backward_batch_at(linear->where, linear->start, &y_bar, linear->n, linear->x, x_bar);
+}
+
+typedef struct products_of {
+    bool pulls;
+    int64_t count;
+    const double *vectors;
+    double *products;
+    int64_t product_stride, stride; /* of the results of pushes */
+} products_of;
 
 /* A failure concerns these products alone, and what was recorded for them is forgotten. */
-static ad_status multiply(ad_linear *linear, bool pulls, int64_t count, const double *vectors, double *products,
-                          ad_error *error) {
+static ad_status multiply(ad_linear *linear, products_of p, ad_error *error) {
     ad_error_scope scope;
+    const uint64_t scratch = ad_arena_position(&linear->tape->scratch);
     ad_error_scope_begin(&scope, linear->tape);
-    if (pulls)
-        pull(linear, count, vectors, products);
+    if (p.pulls)
+        pull(linear, p.count, p.vectors, p.products);
     else
-        push(linear, vectors, products);
+        push(linear, p.count, p.vectors, p.products, p.product_stride, p.stride);
     ad_status status = linear->tape->error.status;
     if (status) ad_error_set(error, status, "%s", linear->tape->error.message);
     ad_tape_rewind_to(linear->tape, &linear->end);
+    ad_arena_rewind(&linear->tape->scratch, scratch);
     ad_error_scope_end(&scope, linear->tape);
     return status;
 }
 
+ad_status ad_linear_multiply(ad_linear *linear, bool pulls, int64_t count, const double *vectors, double *products,
+                             ad_error *error) {
+    return multiply(linear, (products_of){pulls, count, vectors, products, linear->rows, 1}, error);
+}
+
 ad_status ad_linear_push(ad_linear *linear, const double *v, double *product, ad_error *error) {
     ad_status status = check_numbers(linear, "ad_linear_push", v, product, error);
-    return status ? status : multiply(linear, false, 1, v, product, error);
+    return status ? status : ad_linear_multiply(linear, false, 1, v, product, error);
 }
 
 ad_status ad_linear_pull(ad_linear *linear, const double *u, double *product, ad_error *error) {
     ad_status status = check_numbers(linear, "ad_linear_pull", u, product, error);
-    return status ? status : multiply(linear, true, 1, u, product, error);
+    return status ? status : ad_linear_multiply(linear, true, 1, u, product, error);
 }
 
-ad_status ad_linear_multiply(ad_linear *linear, bool pulls, int64_t count, const double *vectors, double *products,
-                             ad_error *error) {
-    if (pulls) return multiply(linear, true, count, vectors, products, error);
-    ad_status status = AD_OK;
-    for (int64_t k = 0; k < count && !status; k++)
-        status = multiply(linear, false, 1, vectors + k * linear->columns, products + k * linear->rows, error);
-    return status;
-}
-
-int64_t ad_linear_batch(const ad_linear *linear, bool pulls, int64_t products) {
-    const int64_t most = pulls ? ad_batch_seeds(linear->start) : 1;
+int64_t ad_linear_batch(const ad_linear *linear, int64_t products) {
+    const int64_t most = ad_batch_seeds(linear->start);
     return products < most ? products : most;
 }
 
-/* `vectors` is [batch, rows], of zeros, and stays so. */
-static ad_status fill_rows(ad_linear *linear, int64_t batch, double *vectors, double *matrix, ad_error *error) {
-    const int64_t rows = linear->rows;
+/* Rows by pulls or columns by pushes of unit vectors, which are written to `vectors`: [batch, rows] or [batch, columns]
+ * zeros, which they are again afterwards. */
+static ad_status fill_dense(ad_linear *linear, bool by_columns, int64_t batch, double *vectors, double *matrix,
+                            ad_error *error) {
+    const int64_t rows = linear->rows, columns = linear->columns, length = by_columns ? columns : rows;
     ad_status status = AD_OK;
-    for (int64_t first = 0; first < rows && !status; first += batch) {
-        const int64_t count = rows - first < batch ? rows - first : batch;
-        for (int64_t k = 0; k < count; k++) vectors[k * rows + first + k] = 1;
-        status = multiply(linear, true, count, vectors, matrix + first * linear->columns, error);
-        for (int64_t k = 0; k < count; k++) vectors[k * rows + first + k] = 0;
-    }
-    return status;
-}
-
-/* `vector` is [columns], of zeros, and `product` has room for a column. */
-static ad_status fill_columns(ad_linear *linear, double *vector, double *product, double *matrix, ad_error *error) {
-    const int64_t rows = linear->rows, columns = linear->columns;
-    ad_status status = AD_OK;
-    for (int64_t c = 0; c < columns && !status; c++) {
-        vector[c] = 1;
-        status = multiply(linear, false, 1, vector, product, error);
-        vector[c] = 0;
-        for (int64_t r = 0; r < rows && !status; r++) matrix[r * columns + c] = product[r];
+    for (int64_t first = 0; first < length && !status; first += batch) {
+        const int64_t count = length - first < batch ? length - first : batch;
+        double *part = matrix + first * (by_columns ? 1 : columns);
+        for (int64_t k = 0; k < count; k++) vectors[k * length + first + k] = 1;
+        status = multiply(linear, (products_of){!by_columns, count, vectors, part, 1, columns}, error);
+        for (int64_t k = 0; k < count; k++) vectors[k * length + first + k] = 0;
     }
     return status;
 }
@@ -286,14 +264,12 @@ ad_status ad_linear_dense(ad_linear *linear, double *matrix, ad_error *error) {
     ad_status status = check_numbers(linear, "ad_linear_dense", matrix, matrix, error);
     if (status) return status;
     const bool by_columns = linear->columns < linear->rows;
-    const int64_t batch = ad_linear_batch(linear, !by_columns, linear->rows);
-    const size_t count = (size_t)(by_columns ? linear->columns + linear->rows : batch * linear->rows);
-    const size_t bytes = (count ? count : 1) * sizeof(double);
-    double *numbers = ad_allocate(linear->allocator, bytes, _Alignof(double));
-    if (!numbers) return ad_error_set(error, AD_ERR_OOM, "ad_linear_dense: out of memory");
-    memset(numbers, 0, bytes);
-    status = by_columns ? fill_columns(linear, numbers, numbers + linear->columns, matrix, error)
-                        : fill_rows(linear, batch, numbers, matrix, error);
-    ad_release(linear->allocator, numbers, bytes);
+    const int64_t length = by_columns ? linear->columns : linear->rows, batch = ad_linear_batch(linear, length);
+    const size_t bytes = (size_t)(batch * length + 1) * sizeof(double);
+    double *vectors = ad_allocate(linear->allocator, bytes, _Alignof(double));
+    if (!vectors) return ad_error_set(error, AD_ERR_OOM, "ad_linear_dense: out of memory");
+    memset(vectors, 0, bytes);
+    status = fill_dense(linear, by_columns, batch, vectors, matrix, error);
+    ad_release(linear->allocator, vectors, bytes);
     return status;
 }

@@ -26,6 +26,6 @@ ad_status ad_linear_check(const ad_linear *linear, const char *subject, ad_error
 ad_status ad_linear_multiply(ad_linear *linear, bool pulls, int64_t count, const double *vectors, double *products,
                              ad_error *error);
 /* How many of so many products are best asked for together. */
-int64_t ad_linear_batch(const ad_linear *linear, bool pulls, int64_t products);
+int64_t ad_linear_batch(const ad_linear *linear, int64_t products);
 
 #endif

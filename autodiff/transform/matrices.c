@@ -44,34 +44,78 @@ static ad_var assembled(const ad_frame *frame, ad_var y, ad_var x, int64_t count
     return ad_reshape_at(frame->where, ad_stack_at(frame->where, (int)count, parts, axis), shape);
 }
 
-/* On numbers, of output y by all inputs: constants of the shape y + x that walks for many rows at once fill. */
+/* ---- on numbers: walks for many rows or columns at once, into constants ------------------------------------------------ */
+
+/* The derivative of y by x, of zeros. */
+static ad_var open_part(const ad_frame *frame, ad_var y, ad_var x, ad_dtype dtype) {
+    const ad_shape shape = derivative_shape(y, x);
+    return ad_tape_filled(frame->tape, frame->where, &ad_leaf_constant, dtype, &shape, 0.0);
+}
+
+/* Rows or columns of a part from `first` on, each in a row of the view. */
+static ad_view block_of(ad_var part, int64_t columns, bool by_columns, int64_t first, int64_t count,
+                        int64_t elements) {
+    ad_view scratch;
+    const ad_view *all = ad_node_view(ad_node_at(part.tape, part.index), &scratch);
+    const int64_t offset = first * (by_columns ? 1 : columns) * (int64_t)ad_dtype_size(all->dtype);
+    ad_view block = ad_view_of((char *)all->data + offset, all->dtype, AD_SHAPE(count, elements));
+    block.stride[0] = by_columns ? 1 : columns;
+    block.stride[1] = by_columns ? columns : 1;
+    return block;
+}
+
+/* Row k of [count, length] zeros gets a 1 at first + k, or a 0. */
+static void put_units(double *units, int64_t length, int64_t first, int64_t count, double number) {
+    for (int64_t k = 0; k < count; k++) units[k * length + first + k] = number;
+}
+
+static double *take_units(ad_frame *frame, int64_t batch, int64_t length) {
+    double *units = ad_frame_take(frame, batch * length + 1, sizeof *units);
+    if (units) memset(units, 0, (size_t)(batch * length) * sizeof *units);
+    return units;
+}
+
+/* Of output y by all inputs. */
 static void compute_rows(ad_frame *frame, ad_var y, ad_var *out) {
-    ad_tape *tape = frame->tape;
     const int64_t rows = ad_var_count(y), batch = ad_batch_seeds(y);
     const int n = frame->n;
-    double *units = ad_frame_take(frame, batch * rows, sizeof *units);
-    ad_view *block = ad_frame_take(frame, n, sizeof *block), scratch;
-    for (int i = 0; i < n && !tape->error.status; i++) {
-        const ad_shape shape = derivative_shape(y, frame->x[i]);
-        const ad_dtype dtype = ad_var_dtype(rows ? frame->x[i] : y);
-        out[i] = ad_tape_filled(tape, frame->where, &ad_leaf_constant, dtype, &shape, 0.0);
-    }
-    if (tape->error.status) return;
-    memset(units, 0, (size_t)(batch * rows) * sizeof *units);
-    for (int64_t first = 0; first < rows && !tape->error.status; first += batch) {
+    double *units = take_units(frame, batch, rows);
+    ad_view *block = ad_frame_take(frame, n, sizeof *block);
+    for (int i = 0; i < n; i++) out[i] = open_part(frame, y, frame->x[i], ad_var_dtype(rows ? frame->x[i] : y));
+    for (int64_t first = 0; first < rows && !frame->tape->error.status; first += batch) {
         const int64_t count = rows - first < batch ? rows - first : batch;
         const ad_view y_bar = ad_view_of(units, AD_F64, AD_SHAPE(count, rows));
         for (int i = 0; i < n; i++) {
-            const ad_view *all = ad_node_view(ad_node_at(tape, out[i].index), &scratch);
             const int64_t columns = ad_var_count(frame->x[i]);
-            char *data = (char *)all->data + first * columns * (int64_t)ad_dtype_size(all->dtype);
-            block[i] = ad_view_of(data, all->dtype, AD_SHAPE(count, columns));
+            block[i] = block_of(out[i], columns, false, first, count, columns);
         }
-        for (int64_t k = 0; k < count; k++) units[k * rows + first + k] = 1;
+        put_units(units, rows, first, count, 1);
         ad_backward_batch_at(frame->where, y, &y_bar, n, frame->x, block);
-        for (int64_t k = 0; k < count; k++) units[k * rows + first + k] = 0;
+        put_units(units, rows, first, count, 0);
     }
 }
+
+/* Of all outputs by input number i. */
+static void compute_columns(ad_frame *frame, int i, ad_var *out) {
+    const ad_var x = frame->x[i];
+    const int m = frame->m;
+    int64_t columns = ad_var_count(x), batch = columns;
+    for (int j = 0; j < m; j++) batch = batch < ad_batch_seeds(frame->y[j]) ? batch : ad_batch_seeds(frame->y[j]);
+    double *units = take_units(frame, batch, columns);
+    ad_view *block = ad_frame_take(frame, m, sizeof *block);
+    for (int j = 0; j < m; j++) out[j * frame->n + i] = open_part(frame, frame->y[j], x, ad_var_dtype(frame->y[j]));
+    for (int64_t first = 0; first < columns && !frame->tape->error.status; first += batch) {
+        const int64_t count = columns - first < batch ? columns - first : batch;
+        const ad_view x_dot = ad_view_of(units, AD_F64, AD_SHAPE(count, columns));
+        for (int j = 0; j < m; j++)
+            block[j] = block_of(out[j * frame->n + i], columns, true, first, count, ad_var_count(frame->y[j]));
+        put_units(units, columns, first, count, 1);
+        ad_pushforward_batch_at(frame->where, 1, &x, &x_dot, m, frame->y, block);
+        put_units(units, columns, first, count, 0);
+    }
+}
+
+/* ---- recorded: walks one by one ------------------------------------------------------------------------------------------ */
 
 /* Of output y by all inputs. */
 static void by_rows(ad_frame *frame, ad_var y, ad_var *out) {
@@ -107,9 +151,10 @@ static void record_jacobian(ad_frame *frame, const ad_var *in, ad_var *out) {
     for (int j = 0; j < frame->m; j++)
         for (int i = 0; i < frame->n; i++)
             if (!check_rank(frame, frame->y[j], frame->x[i])) return;
-    bool columns = elements(frame->n, frame->x) < elements(frame->m, frame->y);
-    for (int i = 0; columns && i < frame->n && !frame->tape->error.status; i++) by_columns(frame, i, out);
+    const bool columns = elements(frame->n, frame->x) < elements(frame->m, frame->y);
     const bool computes = frame->on_numbers && !ad_frame_has_hooks(frame);
+    for (int i = 0; columns && i < frame->n && !frame->tape->error.status; i++)
+        (computes ? compute_columns : by_columns)(frame, i, out);
     for (int j = 0; !columns && j < frame->m && !frame->tape->error.status; j++)
         (computes ? compute_rows : by_rows)(frame, frame->y[j], out + j * frame->n);
 }
@@ -123,6 +168,28 @@ static void record_hessian(ad_frame *frame, const ad_var *in, ad_var *out) {
     frame->y = gradient;
     frame->m = frame->n;
     record_jacobian(frame, in, out);
+}
+
+/* On numbers: element e of row e, of many rows at once. */
+static ad_var compute_diagonal(ad_frame *frame, ad_var x, ad_var gradient) {
+    ad_tape *tape = frame->tape;
+    const int64_t count = ad_var_count(x), batch = ad_batch_seeds(gradient);
+    const ad_shape shape = ad_var_shape(x);
+    double *units = take_units(frame, batch, count), *rows = take_units(frame, batch, count);
+    ad_var made = ad_tape_filled(tape, frame->where, &ad_leaf_constant, ad_var_dtype(x), &shape, 0.0);
+    for (int64_t first = 0; first < count && !tape->error.status; first += batch) {
+        const int64_t n = count - first < batch ? count - first : batch;
+        const ad_view y_bar = ad_view_of(units, AD_F64, AD_SHAPE(n, count));
+        const ad_view x_bar = ad_view_of(rows, AD_F64, AD_SHAPE(n, count));
+        const ad_view block = block_of(made, 1, false, first, n, 1);
+        ad_view diagonal = ad_view_of(rows + first, AD_F64, AD_SHAPE(n, 1));
+        diagonal.stride[0] = count + 1;
+        put_units(units, count, first, n, 1);
+        if (!ad_backward_batch_at(frame->where, gradient, &y_bar, 1, &x, &x_bar))
+            (void)!ad_view_copy(&diagonal, &block);
+        put_units(units, count, first, n, 0);
+    }
+    return made;
 }
 
 /* Element e of column e, for each. */
@@ -141,7 +208,9 @@ static ad_var diagonal(ad_frame *frame, ad_var x, ad_var gradient) {
 static void record_hessian_diagonal(ad_frame *frame, const ad_var *in, ad_var *out) {
     (void)in;
     ad_frame_gradient(frame, out);
-    for (int i = 0; i < frame->n && !frame->tape->error.status; i++) out[i] = diagonal(frame, frame->x[i], out[i]);
+    const bool computes = frame->on_numbers && !ad_frame_has_hooks(frame);
+    for (int i = 0; i < frame->n && !frame->tape->error.status; i++)
+        out[i] = (computes ? compute_diagonal : diagonal)(frame, frame->x[i], out[i]);
 }
 
 static const ad_transform jacobian = {.name = "ad_jacobian_of", .record = record_jacobian};

@@ -187,7 +187,7 @@ static bool plan(ad_sparse *sparse, const ad_linear *linear, bool is_symmetric) 
         sparse->colors = ad_color_columns(&own, &transposed, color, scratch);
     }
     sparse->value = take(memory, size_of(&sparse->pattern), sizeof(double));
-    sparse->batch = ad_linear_batch(linear, sparse->pulls, sparse->colors);
+    sparse->batch = ad_linear_batch(linear, sparse->colors);
     sparse->vertices = vertices;
     sparse->results = sparse->pulls ? own.columns : own.rows;
     sparse->vectors = take(memory, sparse->batch * sparse->vertices, sizeof(double));

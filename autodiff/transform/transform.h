@@ -41,6 +41,8 @@ void ad_frame_gradient(ad_frame *frame, ad_var *out);
 bool ad_frame_has_hooks(const ad_frame *frame);
 /* The cotangents of x from that of y, as results: recorded or, on numbers, from a pass, which costs less. */
 void ad_frame_pull(const ad_frame *frame, ad_var y, ad_var y_bar, ad_var *x_bar);
+/* The tangents of y from those of x, likewise. */
+void ad_frame_push(const ad_frame *frame, const ad_var *x_dot, int m, const ad_var *y, ad_var *y_dot);
 
 /* What a walk back to x_bar = J^T y_bar starts from: an output with its cotangent or, if there are several, all of
  * them in one row. False, and the tape's error, if a cotangent does not fit. */

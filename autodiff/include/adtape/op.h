@@ -162,6 +162,13 @@ typedef struct ad_scalar_rule {
     ad_pair (*adjoint)(double g, double a, double b, double y, const double *attrs);
 } ad_scalar_rule;
 
+/* For ad_op.batches: how many cotangents or tangents, and the highest rank of inputs and results, which all views have
+ * besides the axis in front. */
+typedef struct ad_seeds {
+    int64_t count;
+    int rank;
+} ad_seeds;
+
 /* One of an op's attributes, described so that a program can ask a person for it by name: the `adtape` command does, and
  * a binding to another language would. */
 typedef enum ad_attr_type {
@@ -231,10 +238,11 @@ struct ad_op {
     void (*vjp_of_uses)(ad_vjp *vjp, int n, const ad_use *use);
     /* .vjp computed directly, optional, for speed. A law keeps the two equal. */
     ad_status (*backward)(ad_call *call, ad_adjoint *adjoint);
-    /* Whether .backward can do this application for several cotangents at once, as the rows of a Jacobian take; NULL: never,
-     * and it is called for each. All views then have one more axis in front, along which cotangents and what ad_into gives
-     * step, while values stand still (stride 0); and those of lower rank have axes of 1 after it. A law keeps both equal. */
-    bool (*batches)(const ad_call *call, const ad_adjoint *adjoint);
+    /* Whether this application's derivatives can be had for several cotangents, or tangents (adjoint is NULL), at once, as
+     * the rows or columns of a Jacobian take; NULL: never, and they are had one after the other. What .backward, .vjp and
+     * .jvp see has one more axis in front, along which values repeat, and axes of 1 after it up to the common rank.
+     * `attrs`, a copy, is what they are given then: axes and shapes in it are to be adapted. A law keeps both equal. */
+    bool (*batches)(const ad_call *call, const ad_adjoint *adjoint, const ad_seeds *seeds, void *attrs);
     /* The derivative in the other direction, written in ops. NULL: worked out from vjp, by transposing it twice. */
     void (*jvp)(ad_jvp *jvp);
     const ad_scalar_rule *scalar;

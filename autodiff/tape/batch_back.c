@@ -1,0 +1,294 @@
+/* The walk back with several cotangents of y at once. */
+#include "autodiff/tape/batch.h"
+#include "ops/kernels/kernels.h"
+
+#include <string.h>
+
+/* How many seeds are worth it: by then reading the tape costs next to nothing; and what arrays of them may take. */
+enum { MOST_SEEDS = 64, MOST_BYTES = 4 << 20 };
+
+/* ---- where contributions go -------------------------------------------------------------------------------------- */
+
+static const ad_view *keep_view(ad_adjoint *adjoint, int i, ad_view view) {
+    ad_view *kept = i < AD_FEW_INPUTS ? &adjoint->priv->into[i] : ad_scratch(adjoint->priv->call, sizeof *kept);
+    if (kept) *kept = view;
+    return kept;
+}
+
+static const ad_view *into_row(ad_adjoint *adjoint, int i, bool *add) {
+    ad_batch *batch = adjoint->priv->batch;
+    const uint32_t *in = adjoint->priv->call->priv->inputs;
+    int first = 0;
+    while (in[first] != in[i]) first++;
+    ad_row_state *state = &batch->state[first];
+    *add = state->was_there || state->is_written;
+    if (!ad_rows_open_next(batch, in[i])) {
+        ad_batch_no_memory(batch);
+        return NULL;
+    }
+    state->is_written = true;
+    return keep_view(adjoint, i, ad_rows_one(batch, in[i], batch->seed));
+}
+
+const ad_view *ad_batch_into(ad_adjoint *adjoint, int i, bool *add) {
+    ad_batch *batch = adjoint->priv->batch;
+    if (batch->seed != AD_TOGETHER) return into_row(adjoint, i, add);
+    const uint32_t index = adjoint->priv->call->priv->inputs[i];
+    *add = batch->at[index].memory;
+    if (ad_rows_open(batch, index)) return keep_view(adjoint, i, ad_rows_with_seeds(batch, index));
+    ad_batch_no_memory(batch);
+    return NULL;
+}
+
+/* ---- scalar rules -------------------------------------------------------------------------------------------------- */
+
+static void add_by_rule(const ad_tape *tape, const ad_node *node, const ad_rows *s, double *a, double *b) {
+    const double *attrs = node->extra ? node->extra->attrs : NULL, *g = s->memory;
+    const double x = ad_node_at(tape, node->in[0])->value.f64, z = ad_node_at(tape, node->in[1])->value.f64;
+    for (uint32_t k = s->from; k < s->to; k++) {
+        if (g[k] == 0) continue;
+        const ad_pair back = node->op->scalar->adjoint(g[k], x, z, node->value.f64, attrs);
+        if (a) a[k] += back.a;
+        if (b) b[k] += back.b;
+    }
+}
+
+static bool scalar_back(ad_batch *batch, uint32_t index) {
+    const ad_tape *tape = batch->tape;
+    const ad_node *node = ad_node_at(tape, index);
+    ad_rows *s = &batch->at[index];
+    double *into[2] = {NULL, NULL};
+    ad_rows_trim(s);
+    if (s->from == s->to) return true;
+    for (int i = 0; i < node->inputs; i++) {
+        if (!(ad_node_at(tape, node->in[i])->flags & AD_NODE_WANTED)) continue;
+        into[i] = ad_rows_open_numbers(batch, node->in[i], s->from, s->to);
+        if (!into[i]) return false;
+    }
+    const bool is_product = node->op == &ad_op_mul;
+    if (!is_product && node->op != &ad_op_add) {
+        add_by_rule(tape, node, s, into[0], into[1]);
+        return true;
+    }
+    for (int i = 0; i < 2; i++)
+        if (into[i])
+            ad_rows_add_product(into[i], s->memory, is_product ? ad_node_at(tape, node->in[1 - i])->value.f64 : 1,
+                                s->from, s->to);
+    return true;
+}
+
+static void run(ad_call *call, ad_adjoint *adjoint) {
+    if (call->op->backward)
+        ad_run_backward(call, adjoint);
+    else
+        ad_vjp_numeric(adjoint);
+}
+
+/* ---- all seeds together -------------------------------------------------------------------------------------------- */
+
+static void back_together(ad_batch *batch, ad_call *call, ad_adjoint *adjoint) {
+    if (!ad_batch_stretch(batch, call)) return;
+    for (int k = 0; k < ad_op_results(call->op); k++) {
+        const uint32_t result = adjoint->priv->first + (uint32_t)k;
+        adjoint->seed[k] = call->out[k];
+        adjoint->seed[k].data = NULL;
+        if (!batch->at[result].memory) continue;
+        if (!ad_rows_open(batch, result)) {
+            ad_batch_no_memory(batch);
+            return;
+        }
+        adjoint->seed[k] = ad_rows_with_seeds(batch, result);
+    }
+    run(call, adjoint);
+}
+
+/* ---- seed by seed -------------------------------------------------------------------------------------------------- */
+
+/* False if all that the results have is 0. */
+static bool show_rows(const ad_batch *batch, const ad_call *call, ad_adjoint *adjoint) {
+    bool any = false;
+    for (int k = 0; k < ad_op_results(call->op); k++) {
+        const uint32_t index = adjoint->priv->first + (uint32_t)k;
+        adjoint->seed[k] = call->out[k];
+        adjoint->seed[k].data = NULL;
+        if (!batch->at[index].memory) continue;
+        adjoint->seed[k] = ad_rows_one(batch, index, batch->seed);
+        any = any || !ad_rows_are_zero(&adjoint->seed[k]);
+    }
+    return any;
+}
+
+/* The operation gave nothing to some inputs: that is 0, where others of their rows are there. */
+static void complete_rows(ad_batch *batch, const ad_call *call) {
+    for (int i = 0; i < call->inputs; i++) {
+        ad_row_state *p = &batch->state[i];
+        const uint32_t index = call->priv->inputs[i];
+        /* Of a variable that is there twice, only the first place counts. */
+        bool is_first = true;
+        for (int j = 0; j < i && is_first; j++) is_first = call->priv->inputs[j] != index;
+        if (is_first && batch->at[index].memory && !p->was_there && !p->is_written) {
+            ad_view row = ad_rows_one(batch, index, batch->seed);
+            ad_kernels_get()->fill(&row, 0);
+        }
+        p->is_written = false;
+    }
+}
+
+static void back_one_by_one(ad_batch *batch, ad_call *call, ad_adjoint *adjoint) {
+    ad_tape *tape = batch->tape;
+    batch->state = ad_scratch(call, (size_t)call->inputs * sizeof *batch->state);
+    if (!batch->state) return;
+    for (int i = 0; i < call->inputs; i++)
+        batch->state[i] = (ad_row_state){.was_there = batch->at[call->priv->inputs[i]].memory};
+    for (int k = 0; k < ad_op_results(call->op); k++) {
+        const uint32_t index = adjoint->priv->first + (uint32_t)k;
+        if (batch->at[index].memory && !ad_rows_open(batch, index)) {
+            ad_batch_no_memory(batch);
+            return;
+        }
+    }
+    const ad_call as_recorded = *call;
+    const uint64_t scratch = ad_arena_position(&tape->scratch);
+    for (batch->seed = 0; batch->seed < batch->seeds && !tape->error.status; batch->seed++) {
+        *call = as_recorded;
+        if (show_rows(batch, call, adjoint)) run(call, adjoint);
+        complete_rows(batch, call);
+        ad_arena_rewind(&tape->scratch, scratch);
+    }
+}
+
+/* ---- the pass ---------------------------------------------------------------------------------------------------- */
+
+static void operation_back(ad_batch *batch, uint32_t first) {
+    ad_tape *tape = batch->tape;
+    struct ad_call_private call_priv;
+    ad_call call;
+    struct ad_adjoint_private priv = {
+        .tape = tape, .call = &call, .first = first, .mask = AD_NODE_WANTED, .capture_input = -1, .batch = batch};
+    ad_adjoint adjoint = {.priv = &priv};
+    const uint64_t scratch = ad_arena_position(&tape->scratch);
+    bool wanted = false;
+    if (ad_call_of_node(tape, first, &call, &call_priv)) {
+        for (int i = 0; i < call.inputs && !wanted; i++) wanted = ad_wants(&adjoint, i);
+        if (wanted && ad_batch_goes_together(batch, &call, &adjoint))
+            back_together(batch, &call, &adjoint);
+        else if (wanted)
+            back_one_by_one(batch, &call, &adjoint);
+    }
+    ad_arena_rewind(&tape->scratch, scratch);
+}
+
+static void walk_back(ad_batch *batch, uint32_t start) {
+    ad_tape *tape = batch->tape;
+    const uint32_t none = UINT32_MAX;
+    uint32_t pending = none; /* as in backward.c */
+    for (uint32_t index = start + 1; index-- > 0 && !tape->error.status;) {
+        const ad_node *node = ad_node_at(tape, index);
+        if ((!batch->at[index].memory && index != pending) || ad_node_is_leaf(node)) continue;
+        if (node->op == &ad_result_of) {
+            pending = node->in[0];
+            continue;
+        }
+        pending = none;
+        if (!(node->flags & AD_NODE_FAST)) {
+            operation_back(batch, index);
+        } else if (!scalar_back(batch, index)) {
+            ad_batch_no_memory(batch);
+        }
+        for (uint32_t k = index; k < index + (uint32_t)ad_op_results(node->op); k++)
+            if (!(ad_node_at(tape, k)->flags & AD_NODE_ASKED)) ad_rows_release(batch, k);
+    }
+}
+
+static bool start_at(ad_batch *batch, uint32_t y, const ad_view *y_bar) {
+    if (!(ad_node_at(batch->tape, y)->flags & AD_NODE_WANTED)) return true;
+    if (!ad_rows_open(batch, y)) return false;
+    const ad_view rows = ad_rows_all(batch, y);
+    ad_rows_copy(y_bar, &rows);
+    return true;
+}
+
+static void read_gradients(ad_batch *batch, int n, const ad_var *x, const ad_view *x_bar) {
+    for (int i = 0; i < n; i++) {
+        if (batch->at[x[i].index].memory) {
+            (void)!ad_rows_open(batch, x[i].index); /* writes the zeros that were left out */
+            const ad_view rows = ad_rows_all(batch, x[i].index);
+            ad_rows_copy(&rows, &x_bar[i]);
+        } else {
+            ad_kernels_get()->fill(&x_bar[i], 0);
+        }
+    }
+}
+
+static void walk_together(const char *where, ad_var y, const ad_view *y_bar, int n, const ad_var *x,
+                          const ad_view *x_bar) {
+    ad_tape *tape = y.tape;
+    const ad_backward_options options = {.wrt = x, .wrt_count = n};
+    if (!ad_pass_begin(tape, y.index, &options, where)) return;
+    ad_batch batch;
+    /* The last operation may have further results. */
+    const uint32_t end = y.index + AD_MAX_RESULTS;
+    if (ad_batch_open(&batch, "ad_backward", where, tape, y_bar->shape.dim[0], end)) {
+        if (start_at(&batch, y.index, y_bar))
+            walk_back(&batch, y.index);
+        else
+            ad_batch_no_memory(&batch);
+    }
+    if (!tape->error.status) read_gradients(&batch, n, x, x_bar);
+    ad_batch_close(&batch, y.index + 1);
+    tape->pass_nodes = 0; /* there is nothing to be read */
+}
+
+/* What a walk for all seeds cannot do: show gradients to those who want to see each, look at numbers, and run functions
+ * that walk back themselves. */
+static bool can_walk_together(const ad_tape *tape, ad_var y) {
+    if (tape->in_hook || tape->frame || ad_tape_looks_at_each(tape) || tape->numbers || tape->profile) return false;
+    for (uint32_t index = 0; index <= y.index; index++) {
+        const ad_node *node = ad_node_at(tape, index);
+        if ((node->flags & AD_NODE_HOOKED) || ad_op_is_checkpoint(node->op)) return false;
+    }
+    return true;
+}
+
+static void walk_for_each(const char *where, ad_var y, const ad_view *y_bar, int n, const ad_var *x,
+                          const ad_view *x_bar) {
+    ad_tape *tape = y.tape;
+    for (int64_t seed = 0; seed < y_bar->shape.dim[0]; seed++) {
+        const ad_mark mark = ad_tape_mark(tape);
+        const ad_backward_options options = {.seed = ad_row_as_constant(where, y, y_bar, seed),
+                                             .wrt = x,
+                                             .wrt_count = n,
+                                             .leaves_only = true};
+        if (tape->error.status || ad_backward_with_at(where, y, &options)) return;
+        for (int i = 0; i < n; i++) {
+            const ad_view gradient = ad_gradient_at(where, x[i]);
+            if (tape->error.status) return;
+            ad_row_store(&gradient, &x_bar[i], seed);
+        }
+        ad_tape_rewind_to(tape, &mark);
+    }
+}
+
+int64_t ad_batch_seeds(ad_var y) {
+    int64_t most = 1;
+    for (uint32_t index = 0; index <= y.index; index++) {
+        const ad_node *node = ad_node_at(y.tape, index);
+        if ((node->flags & AD_NODE_GRAD) && !ad_is_number(node)) {
+            const ad_view *value = &node->value.tensor->view;
+            const int64_t bytes = ad_view_count(value) * (int64_t)ad_dtype_size(value->dtype);
+            most = bytes > most ? bytes : most;
+        }
+    }
+    const int64_t fit = MOST_BYTES / most;
+    return fit < 1 ? 1 : fit < MOST_SEEDS ? fit : MOST_SEEDS;
+}
+
+ad_status ad_backward_batch_at(const char *where, ad_var y, const ad_view *y_bar, int n, const ad_var *x,
+                               const ad_view *x_bar) {
+    ad_tape *tape = y.tape;
+    if (y_bar->shape.dim[0] > 1 && can_walk_together(tape, y))
+        walk_together(where, y, y_bar, n, x, x_bar);
+    else
+        walk_for_each(where, y, y_bar, n, x, x_bar);
+    return tape->error.status;
+}
