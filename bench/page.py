@@ -27,6 +27,7 @@ GROUPS = {
     "Matrix products": r"gemm ",
     "Attention by length": r"attention ",
     "Perceptrons by width and batch": r"mlp f32 ",
+    "Whole matrices of derivatives": r"(jacobian|hessian) ",
     "Single operations": r"",
 }
 SHARED_BETWEEN_THREADS = ("Training steps", "Attention by length", "Perceptrons by width and batch")

@@ -1,4 +1,4 @@
-"""The cases of bench/gemm.c, ops.c and sweep.c in JAX, each as one jitted function.
+"""The cases of bench/gemm.c, ops.c, sweep.c and jacobians.c in JAX, each as one jitted function.
 
     jax_ops.py [--threads N] [--only TEXT] [check]
 """
@@ -201,6 +201,32 @@ def mlp(runner, series, width, batch):
     sweep(runner, series, loss, w)
 
 
+# ---- Jacobians -------------------------------------------------------------------------------------------------------
+
+
+def jacobians(runner):
+    for name, derivative, outputs in (
+        ("jacobian f32 100x100", jax.jacrev, 100),
+        ("jacobian f32 400x100", jax.jacfwd, 400),
+        ("hessian f32 100x100", jax.hessian, 100),
+    ):
+        if not runner.wants(name):
+            continue
+        w = []
+        for start, end in ((100, 256), (256, 256), (256, outputs)):
+            weight = math.sqrt(2.0 / start) * np.sin(1.7 * np.arange(start * end) + 1)
+            w.append(jnp.asarray(weight.reshape(end, start), jnp.float32))
+
+        def last_layer(x, w):
+            return jnp.tanh(jnp.tanh(x @ w[0].T) @ w[1].T) @ w[2].T
+
+        def energy(x, w):
+            return jnp.square(last_layer(x, w)).mean()
+
+        x = jnp.asarray(np.sin(0.37 * np.arange(100)), jnp.float32)
+        runner.run(name, "matrix", derivative(energy if name.startswith("hessian") else last_layer), (x, w))
+
+
 def main():
     jax.config.update("jax_enable_x64", True)
     runner = Runner(peer.arguments())
@@ -210,6 +236,7 @@ def main():
     for size in SIZES:
         single(runner, size)
         adamw(runner, size)
+    jacobians(runner)
     for steps in (64, 128, 256, 512, 1024, 2048):
         attention(runner, steps)
     for width in (16, 32, 64, 128, 256, 512, 1024):

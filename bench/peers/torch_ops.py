@@ -1,4 +1,4 @@
-"""The cases of bench/scalar.c, gemm.c, ops.c and sweep.c in PyTorch.
+"""The cases of bench/scalar.c, gemm.c, ops.c, sweep.c and jacobians.c in PyTorch.
 
     torch_ops.py [--compile] [--threads N] [--only TEXT] [check]
 
@@ -219,6 +219,37 @@ def mlp(runner, series, width, batch):
     sweep(runner, series, w, loss)
 
 
+# ---- Jacobians -------------------------------------------------------------------------------------------------------
+
+
+def layers(outputs):
+    """A function of x, and x."""
+    w = []
+    for start, end in ((100, 256), (256, 256), (256, outputs)):
+        places = torch.arange(start * end, dtype=torch.float64)
+        w += [(math.sqrt(2.0 / start) * torch.sin(1.7 * places + 1)).float().reshape(end, start), torch.zeros(end)]
+
+    def last_layer(x):
+        h = torch.tanh(f.linear(x, w[0], w[1]))
+        return f.linear(torch.tanh(f.linear(h, w[2], w[3])), w[4], w[5])
+
+    return last_layer, torch.sin(0.37 * torch.arange(100, dtype=torch.float64)).float()
+
+
+def jacobians(runner):
+    for name, derivative, outputs in (
+        ("jacobian f32 100x100", torch.func.jacrev, 100),
+        ("jacobian f32 400x100", torch.func.jacfwd, 400),
+        ("hessian f32 100x100", torch.func.hessian, 100),
+    ):
+        if not runner.wants(name):
+            continue
+        function, x = layers(outputs)
+        energy = lambda x, function=function: function(x).square().mean()
+        matrix = runner.made(derivative(energy if name.startswith("hessian") else function))
+        runner.run(name, "matrix", lambda: matrix(x))
+
+
 def main():
     options = peer.arguments("--compile")
     torch.set_num_threads(options.threads)
@@ -233,6 +264,7 @@ def main():
         single(runner, size)
         if not options.compile:
             adamw(runner, size)
+    jacobians(runner)
     every = 2 if options.compile else 1
     if not options.compile:
         for steps in (64, 128, 256, 512, 1024, 2048):
