@@ -178,7 +178,17 @@ static ad_status unary_backward(ad_unary op, ad_call *call, ad_adjoint *adjoint)
 /* The constructor decides on the scalar path, and computes, in place. */
 #define X(row, value_, x_bar, saves_, vjp_, formula_, adjoint_, convention_, sample_)                                \
     DEFINE_UNARY_RULES(row, value_, x_bar, saves_, vjp_)                                                             \
-    DEFINE_UNARY_OP(row, saves_, ad_shape_like_input, formula_, adjoint_, convention_, sample_, .attrs_size = 0)     \
+    static void row##_flat_value(ad_dtype dtype, int64_t n, const void *x, const void *b, void *y) {                 \
+        (void)b;                                                                                                     \
+        ad_kernels_get()->unary_flat(AD_UNARY_##row, dtype, n, x, y, NULL);                                          \
+    }                                                                                                                \
+    static void row##_flat_adjoint(ad_dtype dtype, int64_t n, int i, const void *g, const void *x, const void *b,    \
+                                   const void *y, void *bar, bool add) {                                             \
+        (void)i, (void)b;                                                                                            \
+        ad_kernels_get()->unary_back_flat(AD_UNARY_##row, dtype, n, g, x, y, bar, add, NULL);                        \
+    }                                                                                                                \
+    static const ad_flat_rule row##_flat = {row##_flat_value, row##_flat_adjoint};                                   \
+    DEFINE_UNARY_OP(row, saves_, ad_shape_like_input, formula_, adjoint_, convention_, sample_, .flat = &row##_flat) \
     ad_var ad_##row##_at(const char *where, ad_var x) {                                                              \
         const ad_node *node;                                                                                         \
         if (x.tape && x.tape->count < x.tape->fast_end && ad_fast_operand(x.tape, x, &node))                         \
@@ -349,6 +359,14 @@ static ad_status loss_shape(ad_call *call) {
     static ad_status row##_backward(ad_call *call, ad_adjoint *adjoint) {                                            \
         return binary_backward(AD_BINARY_##row, call, adjoint);                                                      \
     }                                                                                                                \
+    static void row##_flat_value(ad_dtype dtype, int64_t n, const void *a, const void *b, void *y) {                 \
+        ad_kernels_get()->binary_flat(AD_BINARY_##row, dtype, n, a, b, y);                                           \
+    }                                                                                                                \
+    static void row##_flat_adjoint(ad_dtype dtype, int64_t n, int i, const void *g, const void *a, const void *b,    \
+                                   const void *y, void *bar, bool add) {                                             \
+        ad_kernels_get()->binary_back_flat(AD_BINARY_##row, i, dtype, n, g, a, b, y, bar, add);                      \
+    }                                                                                                                \
+    static const ad_flat_rule row##_flat = {row##_flat_value, row##_flat_adjoint};                                   \
     static void row##_vjp(ad_vjp *v) {                                                                               \
         ad_var g = ad_vjp_seed(v, 0), y = saved_result(v, saves_);                                                   \
         ad_var a = saved_input(v, saves_, 0), b = saved_input(v, saves_, 1);                                         \
@@ -375,6 +393,7 @@ static ad_status loss_shape(ad_call *call) {
         .batches = ad_batches_always,                                                                                \
         .jvp = row##_jvp,                                                                                            \
         .scalar = &row##_scalar,                                                                                     \
+        .flat = &row##_flat,                                                                                         \
         .depends = ad_depends_elementwise,                                                                           \
         .formula = formula_,                                                                                         \
         .adjoint = {a_adjoint, b_adjoint},                                                                           \

@@ -103,6 +103,7 @@ static bool two_inputs(ad_sample *sample, int k) {
 
 Test(registry, says_what_a_descriptor_lacks) {
     static const ad_scalar_rule half = {.value = NULL};
+    static const ad_flat_rule half_flat = {.value = NULL};
     ad_op op;
     ad_error error = {AD_OK, ""};
     int count = ad_op_count();
@@ -129,6 +130,8 @@ Test(registry, says_what_a_descriptor_lacks) {
     REFUSED(derivative, AD_STOPS_GRADIENT, "it has a .vjp", ".derivative says that there is none");
     REFUSED(derivative, AD_NOT_DIFFERENTIABLE, "it has a .vjp", ".derivative says that there is none");
     REFUSED(scalar, &half, "its .scalar rule lacks a function");
+    REFUSED(flat, &half_flat, "its .flat rule lacks a function");
+    REFUSED(flat, ad_op_find("exp")->flat, ".flat is for .elementwise ops without attributes");
     REFUSED(saves, AD_SAVES_RESULT(1), ".saves names a result that it does not have");
     REFUSED(formula, NULL, "it has no .formula");
     REFUSED(adjoint[0], NULL, "it has no .adjoint formula for input 0");

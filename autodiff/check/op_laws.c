@@ -51,9 +51,10 @@ static ad_status same_as_op(ad_checker *checker, const char *law, const ad_op *o
 
 static ad_status scalar_rule(ad_checker *checker, const char *law) {
     ad_op general = *checker->subject->op;
-    if (!general.scalar) return AD_OK;
+    if (!general.scalar && !general.flat) return AD_OK;
     general.scalar = NULL;
-    return same_as_op(checker, law, &general, "by .forward and .backward", "by .scalar");
+    general.flat = NULL;
+    return same_as_op(checker, law, &general, "by .forward and .backward", "by .scalar or .flat");
 }
 
 static ad_status fused_backward(ad_checker *checker, const char *law) {
@@ -61,6 +62,7 @@ static ad_status fused_backward(ad_checker *checker, const char *law) {
     if (!written.backward) return AD_OK;
     written.backward = NULL;
     written.scalar = NULL;
+    written.flat = NULL;
     return same_as_op(checker, law, &written, "by .vjp", "by .backward");
 }
 
@@ -204,6 +206,7 @@ static ad_blindfolded blindfold(const ad_op *op, int input, int result) {
     ad_blindfolded copy = {.op = *op, .original = op, .input = input, .result = result};
     copy.op.backward = blindfolded_backward;
     copy.op.scalar = NULL;
+    copy.op.flat = NULL;
     copy.op.saves = AD_SAVES_INPUTS;
     for (int k = 0; k < ad_op_results(op); k++) copy.op.saves |= AD_SAVES_RESULT(k);
     return copy;

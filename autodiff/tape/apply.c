@@ -286,6 +286,41 @@ static ad_var apply_scalar(const char *where, ad_tape *tape, const ad_op *op, co
     return y;
 }
 
+/* The path for elementwise ops on few neighbours of one float type; an invalid variable without a tape if this is none, or
+ * there is no memory. */
+static ad_var apply_flat(const char *where, ad_tape *tape, const ad_op *op, const ad_var *in) {
+    const ad_var none = ad_var_invalid(NULL);
+    const ad_tensor *x[2] = {NULL, NULL};
+    unsigned flags = 0;
+    if (tape->count >= tape->fast_end || !ad_list_reserve(&tape->owners, tape->allocator, 1)) return none;
+    for (int i = 0; i < op->inputs; i++) {
+        if (in[i].tape != tape || !ad_var_is_valid(in[i])) return none;
+        const ad_node *node = ad_node_at(tape, in[i].index);
+        if (node->flags & AD_NODE_INLINE) return none;
+        x[i] = node->value.tensor;
+        flags |= node->flags;
+    }
+    const ad_dtype dtype = x[0]->view.dtype;
+    const int64_t n = x[0]->dense;
+    if (n < 0 || n > AD_FEW_ELEMENTS || !ad_dtype_is_float(dtype)) return none;
+    if (x[1] &&
+        (x[1]->dense != n || x[1]->view.dtype != dtype || !ad_same_shape(&x[1]->view.shape, &x[0]->view.shape)))
+        return none;
+    ad_tensor *y = ad_pool_like(tape->pool, x[0]);
+    if (!y) return none;
+    op->flat->value(dtype, n, x[0]->view.data, x[1] ? x[1]->view.data : NULL, y->view.data);
+    ad_node *node = ad_tape_push(tape, where);
+    node->op = op;
+    node->value.tensor = y;
+    node->extra = NULL;
+    node->dtype = (uint8_t)dtype;
+    node->flags = (uint16_t)(AD_NODE_FLAT | ((flags & AD_NODE_GRAD) && !tape->no_grad ? AD_NODE_GRAD : 0));
+    node->inputs = (uint8_t)op->inputs;
+    for (int i = 0; i < op->inputs; i++) node->in[i] = in[i].index;
+    ad_list_push(&tape->owners, tape->count - 1);
+    return (ad_var){tape, tape->count - 1, tape->generation};
+}
+
 /* Points call->in at the inputs of an elementwise op as 1-d arrays. Returns one of them, whose type is that of all; NULL if
  * there is one that does not lie row-major, or has another type. *flags: those that any of the nodes has. */
 static const ad_tensor *bind_flat_inputs(ad_call *call, const ad_var *in, unsigned *flags) {
@@ -354,6 +389,13 @@ ad_var ad_apply_fit(const char *where, ad_tape *tape, const ad_op *op, int n, co
     if (tape->where) where = tape->where;
     if (op->scalar && n == op->inputs && (n == 1 || n == 2)) {
         ad_var y = apply_scalar(where, tape, op, in, attrs);
+        if (y.tape) {
+            if (results) results[0] = y;
+            return y;
+        }
+    }
+    if (op->flat && n == op->inputs && !tape->numbers) {
+        ad_var y = apply_flat(where, tape, op, in);
         if (y.tape) {
             if (results) results[0] = y;
             return y;

@@ -360,6 +360,37 @@ static bool elementwise_back(ad_tape *tape, uint32_t index, uint16_t mask) {
     return true;
 }
 
+/* The same for few elements, by the op's rule for those. */
+static bool flat_back(ad_tape *tape, uint32_t index, uint16_t mask) {
+    const ad_node *node = ad_node_at(tape, index);
+    const ad_op *op = node->op;
+    const ad_tensor *y = node->value.tensor;
+    ad_tensor *g = ad_cotangent_at(tape, index)->value.tensor;
+    const void *seen[2] = {g->view.data, g->view.data}, *result = g->view.data;
+    if (y->dense > AD_FEW_ELEMENTS || g->dense != y->dense) return false;
+    for (int i = 0; i < op->inputs; i++)
+        if (ad_op_saves_input(op, i)) seen[i] = ad_node_at(tape, node->in[i])->value.tensor->view.data;
+    if (ad_op_saves_result(op, 0)) result = y->view.data;
+    for (int i = 0; i < op->inputs; i++) {
+        const uint32_t in = node->in[i];
+        const uint16_t flags = ad_node_at(tape, in)->flags;
+        bool add, done;
+        if (!(flags & mask)) continue;
+        if (op == &ad_op_add && !(flags & (AD_NODE_INLINE | AD_NODE_DIRECT)) && !ad_has_gradient(tape, in)) {
+            done = claim(tape, in, ad_tensor_ref(g)); /* the seed itself: nothing is copied */
+        } else if ((done = open_gradient(tape, in, &add))) {
+            op->flat->adjoint(y->view.dtype, y->dense, i, g->view.data, seen[0], seen[1], result,
+                              ad_cotangent_at(tape, in)->value.tensor->view.data, add);
+        }
+        if (!done) {
+            ad_tape_fail(tape, AD_ERR_OOM, op->name, node->where,
+                         "out of memory for a gradient, in the backward pass");
+            return true;
+        }
+    }
+    return true;
+}
+
 static inline void add_scalar(const ad_tape *tape, uint32_t index, uint16_t mask, double g) {
     if (!(ad_node_at(tape, index)->flags & mask)) return;
     ad_cotangent *grad = ad_cotangent_at(tape, index);
@@ -389,7 +420,9 @@ static void give_back(ad_tape *tape, uint32_t index) {
 }
 
 static inline void either_back(ad_tape *tape, uint32_t index, uint16_t mask) {
-    const bool is_flat = (ad_node_at(tape, index)->flags & AD_NODE_FLAT) && !tape->numbers;
+    const ad_node *node = ad_node_at(tape, index);
+    const bool is_flat = (node->flags & AD_NODE_FLAT) && !tape->numbers;
+    if (is_flat && node->op->flat && flat_back(tape, index, mask)) return;
     if (!is_flat || !elementwise_back(tape, index, mask)) operation_back(tape, index, mask, -1, NULL);
 }
 

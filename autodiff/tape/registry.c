@@ -40,10 +40,12 @@ const char *ad_op_flaw(const ad_op *op) {
     if ((unsigned)op->derivative > AD_NOT_DIFFERENTIABLE) return ".derivative is none of ad_derivative";
     if (op->derivative == AD_DIFFERENTIABLE && !op->vjp)
         return "it has no .vjp; if it has no derivative, say so in .derivative";
-    if (op->derivative != AD_DIFFERENTIABLE && (op->vjp || op->backward || op->scalar))
-        return "it has a .vjp, .backward or .scalar, but .derivative says that there is none";
+    if (op->derivative != AD_DIFFERENTIABLE && (op->vjp || op->backward || op->scalar || op->flat))
+        return "it has a .vjp, .backward, .scalar or .flat, but .derivative says that there is none";
     if (op->elementwise && (op->inputs < 1 || op->inputs > 2 || op->results > 1 || !op->forward))
         return ".elementwise is for ops with one or two inputs and one result, which .forward computes";
+    if (op->flat && (!op->flat->value || !op->flat->adjoint)) return "its .flat rule lacks a function";
+    if (op->flat && (!op->elementwise || op->attrs_size)) return ".flat is for .elementwise ops without attributes";
     if (!op->scalar) return NULL;
     if (!op->scalar->value || !op->scalar->adjoint) return "its .scalar rule lacks a function";
     if (op->inputs < 1 || op->inputs > 2 || op->results > 1)

@@ -53,6 +53,36 @@ static inline void put_few(int64_t units, const void *group, void *to) {
 #undef T
 #undef S
 
+void AD_NAME(unary_flat)(ad_unary op, ad_dtype dtype, int64_t n, const void *x, void *y, const double *c) {
+    if (dtype == AD_F32)
+        run_unary_f32(op, n, x, y, c);
+    else
+        run_unary_f64(op, n, x, y, c);
+}
+
+void AD_NAME(unary_back_flat)(ad_unary op, ad_dtype dtype, int64_t n, const void *g, const void *x, const void *y,
+                              void *x_bar, bool add, const double *c) {
+    if (dtype == AD_F32)
+        flat_unary_back_f32(op, n, g, x, y, x_bar, add, c);
+    else
+        flat_unary_back_f64(op, n, g, x, y, x_bar, add, c);
+}
+
+void AD_NAME(binary_flat)(ad_binary op, ad_dtype dtype, int64_t n, const void *a, const void *b, void *y) {
+    if (dtype == AD_F32)
+        run_binary_f32(op, n, a, b, y);
+    else
+        run_binary_f64(op, n, a, b, y);
+}
+
+void AD_NAME(binary_back_flat)(ad_binary op, int which, ad_dtype dtype, int64_t n, const void *g, const void *a,
+                               const void *b, const void *y, void *bar, bool add) {
+    if (dtype == AD_F32)
+        flat_binary_back_f32(op, which, n, g, a, b, y, bar, add);
+    else
+        flat_binary_back_f64(op, which, n, g, a, b, y, bar, add);
+}
+
 /* Most arrays are one row of neighbours, and many are short: these need no walk. */
 static inline bool are_flat(int arrays, const ad_view *const *views) {
     for (int k = 0; k < arrays; k++)
@@ -62,16 +92,12 @@ static inline bool are_flat(int arrays, const ad_view *const *views) {
 
 void AD_NAME(unary)(ad_unary op, const ad_view *x, const ad_view *y, const double *c) {
     const ad_view *views[] = {x, y};
-    const bool f32 = y->dtype == AD_F32;
     if (are_flat(2, views)) {
-        if (f32)
-            run_unary_f32(op, y->shape.dim[0], x->data, y->data, c);
-        else
-            run_unary_f64(op, y->shape.dim[0], x->data, y->data, c);
+        AD_NAME(unary_flat)(op, y->dtype, y->shape.dim[0], x->data, y->data, c);
         return;
     }
     ad_walk w = ad_walk_start(2, views);
-    if (f32)
+    if (y->dtype == AD_F32)
         rows_unary_f32(op, &w, c);
     else
         rows_unary_f64(op, &w, c);
@@ -83,16 +109,12 @@ void AD_NAME(unary_back)(ad_unary op, const ad_view *g, const ad_view *x, const 
     if (!x->data) x = g;
     if (!y->data) y = g;
     const ad_view *views[] = {g, x, y, x_bar};
-    const bool f32 = g->dtype == AD_F32;
     if (are_flat(4, views)) {
-        if (f32)
-            flat_unary_back_f32(op, g->shape.dim[0], g->data, x->data, y->data, x_bar->data, add, c);
-        else
-            flat_unary_back_f64(op, g->shape.dim[0], g->data, x->data, y->data, x_bar->data, add, c);
+        AD_NAME(unary_back_flat)(op, g->dtype, g->shape.dim[0], g->data, x->data, y->data, x_bar->data, add, c);
         return;
     }
     ad_walk w = ad_walk_start(4, views);
-    if (f32)
+    if (g->dtype == AD_F32)
         rows_unary_back_f32(op, &w, add, c);
     else
         rows_unary_back_f64(op, &w, add, c);
@@ -100,16 +122,12 @@ void AD_NAME(unary_back)(ad_unary op, const ad_view *g, const ad_view *x, const 
 
 void AD_NAME(binary)(ad_binary op, const ad_view *a, const ad_view *b, const ad_view *y) {
     const ad_view *views[] = {a, b, y};
-    const bool f32 = y->dtype == AD_F32;
     if (are_flat(3, views)) {
-        if (f32)
-            run_binary_f32(op, y->shape.dim[0], a->data, b->data, y->data);
-        else
-            run_binary_f64(op, y->shape.dim[0], a->data, b->data, y->data);
+        AD_NAME(binary_flat)(op, y->dtype, y->shape.dim[0], a->data, b->data, y->data);
         return;
     }
     ad_walk w = ad_walk_start(3, views);
-    if (f32)
+    if (y->dtype == AD_F32)
         rows_binary_f32(op, &w);
     else
         rows_binary_f64(op, &w);
@@ -121,16 +139,13 @@ void AD_NAME(binary_back)(ad_binary op, int which, const ad_view *g, const ad_vi
     if (!b->data) b = g;
     if (!y->data) y = g;
     const ad_view *views[] = {g, a, b, y, bar};
-    const bool f32 = g->dtype == AD_F32;
     if (are_flat(5, views)) {
-        if (f32)
-            flat_binary_back_f32(op, which, g->shape.dim[0], g->data, a->data, b->data, y->data, bar->data, add);
-        else
-            flat_binary_back_f64(op, which, g->shape.dim[0], g->data, a->data, b->data, y->data, bar->data, add);
+        AD_NAME(binary_back_flat)(op, which, g->dtype, g->shape.dim[0], g->data, a->data, b->data, y->data, bar->data,
+                                  add);
         return;
     }
     ad_walk w = ad_walk_start(5, views);
-    if (f32)
+    if (g->dtype == AD_F32)
         rows_binary_back_f32(op, which, &w, add);
     else
         rows_binary_back_f64(op, which, &w, add);

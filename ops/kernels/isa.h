@@ -12,6 +12,12 @@
 #define AD_PASTE(name, isa)  AD_PASTE_(name, isa)
 #define AD_NAME(name)        AD_PASTE(name, AD_ISA)
 
+void AD_NAME(unary_flat)(ad_unary op, ad_dtype dtype, int64_t n, const void *x, void *y, const double *c);
+void AD_NAME(unary_back_flat)(ad_unary op, ad_dtype dtype, int64_t n, const void *g, const void *x, const void *y,
+                              void *x_bar, bool add, const double *c);
+void AD_NAME(binary_flat)(ad_binary op, ad_dtype dtype, int64_t n, const void *a, const void *b, void *y);
+void AD_NAME(binary_back_flat)(ad_binary op, int which, ad_dtype dtype, int64_t n, const void *g, const void *a,
+                               const void *b, const void *y, void *bar, bool add);
 void AD_NAME(unary)(ad_unary op, const ad_view *x, const ad_view *y, const double *c);
 void AD_NAME(unary_back)(ad_unary op, const ad_view *g, const ad_view *x, const ad_view *y, const ad_view *x_bar,
                          bool add, const double *c);

@@ -145,6 +145,13 @@ typedef struct ad_kernels {
 
     /* Elementwise. Inputs and results have one shape (broadcast inputs have strides of 0). Inputs that the row does
      * not use may have data NULL. */
+    /* Of n neighbours, by one thread. */
+    void (*unary_flat)(ad_unary op, ad_dtype dtype, int64_t n, const void *x, void *y, const double *c);
+    void (*unary_back_flat)(ad_unary op, ad_dtype dtype, int64_t n, const void *g, const void *x, const void *y,
+                            void *x_bar, bool add, const double *c);
+    void (*binary_flat)(ad_binary op, ad_dtype dtype, int64_t n, const void *a, const void *b, void *y);
+    void (*binary_back_flat)(ad_binary op, int which, ad_dtype dtype, int64_t n, const void *g, const void *a,
+                             const void *b, const void *y, void *bar, bool add);
     void (*unary)(ad_unary op, const ad_view *x, const ad_view *y, const double *c);
     void (*unary_back)(ad_unary op, const ad_view *g, const ad_view *x, const ad_view *y, const ad_view *x_bar,
                        bool add, const double *c);

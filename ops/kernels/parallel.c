@@ -513,6 +513,10 @@ static void parallel_gemm(const ad_gemm *problem, void *scratch) {
 extern const ad_kernels AD_NAME(kernels);
 const ad_kernels AD_NAME(kernels) = {
     .isa = AD_ISA_TEXT(AD_ISA),
+    .unary_flat = AD_NAME(unary_flat),
+    .unary_back_flat = AD_NAME(unary_back_flat),
+    .binary_flat = AD_NAME(binary_flat),
+    .binary_back_flat = AD_NAME(binary_back_flat),
     .unary = parallel_unary,
     .unary_back = parallel_unary_back,
     .binary = parallel_binary,

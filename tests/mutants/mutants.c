@@ -3,10 +3,12 @@
  *
  *   mutants [OP]    all ops, or one
  *
- * A mutant is a copy of the op's descriptor in which one function (its VJP, its fused backward, its scalar rule or its
- * JVP) is wrapped: it runs the original, looks at what that gives to one input or result, and passes on something else.
+ * A mutant is a copy of the op's descriptor in which one function (its VJP, its fused backward, its rule for numbers or for
+ * few elements, or its JVP) is wrapped: it runs the original, looks at what that gives to one input or result, and passes on
+ * something else.
  * A corruption that changes no number on any sample (three times nothing) makes no mutant. */
 #include "autodiff/tape/tape.h"
+#include "ops/kernels/kernels.h"
 
 #include <adtape/check.h>
 #include <adtape/ops.h>
@@ -36,8 +38,8 @@ static const char *const corruption_names[CORRUPTIONS] = {
     [NOT_A_NUMBER] = "NaN",
 };
 
-typedef enum place { IN_VJP, IN_BACKWARD, IN_SCALAR, IN_JVP, PLACES } place;
-static const char *const place_names[PLACES] = {"vjp", "backward", "scalar", "jvp"};
+typedef enum place { IN_VJP, IN_BACKWARD, IN_SCALAR, IN_FLAT, IN_JVP, PLACES } place;
+static const char *const place_names[PLACES] = {"vjp", "backward", "scalar", "flat", "jvp"};
 
 /* The mutant that is being checked: the wrappers below have no other way to know. */
 static struct {
@@ -186,6 +188,17 @@ static ad_pair wrapped_scalar(double g, double a, double b, double y, const doub
     return pair;
 }
 
+static void wrapped_flat(ad_dtype dtype, int64_t n, int i, const void *g, const void *a, const void *b, const void *y,
+                         void *bar, bool add) {
+    ad_tensor *own = NULL;
+    if (ad_tensor_new(&own, NULL, dtype, AD_SHAPE(n), NULL, NULL)) exit(2);
+    const ad_view *given = ad_tensor_view(own), into = ad_view_of(bar, dtype, given->shape);
+    mutant.op->flat->adjoint(dtype, n, i, g, a, b, y, given->data, false);
+    if (i == mutant.which) corrupt(given, 1);
+    ad_kernels_get()->copy(given, &into, 1, add);
+    ad_tensor_unref(own);
+}
+
 /* The original, applied anew to the same values, pushes for us. */
 static void wrapped_jvp(ad_jvp *jvp) {
     ad_var in[AD_MAX_SAMPLE_INPUTS], x[AD_MAX_SAMPLE_INPUTS], dot[AD_MAX_SAMPLE_INPUTS];
@@ -219,6 +232,7 @@ static bool has(const ad_op *op, place where) {
     case IN_VJP: return op->vjp;
     case IN_BACKWARD: return op->backward;
     case IN_SCALAR: return op->scalar;
+    case IN_FLAT: return op->flat;
     default: return op->jvp;
     }
 }
@@ -230,6 +244,7 @@ typedef struct tally {
 static void check_mutant(const ad_op *op, place where, int which, tally *count) {
     for (int how = 0; how < CORRUPTIONS; how++) {
         ad_scalar_rule rule;
+        ad_flat_rule flat_rule;
         ad_op copy = *op;
         mutant.op = op;
         mutant.how = (corruption)how;
@@ -242,6 +257,11 @@ static void check_mutant(const ad_op *op, place where, int which, tally *count) 
             rule = *op->scalar;
             rule.adjoint = wrapped_scalar;
             copy.scalar = &rule;
+        }
+        if (where == IN_FLAT) {
+            flat_rule = *op->flat;
+            flat_rule.adjoint = wrapped_flat;
+            copy.flat = &flat_rule;
         }
         ad_check_report report;
         ad_status status = ad_op_check(&copy, NULL, &report);

@@ -162,6 +162,15 @@ typedef struct ad_scalar_rule {
     ad_pair (*adjoint)(double g, double a, double b, double y, const double *attrs);
 } ad_scalar_rule;
 
+/* A path for few elements, optional: for elementwise ops without attributes. Arrays are n neighbours in memory, all of one
+ * float dtype; there are neither views nor checks. b is NULL where there is one input. */
+typedef struct ad_flat_rule {
+    void (*value)(ad_dtype dtype, int64_t n, const void *a, const void *b, void *y);
+    /* bar is, or grows by (`add`), the contributions to input i; what the op does not save is given g in its place. */
+    void (*adjoint)(ad_dtype dtype, int64_t n, int i, const void *g, const void *a, const void *b, const void *y,
+                    void *bar, bool add);
+} ad_flat_rule;
+
 /* For ad_op.batches: how many cotangents or tangents, and the highest rank of inputs and results, which all views have
  * besides the axis in front. */
 typedef struct ad_seeds {
@@ -246,6 +255,7 @@ struct ad_op {
     /* The derivative in the other direction, written in ops. NULL: worked out from vjp, by transposing it twice. */
     void (*jvp)(ad_jvp *jvp);
     const ad_scalar_rule *scalar;
+    const ad_flat_rule *flat;
     /* Which elements depend on which, for sparse derivatives. NULL: each of a result on each of every float input. Views
      * take care of themselves. */
     void (*depends)(ad_dependence *dependence);
