@@ -245,10 +245,11 @@ static void matmul_jvp(ad_jvp *j) {
     if (ad_jvp_moves(j, 1)) ad_jvp_give(j, 0, ad_matmul(a, ad_jvp_tangent(j, 1)));
 }
 
-/* A vector is not a matrix with an axis in front. */
+/* With an axis in front, a vector on the left is what it was, a matrix of one row; one on the right is not a column. */
 static bool matmul_batches(const ad_call *call, const ad_adjoint *adjoint, const ad_seeds *seeds, void *attrs) {
+    const int a = call->in[0]->shape.rank, b = call->in[1]->shape.rank;
     (void)adjoint, (void)seeds, (void)attrs;
-    return call->in[0]->shape.rank > 1 && call->in[1]->shape.rank > 1;
+    return a > 1 ? b > 1 : b == 2;
 }
 
 static bool matmul_sample(ad_sample *sample, int k) {

@@ -4,8 +4,10 @@
 
 #include <string.h>
 
-/* How many seeds are worth it: by then reading the tape costs next to nothing; and what arrays of them may take. */
-enum { MOST_SEEDS = 64, MOST_BYTES = 4 << 20 };
+/* How many seeds are worth it. By the first, reading the tape costs next to nothing; by the second, products with matrices
+ * are as fast as they get; and between them, what all seeds have of one array should stay in the cache: measured, memory that
+ * is new to the process costs more than larger products gain. */
+enum { MOST_SEEDS = 128, LEAST_SEEDS = 16, CACHE_BYTES = 16 << 10, MOST_BYTES = 16 << 20 };
 
 /* ---- where contributions go -------------------------------------------------------------------------------------- */
 
@@ -271,16 +273,18 @@ static void walk_for_each(const char *where, ad_var y, const ad_view *y_bar, int
 
 int64_t ad_batch_seeds(ad_var y) {
     int64_t most = 1;
-    for (uint32_t index = 0; index <= y.index; index++) {
+    for (uint32_t index = 0; index < y.index; index++) {
         const ad_node *node = ad_node_at(y.tape, index);
-        if ((node->flags & AD_NODE_GRAD) && !ad_is_number(node)) {
-            const ad_view *value = &node->value.tensor->view;
-            const int64_t bytes = ad_view_count(value) * (int64_t)ad_dtype_size(value->dtype);
-            most = bytes > most ? bytes : most;
-        }
+        /* Of leaves and views of them, such as weights, hardly any has rows. */
+        if (!(node->flags & AD_NODE_GRAD) || (node->flags & (AD_NODE_INLINE | AD_NODE_VIEW)) || ad_node_is_leaf(node))
+            continue;
+        const ad_view *value = &node->value.tensor->view;
+        const int64_t bytes = ad_view_count(value) * (int64_t)ad_dtype_size(value->dtype);
+        most = bytes > most ? bytes : most;
     }
-    const int64_t fit = MOST_BYTES / most;
-    return fit < 1 ? 1 : fit < MOST_SEEDS ? fit : MOST_SEEDS;
+    const int64_t cached = CACHE_BYTES / most, fit = MOST_BYTES / most;
+    if (cached >= LEAST_SEEDS) return cached < MOST_SEEDS ? cached : MOST_SEEDS;
+    return fit < 1 ? 1 : fit < LEAST_SEEDS ? fit : LEAST_SEEDS;
 }
 
 ad_status ad_backward_batch_at(const char *where, ad_var y, const ad_view *y_bar, int n, const ad_var *x,

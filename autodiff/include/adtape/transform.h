@@ -58,8 +58,8 @@ AD_API ad_function ad_value_and_grad_of(const ad_function *f); /* x -> y, gradie
 AD_API ad_function ad_jvp_of(const ad_function *f);            /* x, x_dot -> y, y_dot = J x_dot (forward mode) */
 AD_API ad_function ad_vjp_of(const ad_function *f);            /* x, y_bar -> y, x_bar = J^T y_bar (reverse mode) */
 AD_API ad_function ad_hvp_of(const ad_function *f);            /* x, v -> gradient, H v */
-/* x -> J: m n outputs, number j n + i of shape [y_j, x_i]. By rows or by columns, whichever are fewer; on numbers, up to 64
- * of them in one walk. */
+/* x -> J: m n outputs, number j n + i of shape [y_j, x_i]. By rows or by columns, whichever are fewer; on numbers, 16
+ * to 128 of them in one walk. */
 AD_API ad_function ad_jacobian_of(const ad_function *f);
 AD_API ad_function ad_hessian_of(const ad_function *f);          /* x -> H: n n outputs, number i n + j: [x_i, x_j] */
 AD_API ad_function ad_hessian_diagonal_of(const ad_function *f); /* x -> its diagonal, of the types of x */
