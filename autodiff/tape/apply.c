@@ -286,7 +286,7 @@ static ad_var apply_scalar(const char *where, ad_tape *tape, const ad_op *op, co
     return y;
 }
 
-/* The path for elementwise ops on few neighbours of one float type; an invalid variable without a tape if this is none, or
+/* The path for elementwise ops on neighbours of one float type; an invalid variable without a tape if this is none, or
  * there is no memory. */
 static ad_var apply_flat(const char *where, ad_tape *tape, const ad_op *op, const ad_var *in) {
     const ad_var none = ad_var_invalid(NULL);
@@ -302,7 +302,7 @@ static ad_var apply_flat(const char *where, ad_tape *tape, const ad_op *op, cons
     }
     const ad_dtype dtype = x[0]->view.dtype;
     const int64_t n = x[0]->dense;
-    if (n < 0 || n > AD_FEW_ELEMENTS || !ad_dtype_is_float(dtype)) return none;
+    if (n < 0 || !ad_dtype_is_float(dtype)) return none;
     if (x[1] &&
         (x[1]->dense != n || x[1]->view.dtype != dtype || !ad_same_shape(&x[1]->view.shape, &x[0]->view.shape)))
         return none;

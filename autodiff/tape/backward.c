@@ -360,14 +360,14 @@ static bool elementwise_back(ad_tape *tape, uint32_t index, uint16_t mask) {
     return true;
 }
 
-/* The same for few elements, by the op's rule for those. */
+/* The same by the op's rule for neighbours, which needs no views. */
 static bool flat_back(ad_tape *tape, uint32_t index, uint16_t mask) {
     const ad_node *node = ad_node_at(tape, index);
     const ad_op *op = node->op;
     const ad_tensor *y = node->value.tensor;
     ad_tensor *g = ad_cotangent_at(tape, index)->value.tensor;
     const void *seen[2] = {g->view.data, g->view.data}, *result = g->view.data;
-    if (y->dense > AD_FEW_ELEMENTS || g->dense != y->dense) return false;
+    if (g->dense != y->dense) return false;
     for (int i = 0; i < op->inputs; i++)
         if (ad_op_saves_input(op, i)) seen[i] = ad_node_at(tape, node->in[i])->value.tensor->view.data;
     if (ad_op_saves_result(op, 0)) result = y->view.data;

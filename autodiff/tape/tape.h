@@ -353,8 +353,6 @@ bool ad_call_of_node(ad_tape *tape, uint32_t result0, ad_call *call, struct ad_c
 static inline int ad_op_results(const ad_op *op) { return op->results ? op->results : 1; }
 static inline bool ad_op_saves_input(const ad_op *op, int i) { return op->saves & AD_SAVES_INPUT(i); }
 static inline bool ad_op_saves_result(const ad_op *op, int k) { return op->saves & AD_SAVES_RESULT(k); }
-/* Up to so many elements an array counts as few (ad_op.flat): threads would not share them. */
-enum { AD_FEW_ELEMENTS = 2048 };
 /* ad_apply_at for an op of which it is known that it and the arguments are fit. */
 ad_var ad_apply_fit(const char *where, ad_tape *tape, const ad_op *op, int n, const ad_var *in, const void *attrs,
                     ad_var *results);

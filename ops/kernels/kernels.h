@@ -145,7 +145,7 @@ typedef struct ad_kernels {
 
     /* Elementwise. Inputs and results have one shape (broadcast inputs have strides of 0). Inputs that the row does
      * not use may have data NULL. */
-    /* Of n neighbours, by one thread. */
+    /* Of n neighbours. */
     void (*unary_flat)(ad_unary op, ad_dtype dtype, int64_t n, const void *x, void *y, const double *c);
     void (*unary_back_flat)(ad_unary op, ad_dtype dtype, int64_t n, const void *g, const void *x, const void *y,
                             void *x_bar, bool add, const double *c);

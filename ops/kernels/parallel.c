@@ -20,13 +20,13 @@ enum {
     ADAM = 4096
 };
 
-static int64_t grain_of(const ad_view *view, int64_t elements) {
-    return ad_dtype_size(view->dtype) == 4 ? elements : elements / 2;
+static int64_t grain_of(ad_dtype dtype, int64_t elements) {
+    return ad_dtype_size(dtype) == 4 ? elements : elements / 2;
 }
 
 /* ---- elementwise ------------------------------------------------------------------------------------------------- */
 
-static int64_t unary_grain(ad_unary op, const ad_view *view) {
+static int64_t unary_grain(ad_unary op, ad_dtype dtype) {
     static const int16_t grains[AD_UNARY_COUNT] = {
         [AD_UNARY_neg] = LIGHT,      [AD_UNARY_abs] = LIGHT,        [AD_UNARY_square] = LIGHT,
         [AD_UNARY_relu] = LIGHT,     [AD_UNARY_relu6] = LIGHT,      [AD_UNARY_frac] = LIGHT,
@@ -40,13 +40,13 @@ static int64_t unary_grain(ad_unary op, const ad_view *view) {
         [AD_UNARY_erfinv] = HEAVY,   [AD_UNARY_lgamma] = HEAVY,     [AD_UNARY_digamma] = HEAVY,
         [AD_UNARY_trigamma] = HEAVY, [AD_UNARY_power] = HEAVY,      [AD_UNARY_polygamma] = HEAVY,
     };
-    return grain_of(view, grains[op] ? grains[op] : FUNCTION);
+    return grain_of(dtype, grains[op] ? grains[op] : FUNCTION);
 }
 
-static int64_t binary_grain(ad_binary op, const ad_view *view) {
+static int64_t binary_grain(ad_binary op, ad_dtype dtype) {
     const bool heavy = op == AD_BINARY_pow || op == AD_BINARY_atan2 || op == AD_BINARY_fmod ||
                        op == AD_BINARY_remainder;
-    return grain_of(view, heavy ? HEAVY : LIGHT);
+    return grain_of(dtype, heavy ? HEAVY : LIGHT);
 }
 
 typedef struct unary_options {
@@ -60,7 +60,7 @@ static void unary_piece(const ad_view *const *v, const void *options) {
     AD_NAME(unary)(o->op, v[0], v[1], o->c);
 }
 static void parallel_unary(ad_unary op, const ad_view *x, const ad_view *y, const double *c) {
-    const int64_t grain = unary_grain(op, x);
+    const int64_t grain = unary_grain(op, x->dtype);
     if (ad_is_one_piece(x, grain))
         AD_NAME(unary)(op, x, y, c);
     else
@@ -73,7 +73,7 @@ static void unary_back_piece(const ad_view *const *v, const void *options) {
 }
 static void parallel_unary_back(ad_unary op, const ad_view *g, const ad_view *x, const ad_view *y,
                                 const ad_view *x_bar, bool add, const double *c) {
-    const int64_t grain = unary_grain(op, g);
+    const int64_t grain = unary_grain(op, g->dtype);
     if (ad_is_one_piece(g, grain))
         AD_NAME(unary_back)(op, g, x, y, x_bar, add, c);
     else
@@ -91,7 +91,7 @@ static void binary_piece(const ad_view *const *v, const void *options) {
     AD_NAME(binary)(((const binary_options *)options)->op, v[0], v[1], v[2]);
 }
 static void parallel_binary(ad_binary op, const ad_view *a, const ad_view *b, const ad_view *y) {
-    const int64_t grain = binary_grain(op, y);
+    const int64_t grain = binary_grain(op, y->dtype);
     if (ad_is_one_piece(y, grain))
         AD_NAME(binary)(op, a, b, y);
     else
@@ -105,12 +105,59 @@ static void binary_back_piece(const ad_view *const *v, const void *options) {
 }
 static void parallel_binary_back(ad_binary op, int which, const ad_view *g, const ad_view *a, const ad_view *b,
                                  const ad_view *y, const ad_view *bar, bool add) {
-    const int64_t grain = binary_grain(op, g);
+    const int64_t grain = binary_grain(op, g->dtype);
     if (ad_is_one_piece(g, grain))
         AD_NAME(binary_back)(op, which, g, a, b, y, bar, add);
     else
         ad_in_pieces(5, (const ad_view *[]){g, a, b, y, bar}, AD_EVERY_AXIS, grain, binary_back_piece,
                      &(binary_options){op, which, add});
+}
+
+/* Of neighbours: where threads share them, they are views like any others. */
+static void parallel_unary_flat(ad_unary op, ad_dtype dtype, int64_t n, const void *x, void *y, const double *c) {
+    ad_view views[2];
+    if (ad_parallel_workers(n, unary_grain(op, dtype)) < 2) {
+        AD_NAME(unary_flat)(op, dtype, n, x, y, c);
+        return;
+    }
+    ad_view_flatten(&views[0], (void *)(uintptr_t)x, dtype, n);
+    ad_view_flatten(&views[1], y, dtype, n);
+    parallel_unary(op, &views[0], &views[1], c);
+}
+
+static void parallel_unary_back_flat(ad_unary op, ad_dtype dtype, int64_t n, const void *g, const void *x,
+                                     const void *y, void *x_bar, bool add, const double *c) {
+    const void *const arrays[] = {g, x, y, x_bar};
+    ad_view views[4];
+    if (ad_parallel_workers(n, unary_grain(op, dtype)) < 2) {
+        AD_NAME(unary_back_flat)(op, dtype, n, g, x, y, x_bar, add, c);
+        return;
+    }
+    for (int k = 0; k < 4; k++) ad_view_flatten(&views[k], (void *)(uintptr_t)arrays[k], dtype, n);
+    parallel_unary_back(op, &views[0], &views[1], &views[2], &views[3], add, c);
+}
+
+static void parallel_binary_flat(ad_binary op, ad_dtype dtype, int64_t n, const void *a, const void *b, void *y) {
+    const void *const arrays[] = {a, b, y};
+    ad_view views[3];
+    if (ad_parallel_workers(n, binary_grain(op, dtype)) < 2) {
+        AD_NAME(binary_flat)(op, dtype, n, a, b, y);
+        return;
+    }
+    for (int k = 0; k < 3; k++) ad_view_flatten(&views[k], (void *)(uintptr_t)arrays[k], dtype, n);
+    parallel_binary(op, &views[0], &views[1], &views[2]);
+}
+
+static void parallel_binary_back_flat(ad_binary op, int which, ad_dtype dtype, int64_t n, const void *g,
+                                      const void *a, const void *b, const void *y, void *bar, bool add) {
+    const void *const arrays[] = {g, a, b, y, bar};
+    ad_view views[5];
+    if (ad_parallel_workers(n, binary_grain(op, dtype)) < 2) {
+        AD_NAME(binary_back_flat)(op, which, dtype, n, g, a, b, y, bar, add);
+        return;
+    }
+    for (int k = 0; k < 5; k++) ad_view_flatten(&views[k], (void *)(uintptr_t)arrays[k], dtype, n);
+    parallel_binary_back(op, which, &views[0], &views[1], &views[2], &views[3], &views[4], add);
 }
 
 static void compare_piece(const ad_view *const *v, const void *op) {
@@ -152,7 +199,7 @@ static void copy_piece(const ad_view *const *v, const void *options) {
     AD_NAME(copy)(v[0], v[1], o->scale, o->add);
 }
 static void parallel_copy(const ad_view *x, const ad_view *y, double scale, bool add) {
-    const int64_t grain = grain_of(y, LIGHT);
+    const int64_t grain = grain_of(y->dtype, LIGHT);
     if (ad_is_one_piece(y, grain))
         AD_NAME(copy)(x, y, scale, add);
     else
@@ -240,7 +287,7 @@ static void all_finite_piece(const ad_view *const *v, const void *options) {
         atomic_store_explicit(*(atomic_bool *const *)options, false, memory_order_relaxed);
 }
 static bool parallel_all_finite(const ad_view *x) {
-    const int64_t grain = grain_of(x, LIGHT);
+    const int64_t grain = grain_of(x->dtype, LIGHT);
     if (ad_is_one_piece(x, grain)) return AD_NAME(all_finite)(x);
     atomic_bool finite = true, *at = &finite;
     ad_in_pieces(1, &x, AD_EVERY_AXIS, grain, all_finite_piece, &at);
@@ -261,7 +308,7 @@ static unsigned other_axes(int axis) { return AD_EVERY_AXIS & ~(1u << axis); }
         AD_NAME(name)(v[0], ((const row_options *)options)->axis, v[1]);                                             \
     }                                                                                                                \
     static void parallel_##name(const ad_view *x, int axis, const ad_view *y) {                                      \
-        const int64_t grain = grain_of(x, ROWS);                                                                     \
+        const int64_t grain = grain_of(x->dtype, ROWS);                                                              \
         if (ad_is_one_piece(x, grain))                                                                               \
             AD_NAME(name)(x, axis, y);                                                                               \
         else                                                                                                         \
@@ -274,7 +321,7 @@ static unsigned other_axes(int axis) { return AD_EVERY_AXIS & ~(1u << axis); }
     }                                                                                                                \
     static void parallel_##name##_back(const ad_view *g, const ad_view *y, int axis, const ad_view *x_bar,           \
                                        bool add) {                                                                   \
-        const int64_t grain = grain_of(y, ROWS);                                                                     \
+        const int64_t grain = grain_of(y->dtype, ROWS);                                                              \
         if (ad_is_one_piece(y, grain))                                                                               \
             AD_NAME(name##_back)(g, y, axis, x_bar, add);                                                            \
         else                                                                                                         \
@@ -289,7 +336,7 @@ static void softmax_xent_piece(const ad_view *const *v, const void *options) {
     AD_NAME(softmax_xent)(v[0], v[1], v[2], v[3]);
 }
 static void parallel_softmax_xent(const ad_view *x, const ad_view *target, const ad_view *loss, const ad_view *p) {
-    const int64_t grain = grain_of(x, ROWS);
+    const int64_t grain = grain_of(x->dtype, ROWS);
     if (ad_is_one_piece(x, grain))
         AD_NAME(softmax_xent)(x, target, loss, p);
     else
@@ -302,7 +349,7 @@ static void softmax_xent_back_piece(const ad_view *const *v, const void *options
 }
 static void parallel_softmax_xent_back(const ad_view *g, const ad_view *p, const ad_view *target,
                                        const ad_view *x_bar, bool add) {
-    const int64_t grain = grain_of(p, SUM);
+    const int64_t grain = grain_of(p->dtype, SUM);
     if (ad_is_one_piece(p, grain))
         AD_NAME(softmax_xent_back)(g, p, target, x_bar, add);
     else
@@ -330,7 +377,7 @@ static void standardize_piece(const ad_view *const *v, const void *options) {
     o->f(&part);
 }
 static void share_rows(const ad_standardize *s, void (*f)(const ad_standardize *s)) {
-    const int64_t grain = grain_of(&s->x, ROWS);
+    const int64_t grain = grain_of(s->x.dtype, ROWS);
     const ad_view *const arrays[] = ARRAYS(s);
     if (ad_is_one_piece(&s->x, grain))
         f(s);
@@ -513,10 +560,10 @@ static void parallel_gemm(const ad_gemm *problem, void *scratch) {
 extern const ad_kernels AD_NAME(kernels);
 const ad_kernels AD_NAME(kernels) = {
     .isa = AD_ISA_TEXT(AD_ISA),
-    .unary_flat = AD_NAME(unary_flat),
-    .unary_back_flat = AD_NAME(unary_back_flat),
-    .binary_flat = AD_NAME(binary_flat),
-    .binary_back_flat = AD_NAME(binary_back_flat),
+    .unary_flat = parallel_unary_flat,
+    .unary_back_flat = parallel_unary_back_flat,
+    .binary_flat = parallel_binary_flat,
+    .binary_back_flat = parallel_binary_back_flat,
     .unary = parallel_unary,
     .unary_back = parallel_unary_back,
     .binary = parallel_binary,

@@ -4,7 +4,7 @@
  *   mutants [OP]    all ops, or one
  *
  * A mutant is a copy of the op's descriptor in which one function (its VJP, its fused backward, its rule for numbers or for
- * few elements, or its JVP) is wrapped: it runs the original, looks at what that gives to one input or result, and passes on
+ * neighbours, or its JVP) is wrapped: it runs the original, looks at what that gives to one input or result, and passes on
  * something else.
  * A corruption that changes no number on any sample (three times nothing) makes no mutant. */
 #include "autodiff/tape/tape.h"

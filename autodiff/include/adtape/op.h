@@ -162,8 +162,8 @@ typedef struct ad_scalar_rule {
     ad_pair (*adjoint)(double g, double a, double b, double y, const double *attrs);
 } ad_scalar_rule;
 
-/* A path for few elements, optional: for elementwise ops without attributes. Arrays are n neighbours in memory, all of one
- * float dtype; there are neither views nor checks. b is NULL where there is one input. */
+/* A path without views or checks, optional: for elementwise ops without attributes. Arrays are n neighbours in memory, all
+ * of one float dtype. b is NULL where there is one input. */
 typedef struct ad_flat_rule {
     void (*value)(ad_dtype dtype, int64_t n, const void *a, const void *b, void *y);
     /* bar is, or grows by (`add`), the contributions to input i; what the op does not save is given g in its place. */
