@@ -23,7 +23,8 @@ static ad_var push_leaf(ad_tape *tape, const char *where, const ad_op *op, const
               (!param || ad_list_reserve(&tape->params, tape->allocator, 1));
     if (ok && (param || (name && *name))) {
         extra = ad_arena_take(&tape->extras, sizeof *extra);
-        const char *copy = name && *name ? ad_arena_text(&tape->extras, name) : NULL;
+        /* A parameter's name lives as long as the parameter, which the tape keeps. */
+        const char *copy = name && *name ? (param ? name : ad_arena_text(&tape->extras, name)) : NULL;
         ok = extra && (copy || !name || !*name);
         if (ok) *extra = (ad_extra){.name = copy, .param = param, .param_version = param ? param->version : 0};
     }

@@ -316,7 +316,33 @@ static void add_rows(const job *j) {
     }
 }
 
+/* What takes longer to arrange than to add up: few neighbours to one number, and few rows of neighbours to the sums of their
+ * columns. The additions are those that would be made anyway. */
+static bool run_few(job *j, const ad_view *x, const ad_view *y) {
+    static const double none[WIDE_BLOCK];
+    const struct reduction *r = j->reduction;
+    j->y_kept.dtype = y->dtype;
+    if (ad_elements(&y->shape) == 1) {
+        const int64_t n = ad_elements(&x->shape);
+        if (n == 0 || n > ROW_BLOCK || !ad_view_is_contiguous(x)) return false;
+        store(j, y->data, 0, r->block[x->dtype](x->data, n, 1, 0, j->p));
+        return true;
+    }
+    const int64_t rows = x->shape.dim[0], columns = y->shape.dim[0];
+    if (x->shape.rank != 2 || y->shape.rank != 1 || columns != x->shape.dim[1] || columns < 2 ||
+        columns > WIDE_BLOCK || rows < 1 || rows > TALL_BLOCK || x->stride[1] != 1 || y->stride[0] != 1)
+        return false;
+    const int64_t step = x->stride[0] * (int64_t)ad_dtype_size(x->dtype);
+    double sum[WIDE_BLOCK];
+    start_sums(r, sum, columns);
+    for (int64_t row = 0; row < rows; row++)
+        r->row[x->dtype](sum, (const char *)x->data + row * step, columns, 1, none, j->p);
+    for (int64_t i = 0; i < columns; i++) store(j, y->data, i, sum[i]);
+    return true;
+}
+
 static void run(job *j, const ad_view *x, const ad_view *c, const ad_view *y) {
+    if (!c && run_few(j, x, y)) return;
     double zero = 0;
     ad_view none = {.data = &zero, .dtype = AD_F64, .shape = y->shape};
     if (ad_elements(&x->shape) == 0) {
