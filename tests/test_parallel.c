@@ -178,6 +178,9 @@ static ad_var indices(ad_tape *t, ad_shape shape, int64_t bound) {
     X(index_add, ad_index_add(LEAF_OF(1, 30, 90, 7), 1, indices(t, AD_SHAPE(200), 90), LEAF_OF(2, 30, 200, 7)))      \
     X(cat, ad_cat(2, (ad_var[]){LEAF_OF(1, 200, 150), LEAF_OF(2, 200, 171)}, 1))                                     \
     X(contiguous, ad_contiguous(ad_permute(LEAF_OF(1, 40, 50, 35), AD_AXES(2, 0, 1))))                               \
+    X(fold, ad_fold(LEAF_OF(1, 7, 300, 40), 1, 3, 937))                                                              \
+    X(fold_of_one, ad_fold(LEAF_OF(1, 9000, 64), 0, 1, 9063))                                                        \
+    X(unfold, ad_unfold(LEAF_OF(1, 70, 900), 1, 40, 3))                                                              \
     X(cumsum, ad_cumsum(LEAF_OF(1, 150, 300), 1, false))                                                             \
     X(cumsum_down, ad_cumsum(LEAF_OF(1, 150, 300), 0, true))                                                         \
     X(max, ad_max(LEAF_OF(1, 20, 150, 30), 1, false, NULL))                                                          \

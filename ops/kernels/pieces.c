@@ -25,6 +25,26 @@ static int64_t unit_of(const cuts *c, int axis, int64_t n) {
     return 1;
 }
 
+static int64_t length_of(int64_t stride) { return stride < 0 ? -stride : stride; }
+
+/* How far the elements of a view reach along those axes that step less than `axis`, or as much. */
+static int64_t reach_below(const ad_view *view, int axis) {
+    int64_t reach = 0;
+    for (int i = 0; i < view->shape.rank; i++)
+        if (i != axis && view->shape.dim[i] > 1 && length_of(view->stride[i]) <= length_of(view->stride[axis]))
+            reach += (view->shape.dim[i] - 1) * length_of(view->stride[i]);
+    return reach;
+}
+
+/* Whether pieces of the result have no element in common: not so along the axes of windows that overlap. */
+static bool is_disjoint(const ad_view *result, int axis) {
+    for (int i = 0; i < result->shape.rank; i++)
+        if (result->shape.dim[i] > 1 && length_of(result->stride[i]) >= length_of(result->stride[axis]) &&
+            length_of(result->stride[i]) <= reach_below(result, i))
+            return false;
+    return true;
+}
+
 /* The first axis that gives enough pieces, or the one that gives most. */
 static void choose_axis(cuts *c, unsigned axes, int64_t enough) {
     const ad_view *last = c->views[c->arrays - 1];
@@ -33,7 +53,7 @@ static void choose_axis(cuts *c, unsigned axes, int64_t enough) {
         const int64_t n = c->views[0]->shape.dim[i];
         if (!(axes & 1u << i) || !has_axis(last, i, n) || (last->stride[i] == 0 && n > 1)) continue;
         const int64_t unit = unit_of(c, i, n);
-        if (n / unit > c->pieces) {
+        if (n / unit > c->pieces && is_disjoint(last, i)) {
             c->axis = i;
             c->n = n;
             c->unit = unit;
