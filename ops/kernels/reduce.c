@@ -1,5 +1,5 @@
 /* Reductions. Everything accumulates in double, in an order that does not depend on the machine: blocks of neighbours, in
- * 16 lanes, and then blocks in pairs, pairs of pairs, and so on, so that the error of a sum grows with the logarithm of
+ * twice 16 lanes, and then blocks in pairs, pairs of pairs, and so on, so that the error of a sum grows with the logarithm of
  * their number. Which reductions there are says reduce_table.h; the comments here speak of sums. */
 #include "ops/kernels/elementary.h"
 #include "ops/kernels/isa.h"
@@ -39,16 +39,25 @@ DEFINE_JOIN(smaller, b < a || b != b ? b : a)
     }                                                                                                                \
     static double name##_block_##S(const void *elements, int64_t n, int64_t stride, double c, double p) {            \
         const T *x = elements;                                                                                       \
-        double lane[LANES], sum = start;                                                                             \
+        double lane[LANES], more[LANES], sum = start;                                                                \
         int64_t i = 0;                                                                                               \
-        for (int k = 0; k < LANES; k++) lane[k] = start;                                                             \
+        if (n < LANES) {                                                                                             \
+            for (; i < n; i++) sum = join_##join(sum, name##_term_##S(x[i * stride], c, p));                         \
+            return sum;                                                                                              \
+        }                                                                                                            \
+        for (int k = 0; k < LANES; k++) lane[k] = more[k] = start;                                                   \
         if (stride == 1) {                                                                                           \
-            for (; i + LANES <= n; i += LANES)                                                                       \
+            for (; i + 2 * LANES <= n; i += 2 * LANES) {                                                             \
                 for (int k = 0; k < LANES; k++) lane[k] = join_##join(lane[k], name##_term_##S(x[i + k], c, p));     \
+                for (int k = 0; k < LANES; k++)                                                                      \
+                    more[k] = join_##join(more[k], name##_term_##S(x[i + LANES + k], c, p));                         \
+            }                                                                                                        \
         }                                                                                                            \
         for (; i < n; i++) lane[i % LANES] = join_##join(lane[i % LANES], name##_term_##S(x[i * stride], c, p));     \
-        for (int k = 0; k < LANES; k++) sum = join_##join(sum, lane[k]);                                             \
-        return sum;                                                                                                  \
+        for (int k = 0; k < LANES; k++) lane[k] = join_##join(lane[k], more[k]);                                     \
+        for (int half = LANES / 2; half > 0; half /= 2)                                                              \
+            for (int k = 0; k < half; k++) lane[k] = join_##join(lane[k], lane[k + half]);                           \
+        return lane[0];                                                                                              \
     }                                                                                                                \
     static void name##_row_##S(double *restrict sum, const void *elements, int64_t n, int64_t stride,                \
                                const double *restrict c, double p) {                                                 \
