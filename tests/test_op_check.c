@@ -380,9 +380,79 @@ Test(op_check, compares_the_scalar_rule_with_the_rest) {
     const ad_scalar_rule right = {square_value, square_adjoint}, value = {off_value, square_adjoint},
                          adjoint = {square_value, off_adjoint};
     expect_right(changed(square, "scalar_square", op.scalar = &right));
-    expect_broken(changed(square, "off_value", op.scalar = &value), "scalar rule = general path", "result 0",
+    expect_broken(changed(square, "off_value", op.scalar = &value), "short cuts = general path", "result 0",
                   "sample 1 (f64[])");
     expect_broken(changed(square, "off_adjoint", op.scalar = &adjoint), "gradient = differences", "sign is flipped");
+}
+
+static double element(ad_dtype dtype, const void *data, int64_t i) {
+    return dtype == AD_F32 ? (double)((const float *)data)[i] : ((const double *)data)[i];
+}
+static void flat_square(ad_dtype dtype, int64_t n, const void *a, const void *b, void *y) {
+    (void)b;
+    for (int64_t i = 0; i < n; i++)
+        ad_element_set((char *)y + (size_t)i * ad_dtype_size(dtype), dtype, pow(element(dtype, a, i), 2));
+}
+static void off_flat_square(ad_dtype dtype, int64_t n, const void *a, const void *b, void *y) {
+    flat_square(dtype, n, a, b, y);
+    if (n > 2) ad_element_set((char *)y + 2 * ad_dtype_size(dtype), dtype, element(dtype, y, 2) + 1);
+}
+static void flat_back(double factor, ad_dtype dtype, int64_t n, const void *g, const void *a, void *bar, bool add) {
+    for (int64_t i = 0; i < n; i++) {
+        const double old = add ? element(dtype, bar, i) : 0;
+        ad_element_set((char *)bar + (size_t)i * ad_dtype_size(dtype), dtype,
+                       old + factor * element(dtype, a, i) * element(dtype, g, i));
+    }
+}
+static void flat_square_adjoint(ad_dtype dtype, int64_t n, int i, const void *g, const void *a, const void *b,
+                                const void *y, void *bar, bool add) {
+    (void)i, (void)b, (void)y;
+    flat_back(2, dtype, n, g, a, bar, add);
+}
+static void off_flat_adjoint(ad_dtype dtype, int64_t n, int i, const void *g, const void *a, const void *b,
+                             const void *y, void *bar, bool add) {
+    (void)i, (void)b, (void)y;
+    flat_back(-2, dtype, n, g, a, bar, add);
+}
+static void overwriting_flat_adjoint(ad_dtype dtype, int64_t n, int i, const void *g, const void *a, const void *b,
+                                     const void *y, void *bar, bool add) {
+    (void)i, (void)b, (void)y, (void)add;
+    flat_back(2, dtype, n, g, a, bar, false);
+}
+
+Test(op_check, compares_the_flat_rule_with_the_rest) {
+    const ad_flat_rule right = {flat_square, flat_square_adjoint}, value = {off_flat_square, flat_square_adjoint},
+                       adjoint = {flat_square, off_flat_adjoint},
+                       overwriting = {flat_square, overwriting_flat_adjoint};
+    expect_right(changed(square, "flat_square", op.elementwise = true, op.flat = &right));
+    expect_broken(changed(square, "off_flat", op.elementwise = true, op.flat = &value), "short cuts = general path",
+                  "result 0 at [0,2]", ".flat");
+    expect_broken(changed(square, "off_flat_adjoint", op.elementwise = true, op.flat = &adjoint),
+                  "gradient = differences", "sign is flipped");
+    expect_broken(changed(square, "overwriting_flat", op.elementwise = true, op.flat = &overwriting), "twice adds",
+                  "a contribution missing");
+}
+
+static bool always(const ad_call *call, const ad_adjoint *adjoint, const ad_seeds *seeds, void *attrs) {
+    (void)call, (void)adjoint, (void)seeds, (void)attrs;
+    return true;
+}
+/* Right for one cotangent; of several, where values repeat along axis 0, for the first ones. */
+static ad_status half_backward(ad_call *call, ad_adjoint *adjoint) {
+    bool add;
+    const ad_view *into = ad_into(adjoint, 0, &add), *x = call->in[0];
+    const int64_t n = into ? ad_view_count(into) : 0, half = x->shape.rank && x->stride[0] == 0 ? n / 2 : n;
+    for (int64_t i = 0; i < n; i++) {
+        const double old = add ? ad_view_get(into, i) : 0;
+        put(into, i, old + (i < half ? 2 * ad_view_get(x, i) * ad_view_get(&adjoint->seed[0], i) : 0));
+    }
+    return AD_OK;
+}
+
+Test(op_check, compares_many_cotangents_with_each) {
+    expect_right(changed(square, "batched", op.batches = always));
+    expect_broken(changed(square, "half", op.batches = always, op.backward = half_backward), "many cotangents = each",
+                  "several at once");
 }
 
 static ad_status overwriting_backward(ad_call *call, ad_adjoint *adjoint) {

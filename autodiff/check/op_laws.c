@@ -49,7 +49,7 @@ static ad_status same_as_op(ad_checker *checker, const char *law, const ad_op *o
     return status;
 }
 
-static ad_status scalar_rule(ad_checker *checker, const char *law) {
+static ad_status short_cuts(ad_checker *checker, const char *law) {
     ad_op general = *checker->subject->op;
     if (!general.scalar && !general.flat) return AD_OK;
     general.scalar = NULL;
@@ -420,7 +420,7 @@ enum { max_laws = 8 };
 static const ad_law laws_of[][max_laws + 1] = {
     [AD_DIFFERENTIABLE] = {{"saves what it reads", saves_what_it_reads},
                            {"", common_laws},
-                           {"scalar rule = general path", scalar_rule},
+                           {"short cuts = general path", short_cuts},
                            {"fused backward = VJP", fused_backward},
                            {"many cotangents = each", cotangents_at_once},
                            {"many tangents = each", tangents_at_once},

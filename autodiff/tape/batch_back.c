@@ -44,10 +44,10 @@ const ad_view *ad_batch_into(ad_adjoint *adjoint, int i, bool *add) {
 
 /* ---- scalar rules -------------------------------------------------------------------------------------------------- */
 
-static void add_by_rule(const ad_tape *tape, const ad_node *node, const ad_rows *s, double *a, double *b) {
-    const double *attrs = node->extra ? node->extra->attrs : NULL, *g = s->memory;
+static void add_by_rule(const ad_tape *tape, const ad_node *node, const ad_rows *rows, double *a, double *b) {
+    const double *attrs = node->extra ? node->extra->attrs : NULL, *g = rows->memory;
     const double x = ad_node_at(tape, node->in[0])->value.f64, z = ad_node_at(tape, node->in[1])->value.f64;
-    for (uint32_t k = s->from; k < s->to; k++) {
+    for (uint32_t k = rows->from; k < rows->to; k++) {
         if (g[k] == 0) continue;
         const ad_pair back = node->op->scalar->adjoint(g[k], x, z, node->value.f64, attrs);
         if (a) a[k] += back.a;
@@ -58,24 +58,24 @@ static void add_by_rule(const ad_tape *tape, const ad_node *node, const ad_rows 
 static bool scalar_back(ad_batch *batch, uint32_t index) {
     const ad_tape *tape = batch->tape;
     const ad_node *node = ad_node_at(tape, index);
-    ad_rows *s = &batch->at[index];
+    ad_rows *rows = &batch->at[index];
     double *into[2] = {NULL, NULL};
-    ad_rows_trim(s);
-    if (s->from == s->to) return true;
+    ad_rows_trim(rows);
+    if (rows->from == rows->to) return true;
     for (int i = 0; i < node->inputs; i++) {
         if (!(ad_node_at(tape, node->in[i])->flags & AD_NODE_WANTED)) continue;
-        into[i] = ad_rows_open_numbers(batch, node->in[i], s->from, s->to);
+        into[i] = ad_rows_open_numbers(batch, node->in[i], rows->from, rows->to);
         if (!into[i]) return false;
     }
     const bool is_product = node->op == &ad_op_mul;
     if (!is_product && node->op != &ad_op_add) {
-        add_by_rule(tape, node, s, into[0], into[1]);
+        add_by_rule(tape, node, rows, into[0], into[1]);
         return true;
     }
     for (int i = 0; i < 2; i++)
         if (into[i])
-            ad_rows_add_product(into[i], s->memory, is_product ? ad_node_at(tape, node->in[1 - i])->value.f64 : 1,
-                                s->from, s->to);
+            ad_rows_add_product(into[i], rows->memory, is_product ? ad_node_at(tape, node->in[1 - i])->value.f64 : 1,
+                                rows->from, rows->to);
     return true;
 }
 
@@ -123,16 +123,16 @@ static bool show_rows(const ad_batch *batch, const ad_call *call, ad_adjoint *ad
 /* The operation gave nothing to some inputs: that is 0, where others of their rows are there. */
 static void complete_rows(ad_batch *batch, const ad_call *call) {
     for (int i = 0; i < call->inputs; i++) {
-        ad_row_state *p = &batch->state[i];
+        ad_row_state *state = &batch->state[i];
         const uint32_t index = call->priv->inputs[i];
         /* Of a variable that is there twice, only the first place counts. */
         bool is_first = true;
         for (int j = 0; j < i && is_first; j++) is_first = call->priv->inputs[j] != index;
-        if (is_first && batch->at[index].memory && !p->was_there && !p->is_written) {
+        if (is_first && batch->at[index].memory && !state->was_there && !state->is_written) {
             ad_view row = ad_rows_one(batch, index, batch->seed);
             ad_kernels_get()->fill(&row, 0);
         }
-        p->is_written = false;
+        state->is_written = false;
     }
 }
 

@@ -1,4 +1,5 @@
-/* The transforms whose results are whole matrices of derivatives: one walk for each row or column, over one recording. */
+/* The transforms whose results are whole matrices of derivatives: over one recording, one walk for each row or column or, on
+ * numbers, for many. */
 #include "autodiff/transform/transform.h"
 
 #include <string.h>
