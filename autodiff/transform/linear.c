@@ -239,8 +239,12 @@ ad_status ad_linear_pull(ad_linear *linear, const double *u, double *product, ad
     return status ? status : ad_linear_multiply(linear, true, 1, u, product, error);
 }
 
+/* The vectors of a batch should not take much more memory than one of a long one does. */
 int64_t ad_linear_batch(const ad_linear *linear, int64_t products) {
-    const int64_t most = ad_batch_seeds(linear->start);
+    enum { NUMBERS = 1 << 22 };
+    const int64_t longest = linear->rows > linear->columns ? linear->rows : linear->columns;
+    const int64_t seeds = ad_batch_seeds(linear->start), fit = longest ? NUMBERS / longest : seeds;
+    const int64_t most = fit < 1 ? 1 : fit < seeds ? fit : seeds;
     return products < most ? products : most;
 }
 

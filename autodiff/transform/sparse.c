@@ -198,15 +198,12 @@ static bool plan(ad_sparse *sparse, const ad_linear *linear, bool is_symmetric) 
 
 /* ---- the matrix -------------------------------------------------------------------------------------------------------- */
 
-static void put(double *vector, int64_t count, const int64_t *seed, double number) {
-    for (int64_t i = 0; i < count; i++) vector[seed[i]] = number;
-}
-
 /* Sets the sums of the unit vectors of some colours to 1, or back to 0. */
 static void put_colors(const ad_sparse *sparse, int64_t first, int64_t count, double number) {
     for (int64_t k = 0; k < count; k++) {
-        const int64_t start = sparse->seed_start[first + k], end = sparse->seed_start[first + k + 1];
-        put(sparse->vectors + k * sparse->vertices, end - start, sparse->seed + start, number);
+        double *vector = sparse->vectors + k * sparse->vertices;
+        for (int64_t i = sparse->seed_start[first + k]; i < sparse->seed_start[first + k + 1]; i++)
+            vector[sparse->seed[i]] = number;
     }
 }
 
@@ -283,19 +280,19 @@ static ad_status diagonal_in(ad_arena *memory, ad_linear *linear, double *diagon
     ad_status status = read_pattern(linear, memory, &pattern, "ad_linear_diagonal", error);
     if (status) return status;
     int64_t *color = take_numbers(memory, n), *scratch = take_numbers(memory, n + 1);
-    double *vector = take(memory, n, sizeof(double)), *product = take(memory, n, sizeof(double));
-    if (!color || !scratch || !vector || !product || !transpose(memory, &pattern, &transposed) ||
+    if (!color || !scratch || !transpose(memory, &pattern, &transposed) ||
         !unite(memory, &pattern, &transposed, &both))
         return ad_error_set(error, AD_ERR_OOM, "ad_linear_diagonal: out of memory");
-    int64_t colors = ad_color_neighbours(&both, color, scratch);
-    for (int64_t c = 0; c < colors && !status; c++) {
-        int64_t count = 0;
+    const int64_t colors = ad_color_neighbours(&both, color, scratch), batch = ad_linear_batch(linear, colors);
+    double *vectors = take(memory, batch * n, sizeof(double)), *products = take(memory, batch * n, sizeof(double));
+    if (!vectors || !products) return ad_error_set(error, AD_ERR_OOM, "ad_linear_diagonal: out of memory");
+    for (int64_t first = 0; first < colors && !status; first += batch) {
+        const int64_t count = colors - first < batch ? colors - first : batch;
         for (int64_t v = 0; v < n; v++)
-            if (color[v] == c) scratch[count++] = v;
-        put(vector, count, scratch, 1);
-        status = ad_linear_multiply(linear, is_gradient(linear), 1, vector, product, error);
-        put(vector, count, scratch, 0);
-        for (int64_t i = 0; i < count && !status; i++) diagonal[scratch[i]] = product[scratch[i]];
+            for (int64_t k = 0; k < count; k++) vectors[k * n + v] = color[v] == first + k;
+        status = ad_linear_multiply(linear, is_gradient(linear), count, vectors, products, error);
+        for (int64_t v = 0; v < n && !status; v++)
+            if (color[v] >= first && color[v] < first + count) diagonal[v] = products[(color[v] - first) * n + v];
     }
     return status;
 }
