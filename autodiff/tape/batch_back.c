@@ -271,20 +271,25 @@ static void walk_for_each(const char *where, ad_var y, const ad_view *y_bar, int
     }
 }
 
+static int64_t bytes_of(const ad_node *node) {
+    const ad_shape shape = ad_node_shape(node);
+    return ad_shape_count(&shape) * (int64_t)ad_dtype_size((ad_dtype)node->dtype);
+}
+
 int64_t ad_batch_seeds(ad_var y) {
-    int64_t most = 1;
+    const int64_t of_y = bytes_of(ad_node_at(y.tape, y.index));
+    int64_t most = 1; /* of what comes before y */
     for (uint32_t index = 0; index < y.index; index++) {
         const ad_node *node = ad_node_at(y.tape, index);
         /* Of leaves and views of them, such as weights, hardly any has rows. */
         if (!(node->flags & AD_NODE_GRAD) || (node->flags & (AD_NODE_INLINE | AD_NODE_VIEW)) || ad_node_is_leaf(node))
             continue;
-        const ad_view *value = &node->value.tensor->view;
-        const int64_t bytes = ad_view_count(value) * (int64_t)ad_dtype_size(value->dtype);
+        const int64_t bytes = bytes_of(node);
         most = bytes > most ? bytes : most;
     }
-    const int64_t cached = CACHE_BYTES / most, fit = MOST_BYTES / most;
-    if (cached >= LEAST_SEEDS) return cached < MOST_SEEDS ? cached : MOST_SEEDS;
-    return fit < 1 ? 1 : fit < LEAST_SEEDS ? fit : LEAST_SEEDS;
+    const int64_t cached = CACHE_BYTES / most, fit = MOST_BYTES / (most > of_y ? most : of_y + 1);
+    const int64_t wanted = cached < LEAST_SEEDS ? LEAST_SEEDS : cached < MOST_SEEDS ? cached : MOST_SEEDS;
+    return fit < 1 ? 1 : fit < wanted ? fit : wanted;
 }
 
 ad_status ad_backward_batch_at(const char *where, ad_var y, const ad_view *y_bar, int n, const ad_var *x,
