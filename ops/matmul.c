@@ -34,9 +34,7 @@ static bool fold_rows(const ad_view *a, const ad_view *b, const ad_view *c, ad_v
     ad_shape a_shape = AD_SHAPE(rows, a->shape.dim[rank - 1]), c_shape = AD_SHAPE(rows, c->shape.dim[rank - 1]);
     if (ad_view_reshape(a, &a_shape, &folded[0]) || ad_view_reshape(c, &c_shape, &folded[2])) return false;
     if (folded[2].stride[0] == 0 && rows > 1) return false; /* they are to be summed */
-    folded[1] = ad_view_of(b->data, b->dtype, AD_SHAPE(b->shape.dim[rank - 2], b->shape.dim[rank - 1]));
-    folded[1].stride[0] = b->stride[rank - 2];
-    folded[1].stride[1] = b->stride[rank - 1];
+    folded[1] = ad_last_matrix(b);
     return true;
 }
 
@@ -50,9 +48,7 @@ static bool fold_sum(const ad_view *a, const ad_view *b, const ad_view *c, ad_vi
     ad_shape a_shape = AD_SHAPE(rows, at.shape.dim[rank - 1]), b_shape = AD_SHAPE(rows, b->shape.dim[rank - 1]);
     if (ad_view_reshape(&at, &a_shape, &folded[0]) || ad_view_reshape(b, &b_shape, &folded[1])) return false;
     folded[0] = ad_swap_last(&folded[0]);
-    folded[2] = ad_view_of(c->data, c->dtype, AD_SHAPE(c->shape.dim[rank - 2], c->shape.dim[rank - 1]));
-    folded[2].stride[0] = c->stride[rank - 2];
-    folded[2].stride[1] = c->stride[rank - 1];
+    folded[2] = ad_last_matrix(c);
     return true;
 }
 

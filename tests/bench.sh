@@ -27,7 +27,8 @@ lines_of() {
         !(NF == 3 || NF == 5) || $1 == "" || $2 == "" || $3 !~ /^-?[0-9.]+(e[-+][0-9]+)?$/ { print; bad = 1; exit }
         END { if (!bad) print NR; exit bad }' lines
 }
-for try in 'floor 2 fma' 'scalar 3 ops=1e3' 'gemm 4 64x' 'ops 3 small' 'ops 2 exp f32 n=64Ki' 'sweep 2 width=16' 'jacobians 2 jacobian' \
+for try in 'floor 2 fma' 'scalar 3 ops=1e3' 'gemm 4 64x' 'ops 3 small' 'ops 2 exp f32 n=64Ki' 'sweep 2 width=16' \
+    'jacobians 2 jacobian' \
     'models 8 16-1 step, batch'; do
     program=${try%% *} rest=${try#* }
     count=${rest%% *} only=${rest#* }

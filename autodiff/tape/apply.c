@@ -286,83 +286,28 @@ static ad_var apply_scalar(const char *where, ad_tape *tape, const ad_op *op, co
     return y;
 }
 
-/* The path for elementwise ops on neighbours of one float type; an invalid variable without a tape if this is none, or
- * there is no memory. */
-static ad_var apply_flat(const char *where, ad_tape *tape, const ad_op *op, const ad_var *in) {
-    const ad_var none = ad_var_invalid(NULL);
-    const ad_tensor *x[2] = {NULL, NULL};
-    unsigned flags = 0;
-    if (tape->count >= tape->fast_end || !ad_list_reserve(&tape->owners, tape->allocator, 1)) return none;
+/* The values x of the inputs of an elementwise op, if all are row-major arrays of one type. *flags: those that any of the
+ * nodes has. */
+static bool find_alike(const ad_tape *tape, const ad_op *op, const ad_var *in, const ad_tensor *x[2],
+                       unsigned *flags) {
+    *flags = 0;
     for (int i = 0; i < op->inputs; i++) {
-        if (in[i].tape != tape || !ad_var_is_valid(in[i])) return none;
+        if (in[i].tape != tape || !ad_var_is_valid(in[i])) return false;
         const ad_node *node = ad_node_at(tape, in[i].index);
-        if (node->flags & AD_NODE_INLINE) return none;
+        if (node->flags & AD_NODE_INLINE) return false;
         x[i] = node->value.tensor;
-        flags |= node->flags;
-    }
-    const ad_dtype dtype = x[0]->view.dtype;
-    const int64_t n = x[0]->dense;
-    if (n < 0 || !ad_dtype_is_float(dtype)) return none;
-    if (x[1] &&
-        (x[1]->dense != n || x[1]->view.dtype != dtype || !ad_same_shape(&x[1]->view.shape, &x[0]->view.shape)))
-        return none;
-    ad_tensor *y = ad_pool_like(tape->pool, x[0]);
-    if (!y) return none;
-    op->flat->value(dtype, n, x[0]->view.data, x[1] ? x[1]->view.data : NULL, y->view.data);
-    ad_node *node = ad_tape_push(tape, where);
-    node->op = op;
-    node->value.tensor = y;
-    node->extra = NULL;
-    node->dtype = (uint8_t)dtype;
-    node->flags = (uint16_t)(AD_NODE_FLAT | ((flags & AD_NODE_GRAD) && !tape->no_grad ? AD_NODE_GRAD : 0));
-    node->inputs = (uint8_t)op->inputs;
-    for (int i = 0; i < op->inputs; i++) node->in[i] = in[i].index;
-    ad_list_push(&tape->owners, tape->count - 1);
-    return (ad_var){tape, tape->count - 1, tape->generation};
-}
-
-/* Points call->in at the inputs of an elementwise op as 1-d arrays. Returns one of them, whose type is that of all; NULL if
- * there is one that does not lie row-major, or has another type. *flags: those that any of the nodes has. */
-static const ad_tensor *bind_flat_inputs(ad_call *call, const ad_var *in, unsigned *flags) {
-    const ad_tensor *like = NULL;
-    for (int i = 0; i < call->inputs; i++) {
-        if (in[i].tape != call->priv->tape || !ad_var_is_valid(in[i])) return NULL;
-        const ad_node *node = ad_node_at(in[i].tape, in[i].index);
-        if (node->flags & AD_NODE_INLINE) return NULL;
-        const ad_tensor *x = node->value.tensor;
-        if (x->dense < 0) return NULL;
-        if (like && (x->view.dtype != like->view.dtype || !ad_same_shape(&x->view.shape, &like->view.shape)))
-            return NULL;
-        like = x;
+        if (x[i]->dense < 0) return false;
+        if (i > 0 && (x[i]->view.dtype != x[0]->view.dtype || !ad_same_shape(&x[i]->view.shape, &x[0]->view.shape)))
+            return false;
         *flags |= node->flags;
-        call->priv->input_index[i] = in[i].index;
-        ad_call_flatten(call, i, x->view.data, x->view.dtype, x->dense);
     }
-    call->priv->inputs = call->priv->input_index;
-    call->in = call->priv->view;
-    return like;
+    return true;
 }
 
-/* The path for elementwise ops on row-major arrays of one type; an invalid variable without a tape if this is none. */
-static ad_var apply_elementwise(ad_call *call, const ad_var *in) {
-    const ad_var none = ad_var_invalid(NULL);
-    const ad_op *op = call->op;
-    ad_tape *tape = call->priv->tape;
-    unsigned flags = 0;
-    if (tape->count >= tape->fast_end || !ad_list_reserve(&tape->owners, tape->allocator, 1)) return none;
-    const ad_tensor *like = bind_flat_inputs(call, in, &flags);
-    if (!like) return none;
-    ad_extra *extra;
-    call->is_view[0] = false;
-    if (op->shape(call) || !keep_extra(call, &extra)) return ad_var_invalid(tape);
-    ad_tensor *y = tape->held[0] = ad_pool_like(tape->pool, like);
-    if (!y) return none;
-    ad_view_flatten(&call->out[0], y->view.data, y->view.dtype, y->dense);
-    if (op->forward(call)) {
-        ad_tape_release_held(tape);
-        return ad_var_invalid(tape);
-    }
-    ad_node *node = ad_tape_push(tape, call->priv->where);
+/* The node of such an application, whose value y is taken. There is room for it and its place among the owners. */
+static ad_var push_alike(ad_tape *tape, const char *where, const ad_op *op, const ad_var *in, unsigned flags,
+                         ad_extra *extra, ad_tensor *y) {
+    ad_node *node = ad_tape_push(tape, where);
     const bool grad = (flags & AD_NODE_GRAD) && !tape->no_grad && op->derivative == AD_DIFFERENTIABLE;
     node->op = op;
     node->value.tensor = y;
@@ -371,9 +316,51 @@ static ad_var apply_elementwise(ad_call *call, const ad_var *in) {
     node->flags = (uint16_t)(AD_NODE_FLAT | (grad ? AD_NODE_GRAD : 0));
     node->inputs = (uint8_t)op->inputs;
     for (int i = 0; i < op->inputs; i++) node->in[i] = in[i].index;
-    tape->held[0] = NULL;
     ad_list_push(&tape->owners, tape->count - 1);
     return (ad_var){tape, tape->count - 1, tape->generation};
+}
+
+/* The path for elementwise ops on neighbours of one float type; an invalid variable without a tape if this is none, or
+ * there is no memory. */
+static ad_var apply_flat(const char *where, ad_tape *tape, const ad_op *op, const ad_var *in) {
+    const ad_var none = ad_var_invalid(NULL);
+    const ad_tensor *x[2] = {NULL, NULL};
+    unsigned flags;
+    if (tape->count >= tape->fast_end || !ad_list_reserve(&tape->owners, tape->allocator, 1)) return none;
+    if (!find_alike(tape, op, in, x, &flags) || !ad_dtype_is_float(x[0]->view.dtype)) return none;
+    ad_tensor *y = ad_pool_like(tape->pool, x[0]);
+    if (!y) return none;
+    op->flat->value(y->view.dtype, y->dense, x[0]->view.data, x[1] ? x[1]->view.data : NULL, y->view.data);
+    return push_alike(tape, where, op, in, flags, NULL, y);
+}
+
+/* The path for elementwise ops on row-major arrays of one type; an invalid variable without a tape if this is none. */
+static ad_var apply_elementwise(ad_call *call, const ad_var *in) {
+    const ad_var none = ad_var_invalid(NULL);
+    const ad_op *op = call->op;
+    ad_tape *tape = call->priv->tape;
+    const ad_tensor *x[2];
+    unsigned flags;
+    if (tape->count >= tape->fast_end || !ad_list_reserve(&tape->owners, tape->allocator, 1)) return none;
+    if (!find_alike(tape, op, in, x, &flags)) return none;
+    for (int i = 0; i < call->inputs; i++) {
+        call->priv->input_index[i] = in[i].index;
+        ad_call_flatten(call, i, x[i]->view.data, x[i]->view.dtype, x[i]->dense);
+    }
+    call->priv->inputs = call->priv->input_index;
+    call->in = call->priv->view;
+    ad_extra *extra;
+    call->is_view[0] = false;
+    if (op->shape(call) || !keep_extra(call, &extra)) return ad_var_invalid(tape);
+    ad_tensor *y = tape->held[0] = ad_pool_like(tape->pool, x[0]);
+    if (!y) return none;
+    ad_view_flatten(&call->out[0], y->view.data, y->view.dtype, y->dense);
+    if (op->forward(call)) {
+        ad_tape_release_held(tape);
+        return ad_var_invalid(tape);
+    }
+    tape->held[0] = NULL;
+    return push_alike(tape, call->priv->where, op, in, flags, extra, y);
 }
 
 static const char *why_unfit(const ad_op *op, int n, const ad_var *in, const void *attrs) {
@@ -387,19 +374,12 @@ ad_var ad_apply_fit(const char *where, ad_tape *tape, const ad_op *op, int n, co
                     ad_var *results) {
     if (!tape || tape->error.status) return refuse(tape, op, results);
     if (tape->where) where = tape->where;
-    if (op->scalar && n == op->inputs && (n == 1 || n == 2)) {
-        ad_var y = apply_scalar(where, tape, op, in, attrs);
-        if (y.tape) {
-            if (results) results[0] = y;
-            return y;
-        }
-    }
-    if (op->flat && n == op->inputs && !tape->numbers) {
-        ad_var y = apply_flat(where, tape, op, in);
-        if (y.tape) {
-            if (results) results[0] = y;
-            return y;
-        }
+    ad_var short_cut = ad_var_invalid(NULL);
+    if (op->scalar && n == op->inputs && (n == 1 || n == 2)) short_cut = apply_scalar(where, tape, op, in, attrs);
+    if (!short_cut.tape && op->flat && n == op->inputs && !tape->numbers) short_cut = apply_flat(where, tape, op, in);
+    if (short_cut.tape) {
+        if (results) results[0] = short_cut;
+        return short_cut;
     }
     struct ad_call_private priv;
     priv.tape = tape;

@@ -9,8 +9,12 @@
 
 /* ---- where contributions go --------------------------------------------------------------------------------- */
 
+static ad_status no_memory_at(ad_tape *tape, const ad_op *op, const char *where) {
+    return ad_tape_fail(tape, AD_ERR_OOM, op->name, where, "out of memory for a gradient, in the backward pass");
+}
 static ad_status no_memory(const ad_adjoint *adjoint) {
-    return ad_fail(adjoint->priv->call, AD_ERR_OOM, "out of memory for a gradient, in the backward pass");
+    const ad_call *call = adjoint->priv->call;
+    return no_memory_at(adjoint->priv->tape, call->op, call->priv->where);
 }
 
 /* The node gets its first gradient of this pass: this tensor, whose reference it takes, unless it lies in the node.
@@ -383,8 +387,7 @@ static bool flat_back(ad_tape *tape, uint32_t index, uint16_t mask) {
                               ad_cotangent_at(tape, in)->value.tensor->view.data, add);
         }
         if (!done) {
-            ad_tape_fail(tape, AD_ERR_OOM, op->name, node->where,
-                         "out of memory for a gradient, in the backward pass");
+            no_memory_at(tape, op, node->where);
             return true;
         }
     }

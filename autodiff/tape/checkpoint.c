@@ -386,11 +386,7 @@ static const ad_op checkpoint_op[AD_MAX_RESULTS] = {
 };
 _Static_assert(AD_MAX_RESULTS == 8, "a descriptor for each number of results");
 
-bool ad_op_is_checkpoint(const ad_op *op) {
-    for (int m = 0; m < AD_MAX_RESULTS; m++)
-        if (op == &checkpoint_op[m]) return true;
-    return false;
-}
+bool ad_op_is_checkpoint(const ad_op *op) { return op->backward == checkpoint_backward; }
 
 /* ---- recording it ----------------------------------------------------------------------------------------------------- */
 

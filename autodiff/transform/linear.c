@@ -257,9 +257,9 @@ static ad_status fill_dense(ad_linear *linear, bool by_columns, int64_t batch, d
     for (int64_t first = 0; first < length && !status; first += batch) {
         const int64_t count = length - first < batch ? length - first : batch;
         double *part = matrix + first * (by_columns ? 1 : columns);
-        for (int64_t k = 0; k < count; k++) vectors[k * length + first + k] = 1;
+        ad_put_units(vectors, length, first, count, 1);
         status = multiply(linear, (products_of){!by_columns, count, vectors, part, 1, columns}, error);
-        for (int64_t k = 0; k < count; k++) vectors[k * length + first + k] = 0;
+        ad_put_units(vectors, length, first, count, 0);
     }
     return status;
 }

@@ -65,8 +65,7 @@ static ad_view block_of(ad_var part, int64_t columns, bool by_columns, int64_t f
     return block;
 }
 
-/* Row k of [count, length] zeros gets a 1 at first + k, or a 0. */
-static void put_units(double *units, int64_t length, int64_t first, int64_t count, double number) {
+void ad_put_units(double *units, int64_t length, int64_t first, int64_t count, double number) {
     for (int64_t k = 0; k < count; k++) units[k * length + first + k] = number;
 }
 
@@ -90,9 +89,9 @@ static void compute_rows(ad_frame *frame, ad_var y, ad_var *out) {
             const int64_t columns = ad_var_count(frame->x[i]);
             block[i] = block_of(out[i], columns, false, first, count, columns);
         }
-        put_units(units, rows, first, count, 1);
+        ad_put_units(units, rows, first, count, 1);
         ad_backward_batch_at(frame->where, y, &y_bar, n, frame->x, block);
-        put_units(units, rows, first, count, 0);
+        ad_put_units(units, rows, first, count, 0);
     }
 }
 
@@ -101,7 +100,10 @@ static void compute_columns(ad_frame *frame, int i, ad_var *out) {
     const ad_var x = frame->x[i];
     const int m = frame->m;
     int64_t columns = ad_var_count(x), batch = columns;
-    for (int j = 0; j < m; j++) batch = batch < ad_batch_seeds(frame->y[j]) ? batch : ad_batch_seeds(frame->y[j]);
+    for (int j = 0; j < m; j++) {
+        const int64_t seeds = ad_batch_seeds(frame->y[j]);
+        batch = seeds < batch ? seeds : batch;
+    }
     double *units = take_units(frame, batch, columns);
     ad_view *block = ad_frame_take(frame, m, sizeof *block);
     for (int j = 0; j < m; j++) out[j * frame->n + i] = open_part(frame, frame->y[j], x, ad_var_dtype(frame->y[j]));
@@ -110,9 +112,9 @@ static void compute_columns(ad_frame *frame, int i, ad_var *out) {
         const ad_view x_dot = ad_view_of(units, AD_F64, AD_SHAPE(count, columns));
         for (int j = 0; j < m; j++)
             block[j] = block_of(out[j * frame->n + i], columns, true, first, count, ad_var_count(frame->y[j]));
-        put_units(units, columns, first, count, 1);
+        ad_put_units(units, columns, first, count, 1);
         ad_pushforward_batch_at(frame->where, 1, &x, &x_dot, m, frame->y, block);
-        put_units(units, columns, first, count, 0);
+        ad_put_units(units, columns, first, count, 0);
     }
 }
 
@@ -185,10 +187,10 @@ static ad_var compute_diagonal(ad_frame *frame, ad_var x, ad_var gradient) {
         const ad_view block = block_of(made, 1, false, first, n, 1);
         ad_view diagonal = ad_view_of(rows + first, AD_F64, AD_SHAPE(n, 1));
         diagonal.stride[0] = count + 1;
-        put_units(units, count, first, n, 1);
+        ad_put_units(units, count, first, n, 1);
         if (!ad_backward_batch_at(frame->where, gradient, &y_bar, 1, &x, &x_bar))
             (void)!ad_view_copy(&diagonal, &block);
-        put_units(units, count, first, n, 0);
+        ad_put_units(units, count, first, n, 0);
     }
     return made;
 }

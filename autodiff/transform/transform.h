@@ -85,6 +85,9 @@ static inline int64_t ad_var_count(ad_var x) {
 /* A constant of the type of `like`, 1 at that element and 0 elsewhere. */
 ad_var ad_unit_at(const char *where, ad_var like, int64_t element);
 
+/* Row k of a matrix [count, length] of zeros gets a 1 at first + k, or back a 0. */
+void ad_put_units(double *units, int64_t length, int64_t first, int64_t count, double number);
+
 /* Back to a position of the scratch memory, unless a reset went further. */
 void ad_scratch_back(ad_tape *tape, uint64_t position);
 
