@@ -95,12 +95,6 @@ static char *first_row(const ad_batch *batch, uint32_t index) {
     return ad_is_number(ad_node_at(batch->tape, index)) ? memory : ((ad_tensor *)memory)->view.data;
 }
 
-ad_view ad_rows_all(const ad_batch *batch, uint32_t index) {
-    const ad_node *node = ad_node_at(batch->tape, index);
-    const ad_shape shape = ad_node_shape(node);
-    return ad_view_of(first_row(batch, index), (ad_dtype)node->dtype, AD_SHAPE(batch->seeds, ad_shape_count(&shape)));
-}
-
 ad_view ad_rows_one(const ad_batch *batch, uint32_t index, int64_t seed) {
     const ad_node *node = ad_node_at(batch->tape, index);
     const ad_shape shape = ad_node_shape(node);
@@ -122,16 +116,18 @@ static ad_view with_seeds(const ad_batch *batch, const ad_view *view, bool steps
     return all;
 }
 
-ad_view ad_rows_with_seeds(const ad_batch *batch, uint32_t index) {
+ad_view ad_rows_seen(const ad_batch *batch, uint32_t index) {
+    if (batch->seed != AD_TOGETHER) return ad_rows_one(batch, index, batch->seed);
     const ad_view row = ad_rows_one(batch, index, 0);
     return with_seeds(batch, &row, true);
 }
 
-ad_var ad_rows_constant(const ad_batch *batch, uint32_t index, const ad_view *view) {
+ad_var ad_rows_constant(const ad_batch *batch, uint32_t index) {
     ad_tape *tape = batch->tape;
+    const ad_view view = ad_rows_seen(batch, index);
     if (ad_is_number(ad_node_at(tape, index)))
-        return ad_constant_at(batch->where, tape, NULL, view->dtype, view->shape, view->data);
-    ad_tensor *alias = ad_pool_alias(tape->pool, batch->at[index].memory, view);
+        return ad_constant_at(batch->where, tape, NULL, view.dtype, view.shape, view.data);
+    ad_tensor *alias = ad_pool_alias(tape->pool, batch->at[index].memory, &view);
     if (!alias) {
         ad_batch_no_memory(batch);
         return ad_var_invalid(tape);
@@ -139,6 +135,29 @@ ad_var ad_rows_constant(const ad_batch *batch, uint32_t index, const ad_view *vi
     ad_var constant = ad_constant_tensor_at(batch->where, tape, NULL, alias);
     ad_tensor_unref(alias);
     return constant;
+}
+
+/* [seeds, elements] */
+static ad_view all_rows(const ad_batch *batch, uint32_t index) {
+    const ad_view row = ad_rows_one(batch, index, 0);
+    return ad_view_of(row.data, row.dtype, AD_SHAPE(batch->seeds, ad_view_count(&row)));
+}
+
+bool ad_rows_write(ad_batch *batch, uint32_t index, const ad_view *from) {
+    if (!ad_rows_open(batch, index)) return false;
+    const ad_view rows = all_rows(batch, index);
+    ad_rows_copy(from, &rows);
+    return true;
+}
+
+void ad_rows_read(ad_batch *batch, uint32_t index, const ad_view *to) {
+    if (!batch->at[index].memory) {
+        ad_kernels_get()->fill(to, 0);
+        return;
+    }
+    (void)!ad_rows_open(batch, index); /* writes the zeros that were left out; there is memory */
+    const ad_view rows = all_rows(batch, index);
+    ad_rows_copy(&rows, to);
 }
 
 bool ad_rows_are_zero(const ad_view *row) {
@@ -154,12 +173,31 @@ void ad_rows_copy(const ad_view *from, const ad_view *to) {
         (void)!ad_view_copy(from, to); /* the shapes are equal */
 }
 
-void ad_rows_add_product(double *into, const double *g, double by, uint32_t from, uint32_t to) {
+/* into[k] += g[k] * by; where g is 0, so is the product. */
+static void add_product(double *into, const double *g, double by, uint32_t from, uint32_t to) {
     if (isfinite(by)) {
         for (uint32_t group = from; group < to; group += AD_LANES)
             for (uint32_t k = group; k < group + AD_LANES; k++) into[k] += g[k] * by;
     } else {
         for (uint32_t k = from; k < to; k++) into[k] += g[k] == 0 ? 0 : g[k] * by;
+    }
+}
+
+void ad_rows_add_scaled(const ad_batch *batch, const ad_node *node, const ad_rows *g, double *a, double *b) {
+    const double x = ad_node_at(batch->tape, node->in[0])->value.f64,
+                 z = ad_node_at(batch->tape, node->in[1])->value.f64;
+    const double *attrs = node->extra ? node->extra->attrs : NULL, *numbers = g->memory;
+    const bool is_product = node->op == &ad_op_mul;
+    if (is_product || node->op == &ad_op_add) {
+        if (a) add_product(a, numbers, is_product ? z : 1, g->from, g->to);
+        if (b) add_product(b, numbers, is_product ? x : 1, g->from, g->to);
+        return;
+    }
+    for (uint32_t k = g->from; k < g->to; k++) {
+        if (numbers[k] == 0) continue;
+        const ad_pair made = node->op->scalar->adjoint(numbers[k], x, z, node->value.f64, attrs);
+        if (a) a[k] += made.a;
+        if (b) b[k] += made.b;
     }
 }
 

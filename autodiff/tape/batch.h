@@ -63,16 +63,19 @@ bool ad_rows_open_next(ad_batch *batch, uint32_t index);
 double *ad_rows_open_numbers(ad_batch *batch, uint32_t index, uint32_t from, uint32_t to);
 void ad_rows_trim(ad_rows *rows);
 void ad_rows_release(ad_batch *batch, uint32_t index);
-ad_view ad_rows_all(const ad_batch *batch, uint32_t index);               /* [seeds, elements]; they must be open */
-ad_view ad_rows_one(const ad_batch *batch, uint32_t index, int64_t seed); /* of the node's shape */
-ad_view ad_rows_with_seeds(const ad_batch *batch, uint32_t index);        /* as an operation sees them together */
-/* A constant that holds what is in ad_rows_one or ad_rows_with_seeds of a node, without a copy of arrays. */
-ad_var ad_rows_constant(const ad_batch *batch, uint32_t index, const ad_view *view);
+ad_view ad_rows_one(const ad_batch *batch, uint32_t index, int64_t seed); /* of the node's shape; they must be open */
+/* What the operation that is walked sees of them: the row of the seed whose turn it is, or all, with the axis of seeds. */
+ad_view ad_rows_seen(const ad_batch *batch, uint32_t index);
+ad_var ad_rows_constant(const ad_batch *batch, uint32_t index); /* that as a constant, without a copy of arrays */
+/* All of them from a matrix [seeds, elements], which opens them (false: no memory), and to one: zeros if there are none. */
+bool ad_rows_write(ad_batch *batch, uint32_t index, const ad_view *from);
+void ad_rows_read(ad_batch *batch, uint32_t index, const ad_view *to);
 bool ad_rows_are_zero(const ad_view *row);
 void ad_rows_copy(const ad_view *from, const ad_view *to); /* of one shape, any dtypes */
 
-/* into[k] += g[k] * by, for those seeds; where g is 0, so is the product. */
-void ad_rows_add_product(double *into, const double *g, double by, uint32_t from, uint32_t to);
+/* Adds what the scalar rule of the node at `index` makes of rows of g to those of a and of b, which may be NULL. The
+ * derivative is a number for each input: what takes cotangents back takes tangents on. */
+void ad_rows_add_scaled(const ad_batch *batch, const ad_node *node, const ad_rows *g, double *a, double *b);
 
 /* Where seeds are walked one by one: row number `seed` of a matrix as a constant of the type of `like`; and an array into
  * that row. */

@@ -17,43 +17,28 @@ static const ad_view *keep_view(ad_adjoint *adjoint, int i, ad_view view) {
     return kept;
 }
 
-static const ad_view *into_row(ad_adjoint *adjoint, int i, bool *add) {
+/* Where seeds go back one by one, what others have not reached before this one is 0. */
+static bool open_row(ad_adjoint *adjoint, int i, bool *add) {
     ad_batch *batch = adjoint->priv->batch;
     const uint32_t *in = adjoint->priv->call->priv->inputs;
     int first = 0;
     while (in[first] != in[i]) first++;
     ad_row_state *state = &batch->state[first];
     *add = state->was_there || state->is_written;
-    if (!ad_rows_open_next(batch, in[i])) {
-        ad_batch_no_memory(batch);
-        return NULL;
-    }
-    state->is_written = true;
-    return keep_view(adjoint, i, ad_rows_one(batch, in[i], batch->seed));
+    return state->is_written = ad_rows_open_next(batch, in[i]);
 }
 
 const ad_view *ad_batch_into(ad_adjoint *adjoint, int i, bool *add) {
     ad_batch *batch = adjoint->priv->batch;
-    if (batch->seed != AD_TOGETHER) return into_row(adjoint, i, add);
     const uint32_t index = adjoint->priv->call->priv->inputs[i];
     *add = batch->at[index].memory;
-    if (ad_rows_open(batch, index)) return keep_view(adjoint, i, ad_rows_with_seeds(batch, index));
+    if (batch->seed == AD_TOGETHER ? ad_rows_open(batch, index) : open_row(adjoint, i, add))
+        return keep_view(adjoint, i, ad_rows_seen(batch, index));
     ad_batch_no_memory(batch);
     return NULL;
 }
 
-/* ---- scalar rules -------------------------------------------------------------------------------------------------- */
-
-static void add_by_rule(const ad_tape *tape, const ad_node *node, const ad_rows *rows, double *a, double *b) {
-    const double *attrs = node->extra ? node->extra->attrs : NULL, *g = rows->memory;
-    const double x = ad_node_at(tape, node->in[0])->value.f64, z = ad_node_at(tape, node->in[1])->value.f64;
-    for (uint32_t k = rows->from; k < rows->to; k++) {
-        if (g[k] == 0) continue;
-        const ad_pair back = node->op->scalar->adjoint(g[k], x, z, node->value.f64, attrs);
-        if (a) a[k] += back.a;
-        if (b) b[k] += back.b;
-    }
-}
+/* ---- one operation ------------------------------------------------------------------------------------------------- */
 
 static bool scalar_back(ad_batch *batch, uint32_t index) {
     const ad_tape *tape = batch->tape;
@@ -67,15 +52,7 @@ static bool scalar_back(ad_batch *batch, uint32_t index) {
         into[i] = ad_rows_open_numbers(batch, node->in[i], rows->from, rows->to);
         if (!into[i]) return false;
     }
-    const bool is_product = node->op == &ad_op_mul;
-    if (!is_product && node->op != &ad_op_add) {
-        add_by_rule(tape, node, rows, into[0], into[1]);
-        return true;
-    }
-    for (int i = 0; i < 2; i++)
-        if (into[i])
-            ad_rows_add_product(into[i], rows->memory, is_product ? ad_node_at(tape, node->in[1 - i])->value.f64 : 1,
-                                rows->from, rows->to);
+    ad_rows_add_scaled(batch, node, rows, into[0], into[1]);
     return true;
 }
 
@@ -86,26 +63,6 @@ static void run(ad_call *call, ad_adjoint *adjoint) {
         ad_vjp_numeric(adjoint);
 }
 
-/* ---- all seeds together -------------------------------------------------------------------------------------------- */
-
-static void back_together(ad_batch *batch, ad_call *call, ad_adjoint *adjoint) {
-    if (!ad_batch_stretch(batch, call)) return;
-    for (int k = 0; k < ad_op_results(call->op); k++) {
-        const uint32_t result = adjoint->priv->first + (uint32_t)k;
-        adjoint->seed[k] = call->out[k];
-        adjoint->seed[k].data = NULL;
-        if (!batch->at[result].memory) continue;
-        if (!ad_rows_open(batch, result)) {
-            ad_batch_no_memory(batch);
-            return;
-        }
-        adjoint->seed[k] = ad_rows_with_seeds(batch, result);
-    }
-    run(call, adjoint);
-}
-
-/* ---- seed by seed -------------------------------------------------------------------------------------------------- */
-
 /* False if all that the results have is 0. */
 static bool show_rows(const ad_batch *batch, const ad_call *call, ad_adjoint *adjoint) {
     bool any = false;
@@ -114,10 +71,14 @@ static bool show_rows(const ad_batch *batch, const ad_call *call, ad_adjoint *ad
         adjoint->seed[k] = call->out[k];
         adjoint->seed[k].data = NULL;
         if (!batch->at[index].memory) continue;
-        adjoint->seed[k] = ad_rows_one(batch, index, batch->seed);
+        adjoint->seed[k] = ad_rows_seen(batch, index);
         any = any || !ad_rows_are_zero(&adjoint->seed[k]);
     }
     return any;
+}
+
+static void back_together(ad_batch *batch, ad_call *call, ad_adjoint *adjoint) {
+    if (ad_batch_stretch(batch, call) && show_rows(batch, call, adjoint)) run(call, adjoint);
 }
 
 /* The operation gave nothing to some inputs: that is 0, where others of their rows are there. */
@@ -142,13 +103,6 @@ static void back_one_by_one(ad_batch *batch, ad_call *call, ad_adjoint *adjoint)
     if (!batch->state) return;
     for (int i = 0; i < call->inputs; i++)
         batch->state[i] = (ad_row_state){.was_there = batch->at[call->priv->inputs[i]].memory};
-    for (int k = 0; k < ad_op_results(call->op); k++) {
-        const uint32_t index = adjoint->priv->first + (uint32_t)k;
-        if (batch->at[index].memory && !ad_rows_open(batch, index)) {
-            ad_batch_no_memory(batch);
-            return;
-        }
-    }
     const ad_call as_recorded = *call;
     const uint64_t scratch = ad_arena_position(&tape->scratch);
     for (batch->seed = 0; batch->seed < batch->seeds && !tape->error.status; batch->seed++) {
@@ -161,6 +115,13 @@ static void back_one_by_one(ad_batch *batch, ad_call *call, ad_adjoint *adjoint)
 
 /* ---- the pass ---------------------------------------------------------------------------------------------------- */
 
+static bool open_results(ad_batch *batch, const ad_op *op, uint32_t first) {
+    bool ok = true;
+    for (uint32_t k = first; k < first + (uint32_t)ad_op_results(op) && ok; k++)
+        ok = !batch->at[k].memory || ad_rows_open(batch, k);
+    return ok || ad_batch_no_memory(batch) == AD_OK;
+}
+
 static void operation_back(ad_batch *batch, uint32_t first) {
     ad_tape *tape = batch->tape;
     struct ad_call_private call_priv;
@@ -172,6 +133,7 @@ static void operation_back(ad_batch *batch, uint32_t first) {
     bool wanted = false;
     if (ad_call_of_node(tape, first, &call, &call_priv)) {
         for (int i = 0; i < call.inputs && !wanted; i++) wanted = ad_wants(&adjoint, i);
+        wanted = wanted && open_results(batch, call.op, first);
         if (wanted && ad_batch_goes_together(batch, &call, &adjoint))
             back_together(batch, &call, &adjoint);
         else if (wanted)
@@ -202,26 +164,6 @@ static void walk_back(ad_batch *batch, uint32_t start) {
     }
 }
 
-static bool start_at(ad_batch *batch, uint32_t y, const ad_view *y_bar) {
-    if (!(ad_node_at(batch->tape, y)->flags & AD_NODE_WANTED)) return true;
-    if (!ad_rows_open(batch, y)) return false;
-    const ad_view rows = ad_rows_all(batch, y);
-    ad_rows_copy(y_bar, &rows);
-    return true;
-}
-
-static void read_gradients(ad_batch *batch, int n, const ad_var *x, const ad_view *x_bar) {
-    for (int i = 0; i < n; i++) {
-        if (batch->at[x[i].index].memory) {
-            (void)!ad_rows_open(batch, x[i].index); /* writes the zeros that were left out */
-            const ad_view rows = ad_rows_all(batch, x[i].index);
-            ad_rows_copy(&rows, &x_bar[i]);
-        } else {
-            ad_kernels_get()->fill(&x_bar[i], 0);
-        }
-    }
-}
-
 static void walk_together(const char *where, ad_var y, const ad_view *y_bar, int n, const ad_var *x,
                           const ad_view *x_bar) {
     ad_tape *tape = y.tape;
@@ -231,12 +173,12 @@ static void walk_together(const char *where, ad_var y, const ad_view *y_bar, int
     /* The last operation may have further results. */
     const uint32_t end = y.index + AD_MAX_RESULTS;
     if (ad_batch_open(&batch, "ad_backward", where, tape, y_bar->shape.dim[0], end)) {
-        if (start_at(&batch, y.index, y_bar))
+        if (!(ad_node_at(tape, y.index)->flags & AD_NODE_WANTED) || ad_rows_write(&batch, y.index, y_bar))
             walk_back(&batch, y.index);
         else
             ad_batch_no_memory(&batch);
     }
-    if (!tape->error.status) read_gradients(&batch, n, x, x_bar);
+    for (int i = 0; i < n && !tape->error.status; i++) ad_rows_read(&batch, x[i].index, &x_bar[i]);
     ad_batch_close(&batch, y.index + 1);
     tape->pass_nodes = 0; /* there is nothing to be read */
 }

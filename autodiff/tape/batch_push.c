@@ -17,7 +17,7 @@ typedef struct walk {
     ad_by_node tangent; /* what JVPs look at: of the operation that is walked, else 0 */
 } walk;
 
-static bool moves(const walk *w, uint32_t index) { return index >= w->first && w->batch.at[index].memory; }
+static bool moves(const walk *w, uint32_t index) { return w->batch.at[index].memory; }
 static uint32_t *reader_of(const walk *w, uint32_t index) { return &w->reader[index - w->first]; }
 static bool is_sought(const walk *w, uint32_t index) {
     return *reader_of(w, index) != UNREAD && *reader_of(w, index) != GIVEN;
@@ -50,23 +50,8 @@ static void find_readers(walk *w, int n, const ad_var *x, int m, const ad_var *y
 
 /* ---- scalar rules ---------------------------------------------------------------------------------------------------- */
 
-/* The derivative is a number for each input: what takes cotangents back takes tangents on. */
-static void add_by_rule(const walk *w, const ad_node *node, int i, double *y_dot) {
-    const ad_tape *tape = w->batch.tape;
-    const double *attrs = node->extra ? node->extra->attrs : NULL;
-    const double a = ad_node_at(tape, node->in[0])->value.f64, b = ad_node_at(tape, node->in[1])->value.f64;
-    const ad_rows *rows = &w->batch.at[node->in[i]];
-    const double *x_dot = rows->memory;
-    for (uint32_t k = rows->from; k < rows->to; k++) {
-        if (x_dot[k] == 0) continue;
-        const ad_pair moved = node->op->scalar->adjoint(x_dot[k], a, b, node->value.f64, attrs);
-        y_dot[k] += i == 0 ? moved.a : moved.b;
-    }
-}
-
 static void push_scalar(walk *w, uint32_t index) {
-    const ad_tape *tape = w->batch.tape;
-    const ad_node *node = ad_node_at(tape, index);
+    const ad_node *node = ad_node_at(w->batch.tape, index);
     for (int i = 0; i < node->inputs; i++) {
         if (!moves(w, node->in[i])) continue;
         const ad_rows *rows = &w->batch.at[node->in[i]];
@@ -75,12 +60,7 @@ static void push_scalar(walk *w, uint32_t index) {
             ad_batch_no_memory(&w->batch);
             return;
         }
-        const bool is_product = node->op == &ad_op_mul;
-        if (is_product || node->op == &ad_op_add)
-            ad_rows_add_product(y_dot, rows->memory, is_product ? ad_node_at(tape, node->in[1 - i])->value.f64 : 1,
-                                rows->from, rows->to);
-        else
-            add_by_rule(w, node, i, y_dot);
+        ad_rows_add_scaled(&w->batch, node, rows, i == 0 ? y_dot : NULL, i == 1 ? y_dot : NULL);
     }
 }
 
@@ -91,9 +71,7 @@ static void show_tangents(walk *w, const ad_call *call, uint32_t index) {
     for (int i = 0; i < call->inputs; i++) {
         const uint32_t in = call->priv->inputs[i];
         if (!moves(w, in) || *ad_of_node(&w->tangent, in) != AD_STANDS_STILL) continue;
-        const ad_view view = w->batch.seed == AD_TOGETHER ? ad_rows_with_seeds(&w->batch, in)
-                                                          : ad_rows_one(&w->batch, in, w->batch.seed);
-        *ad_of_node(&w->tangent, in) = AD_TANGENT_BASE + ad_rows_constant(&w->batch, in, &view).index;
+        *ad_of_node(&w->tangent, in) = AD_TANGENT_BASE + ad_rows_constant(&w->batch, in).index;
     }
     for (uint32_t k = index; k < index + (uint32_t)ad_op_results(call->op); k++)
         *ad_of_node(&w->tangent, k) = is_sought(w, k) ? AD_STANDS_STILL : AD_NOT_ASKED;
@@ -115,13 +93,14 @@ static bool take_rows(walk *w, uint32_t result, uint32_t from) {
         return true;
     }
     if (!ad_rows_open(&w->batch, result)) return false;
-    const ad_view rows = ad_rows_all(&w->batch, result);
-    const ad_view whole = ad_view_of(rows.data, rows.dtype, made->view.shape);
+    const ad_view first = ad_rows_one(&w->batch, result, 0),
+                  whole = ad_view_of(first.data, first.dtype, made->view.shape);
     ad_rows_copy(&made->view, &whole);
     return true;
 }
 
 static void push_together(walk *w, ad_call *call, uint32_t index) {
+    const ad_mark mark = ad_tape_mark(w->batch.tape);
     if (!ad_batch_stretch(&w->batch, call)) return;
     show_tangents(w, call, index);
     if (!w->batch.tape->error.status) ad_push_operation(w->batch.tape, call, index, &w->tangent, true);
@@ -130,13 +109,15 @@ static void push_together(walk *w, ad_call *call, uint32_t index) {
         if (is_sought(w, k) && known != AD_STANDS_STILL && !take_rows(w, k, known - AD_TANGENT_BASE))
             ad_batch_no_memory(&w->batch);
     }
+    hide_tangents(w, call, index);
+    ad_tape_rewind_to(w->batch.tape, &mark);
 }
 
 static bool any_moves(const walk *w, const ad_call *call) {
     bool any = false;
     for (int i = 0; i < call->inputs && !any; i++) {
         if (!moves(w, call->priv->inputs[i])) continue;
-        const ad_view row = ad_rows_one(&w->batch, call->priv->inputs[i], w->batch.seed);
+        const ad_view row = ad_rows_seen(&w->batch, call->priv->inputs[i]);
         any = !ad_rows_are_zero(&row);
     }
     return any;
@@ -147,7 +128,7 @@ static bool take_row(walk *w, uint32_t result, uint32_t known) {
     const bool is_zero = known == AD_STANDS_STILL;
     if (is_zero && !w->batch.at[result].memory) return true;
     if (!ad_rows_open_next(&w->batch, result)) return false;
-    const ad_view row = ad_rows_one(&w->batch, result, w->batch.seed);
+    const ad_view row = ad_rows_seen(&w->batch, result);
     ad_view scratch;
     if (is_zero)
         ad_kernels_get()->fill(&row, 0);
@@ -179,7 +160,6 @@ static void push_operation(walk *w, uint32_t index) {
     ad_tape *tape = w->batch.tape;
     struct ad_call_private priv;
     ad_call call;
-    const ad_mark mark = ad_tape_mark(tape);
     const uint64_t scratch = ad_arena_position(&tape->scratch);
     if (ad_call_of_node(tape, index, &call, &priv)) {
         for (int i = 0; i < call.inputs && !tape->error.status; i++)
@@ -189,9 +169,7 @@ static void push_operation(walk *w, uint32_t index) {
             push_together(w, &call, index);
         else if (!tape->error.status)
             push_one_by_one(w, &call, index);
-        hide_tangents(w, &call, index);
     }
-    ad_tape_rewind_to(tape, &mark);
     ad_arena_rewind(&tape->scratch, scratch);
 }
 
@@ -215,8 +193,7 @@ static void push_along(walk *w) {
         const uint32_t *in = ad_node_inputs(node);
         bool any = false;
         for (int i = 0; i < ad_node_input_count(node) && !any; i++) any = moves(w, in[i]);
-        if (!any || (node->op->derivative != AD_DIFFERENTIABLE && !ad_push_can(tape, index, w->batch.where)))
-            continue;
+        if (!any) continue;
         if (node->flags & AD_NODE_FAST) {
             push_scalar(w, index);
         } else if (ad_push_can(tape, index, w->batch.where)) {
@@ -234,24 +211,10 @@ static bool open_walk(walk *w, int n, const ad_var *x, const ad_view *x_dot) {
     if (!w->reader || !ad_by_node_open(tape, &w->tangent, w->first, w->end, NULL)) return false;
     memset(w->reader, 0, bytes);
     for (int i = 0; i < n; i++) {
-        if (!ad_rows_open(&w->batch, x[i].index)) return false;
-        const ad_view rows = ad_rows_all(&w->batch, x[i].index);
-        ad_rows_copy(&x_dot[i], &rows);
+        if (!ad_rows_write(&w->batch, x[i].index, &x_dot[i])) return false;
         if (ad_is_f64_number(ad_node_at(tape, x[i].index))) ad_rows_trim(&w->batch.at[x[i].index]);
     }
     return true;
-}
-
-static void read_tangents(walk *w, int m, const ad_var *y, const ad_view *y_dot) {
-    for (int j = 0; j < m; j++) {
-        if (moves(w, y[j].index)) {
-            (void)!ad_rows_open(&w->batch, y[j].index); /* writes the zeros that were left out */
-            const ad_view rows = ad_rows_all(&w->batch, y[j].index);
-            ad_rows_copy(&rows, &y_dot[j]);
-        } else {
-            ad_kernels_get()->fill(&y_dot[j], 0);
-        }
-    }
 }
 
 static void walk_together(const char *where, int n, const ad_var *x, const ad_view *x_dot, int m, const ad_var *y,
@@ -274,7 +237,7 @@ static void walk_together(const char *where, int n, const ad_var *x, const ad_vi
             ad_batch_no_memory(&w.batch);
         }
     }
-    if (!tape->error.status) read_tangents(&w, m, y, y_dot);
+    for (int j = 0; j < m && !tape->error.status; j++) ad_rows_read(&w.batch, y[j].index, &y_dot[j]);
     ad_batch_close(&w.batch, w.end);
     tape->no_grad--;
     tape->where = outer;

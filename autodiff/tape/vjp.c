@@ -66,7 +66,7 @@ static ad_var numeric_seed(ad_vjp *vjp, int k) {
     const ad_node *result = ad_node_at(vjp->tape, index);
     const ad_cotangent *grad = ad_cotangent_at(vjp->tape, index);
     const char *where = vjp->call->priv->where;
-    if (batch_of(vjp)) return ad_rows_constant(batch_of(vjp), index, &vjp->adjoint->seed[k]);
+    if (batch_of(vjp)) return ad_rows_constant(batch_of(vjp), index);
     if (result->flags & AD_NODE_INLINE)
         return ad_constant_at(where, vjp->tape, NULL, (ad_dtype)result->dtype, AD_SCALAR, &grad->value);
     return ad_constant_tensor_at(where, vjp->tape, NULL, grad->value.tensor);
