@@ -118,10 +118,10 @@ static inline void bench_measure(const bench *b, bench_call *call, void *user, d
 
 /* ---- data --------------------------------------------------------------------------------------------------------- */
 
-/* sin(step i + 1), which a peer in any language makes too. */
-static inline void bench_fill_sines(const ad_view *to, double step) {
+/* size sin(step i + start), which a peer in any language makes too. */
+static inline void bench_fill_waves(const ad_view *to, double size, double step, double start) {
     for (int64_t i = 0, n = ad_view_count(to); i < n; i++) {
-        double value = sin(step * (double)i + 1);
+        double value = size * sin(step * (double)i + start);
         if (to->dtype == AD_F32)
             ((float *)to->data)[i] = (float)value;
         else
@@ -129,12 +129,18 @@ static inline void bench_fill_sines(const ad_view *to, double step) {
     }
 }
 
-static inline ad_tensor *bench_sines(ad_dtype dtype, ad_shape shape, double step) {
+static inline void bench_fill_sines(const ad_view *to, double step) { bench_fill_waves(to, 1, step, 1); }
+
+static inline ad_tensor *bench_waves(ad_dtype dtype, ad_shape shape, double size, double step, double start) {
     ad_error error = {AD_OK, ""};
     ad_tensor *made;
     bench_need(ad_tensor_new(&made, NULL, dtype, shape, NULL, &error), error.message);
-    bench_fill_sines(ad_tensor_view(made), step);
+    bench_fill_waves(ad_tensor_view(made), size, step, start);
     return made;
+}
+
+static inline ad_tensor *bench_sines(ad_dtype dtype, ad_shape shape, double step) {
+    return bench_waves(dtype, shape, 1, step, 1);
 }
 
 /* ---- printing --------------------------------------------------------------------------------------------------- */

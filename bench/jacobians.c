@@ -37,14 +37,6 @@ static void evaluate(void *user, double *part) {
     part[0] += bench_now() - start;
 }
 
-static ad_tensor *array(ad_shape shape, double size, double step, double start) {
-    ad_tensor *made = bench_sines(AD_F32, shape, step);
-    float *data = ad_tensor_view(made)->data;
-    for (int64_t i = 0, n = ad_view_count(ad_tensor_view(made)); i < n; i++)
-        data[i] = (float)(size * sin(step * (double)i + start));
-    return made;
-}
-
 /* `products`: with each of the weights, for each row or column of the matrix. */
 static void run(const bench *b, const char *name, ad_function (*derivative)(const ad_function *),
                 ad_status (*fn)(ad_tape *, const ad_var *, ad_var *, void *), int64_t outputs, double products) {
@@ -53,10 +45,10 @@ static void run(const bench *b, const char *name, ad_function (*derivative)(cons
     const ad_function f = {.fn = fn, .inputs = ARRAYS, .constants = ARRAYS - 1, .outputs = 1};
     subject s = {.f = derivative(&f)};
     double flops = 0;
-    s.in[0] = array(AD_SHAPE(INPUTS), 1, 0.37, 0);
+    s.in[0] = bench_waves(AD_F32, AD_SHAPE(INPUTS), 1, 0.37, 0);
     for (int k = 0; k < LAYERS; k++) {
-        s.in[1 + 2 * k] = array(AD_SHAPE(size[k + 1], size[k]), sqrt(2 / (double)size[k]), 1.7, 1);
-        s.in[2 + 2 * k] = array(AD_SHAPE(size[k + 1]), 0, 1, 0);
+        s.in[1 + 2 * k] = bench_waves(AD_F32, AD_SHAPE(size[k + 1], size[k]), sqrt(2 / (double)size[k]), 1.7, 1);
+        s.in[2 + 2 * k] = bench_waves(AD_F32, AD_SHAPE(size[k + 1]), 0, 0, 0);
         flops += 2 * products * (double)(size[k] * size[k + 1]);
     }
     if (b->check) {

@@ -27,19 +27,13 @@ static inline void add_param(model *m, ad_shape shape, double size) {
     ad_error error = {AD_OK, ""};
     ad_param *param;
     bench_need(ad_param_new(&param, NULL, NULL, AD_F32, shape, NULL, &error), error.message);
-    const ad_view *value = ad_param_edit(param);
-    for (int64_t i = 0, n = ad_view_count(value); i < n; i++)
-        ((float *)value->data)[i] = (float)(size * sin(1.7 * (double)i + 1.0));
+    bench_fill_waves(ad_param_edit(param), size, 1.7, 1);
     m->param[m->params++] = param;
 }
 
 /* sin(0.37 i) */
 static inline void add_numbers(model *m, ad_shape shape) {
-    ad_error error = {AD_OK, ""};
-    bench_need(ad_tensor_new(&m->array[m->arrays], NULL, AD_F32, shape, NULL, &error), error.message);
-    const ad_view *value = ad_tensor_view(m->array[m->arrays++]);
-    for (int64_t i = 0, n = ad_view_count(value); i < n; i++)
-        ((float *)value->data)[i] = (float)sin(0.37 * (double)i);
+    m->array[m->arrays++] = bench_waves(AD_F32, shape, 1, 0.37, 0);
 }
 
 /* (factor i) mod bound */

@@ -185,12 +185,16 @@ def attention(runner, steps):
     runner.run(f"{series}: gradient", "gradient", jax.grad(loss), (w,), turned)
 
 
+def weight(outputs, inputs):
+    flat = math.sqrt(2.0 / inputs) * np.sin(1.7 * np.arange(outputs * inputs) + 1)
+    return jnp.asarray(flat.reshape(outputs, inputs), jnp.float32)
+
+
 def mlp(runner, series, width, batch):
     if not any(runner.wants(f"{series}: {what}") for what in ("value", "gradient")):
         return
     x = jnp.asarray(np.sin(0.37 * np.arange(batch * width)).reshape(batch, width), jnp.float32)
-    weight = math.sqrt(2.0 / width) * np.sin(1.7 * np.arange(width * width) + 1)
-    w = [jnp.asarray(weight.reshape(width, width), jnp.float32), jnp.zeros(width, jnp.float32)] * 3
+    w = [weight(width, width), jnp.zeros(width, jnp.float32)] * 3
 
     def loss(w):
         h = x
@@ -212,10 +216,7 @@ def jacobians(runner):
     ):
         if not runner.wants(name):
             continue
-        w = []
-        for start, end in ((100, 256), (256, 256), (256, outputs)):
-            weight = math.sqrt(2.0 / start) * np.sin(1.7 * np.arange(start * end) + 1)
-            w.append(jnp.asarray(weight.reshape(end, start), jnp.float32))
+        w = [weight(end, start) for start, end in ((100, 256), (256, 256), (256, outputs))]
 
         def last_layer(x, w):
             return jnp.tanh(jnp.tanh(x @ w[0].T) @ w[1].T) @ w[2].T

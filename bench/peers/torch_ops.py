@@ -202,13 +202,16 @@ def attention(runner, steps):
     sweep(runner, f"attention f32 T={steps}", w, loss)
 
 
+def weight(outputs, inputs):
+    places = torch.arange(outputs * inputs, dtype=torch.float64)
+    return (math.sqrt(2.0 / inputs) * torch.sin(1.7 * places + 1)).float().reshape(outputs, inputs)
+
+
 def mlp(runner, series, width, batch):
     x = torch.sin(0.37 * torch.arange(batch * width, dtype=torch.float64)).float().reshape(batch, width)
     w = []
     for _ in range(3):
-        places = torch.arange(width * width, dtype=torch.float64)
-        weight = (math.sqrt(2.0 / width) * torch.sin(1.7 * places + 1)).float().reshape(width, width)
-        w += [weight.requires_grad_(), torch.zeros(width, requires_grad=True)]
+        w += [weight(width, width).requires_grad_(), torch.zeros(width, requires_grad=True)]
 
     def loss():
         h = x
@@ -226,8 +229,7 @@ def layers(outputs):
     """A function of x, and x."""
     w = []
     for start, end in ((100, 256), (256, 256), (256, outputs)):
-        places = torch.arange(start * end, dtype=torch.float64)
-        w += [(math.sqrt(2.0 / start) * torch.sin(1.7 * places + 1)).float().reshape(end, start), torch.zeros(end)]
+        w += [weight(end, start), torch.zeros(end)]
 
     def last_layer(x):
         h = torch.tanh(f.linear(x, w[0], w[1]))
